@@ -1,0 +1,1 @@
+//! Columns, Parquet, metrics, comparison, reports.

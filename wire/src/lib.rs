@@ -1,0 +1,31 @@
+//! The one definition of what crosses between a guest and its host.
+//!
+//! The guest agent connects to the host over vsock ([`VSOCK_PORT`]) and sends [`frame`]s: a checked header and a
+//! payload. Small things travel as JSON [`message`]s, the bulk as fixed-size binary [`record`]s. The host appends the
+//! frames to a raw log and converts that log when the guest is gone. What a guest has to do arrives in its initramfs
+//! as a [`spec::GuestSpec`] ([`GUEST_SPEC_PATH`]). Inside the guest the agent and the process that runs the test body
+//! talk over a socket pair in the lines of [`body`].
+//!
+//! Owns: layouts, names, versions. Does not own: I/O, BPF, Parquet. Invariants: decoding never panics and never trusts
+//! a length; all integers are little endian; all times are nanoseconds of `CLOCK_MONOTONIC` in the guest unless a
+//! field says otherwise; a value that could not be measured is `None`, never 0.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod body;
+pub mod frame;
+pub mod message;
+pub mod record;
+pub mod spec;
+pub mod topology;
+
+/// Version of everything in this crate; a host and a guest agent work together only if it is equal.
+pub const WIRE_VERSION: u16 = 1;
+
+/// vsock port on the host (CID 2) that the guest agent connects to.
+pub const VSOCK_PORT: u32 = 5201;
+
+/// Where the guest finds its [`spec::GuestSpec`] as JSON.
+pub const GUEST_SPEC_PATH: &str = "/ktstr/spec.json";

@@ -1,0 +1,210 @@
+//! JSON payloads of frames, guest to host. Unknown fields are ignored by older readers; fields are only added.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::body::BodyResult;
+use crate::topology::Observed;
+
+/// The agent is up and `/sys` shows the topology that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// What `/sys` shows.
+    pub topology: Observed,
+    /// Guest time of this message, nanoseconds since boot.
+    pub ts_ns: u64,
+}
+
+/// The guest cannot run the test; the last frame before [`Bye`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootError {
+    /// What went wrong, one sentence, with what was asked and what was found where that applies.
+    pub reason: String,
+    /// What kind of trouble it is.
+    pub kind: BootErrorKind,
+}
+
+/// Kinds of [`BootError`]; the host chooses message and exit status by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootErrorKind {
+    /// `/sys` differs from the requested topology.
+    Topology,
+    /// The kernel lacks sched_ext and the test needs it.
+    NoSchedExt,
+    /// The kernel lacks BTF, BPF or a tracepoint that the probes need.
+    Probes,
+    /// The scheduler under test did not take over.
+    Scheduler,
+    /// Anything else.
+    Other,
+}
+
+/// The scheduler under test is in charge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerStarted {
+    /// `/sys/kernel/sched_ext/root/ops`, to which real schedulers append their version.
+    pub ops: String,
+    /// `/sys/kernel/sched_ext/enable_seq` after the start; it has grown by one.
+    pub enable_seq: u64,
+}
+
+/// An edge of the measured window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowEdge {
+    /// The clip edge that the probes use, nanoseconds since boot.
+    pub ts_ns: u64,
+    /// `ctxt` of `/proc/stat` beside this edge (context switches of the whole machine since boot).
+    pub nr_switches: u64,
+}
+
+/// Count, sum and extremes of a duration; `min` and `max` are `None` while `count` is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurationStats {
+    /// How many.
+    pub count: u64,
+    /// Their sum in nanoseconds.
+    pub sum_ns: u64,
+    /// The shortest, nanoseconds.
+    pub min_ns: Option<u64>,
+    /// The longest, nanoseconds.
+    pub max_ns: Option<u64>,
+}
+
+/// What sort of task it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskClass {
+    /// Part of the workload.
+    Workload,
+    /// The agent and the process of the test body.
+    Harness,
+    /// The scheduler's user-space side.
+    Scheduler,
+    /// A kernel thread.
+    Kernel,
+}
+
+/// One task that was alive in the window, with exact counters clipped to the window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// Thread id.
+    pub tid: u32,
+    /// Process id.
+    pub tgid: u32,
+    /// Name, at most 15 bytes.
+    pub comm: String,
+    /// Path below the cgroup root, `/` for the root itself; `None` if it could not be read.
+    pub cgroup: Option<String>,
+    /// Role that the test gave it.
+    pub role: Option<String>,
+    /// What sort of task it is.
+    pub class: TaskClass,
+    /// CPUs it may run on at its end, as a CPU list (`0-3`).
+    pub cpus_allowed: Option<String>,
+    /// It ended inside the window.
+    pub exited: bool,
+    /// Slices: those that ended in the window, or were running when it closed; on-CPU time clipped to the window.
+    pub on_cpu: DurationStats,
+    /// Kernel run delay of these slices (growth of `sched_info.run_delay`).
+    pub run_delay: DurationStats,
+    /// `sched_wakeup` to switch-in.
+    pub wakeup_latency: DurationStats,
+    /// Switch-outs into sleep.
+    pub nr_blocked: u64,
+    /// Switch-outs while runnable without asking.
+    pub nr_preempted: u64,
+    /// Switch-outs by `sched_yield`.
+    pub nr_yielded: u64,
+    /// `sched_migrate_task` events.
+    pub nr_migrations: u64,
+    /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait).
+    pub open_wait_ns: Option<u64>,
+    /// Growth of `/proc/<tid>/schedstat` over the window: an independent account of the same time.
+    pub schedstat: Option<Schedstat>,
+}
+
+/// The three numbers of `/proc/<tid>/schedstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedstat {
+    /// Time on a CPU, nanoseconds.
+    pub on_cpu_ns: u64,
+    /// Time runnable but not running, nanoseconds.
+    pub run_delay_ns: u64,
+    /// Times it was given a CPU.
+    pub nr_slices: u64,
+}
+
+/// Probe counters of one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuCounters {
+    /// Its number.
+    pub cpu: u32,
+    /// Records that the probes wanted to write.
+    pub emitted: u64,
+    /// Of these, the ones for which there was no room.
+    pub dropped: u64,
+    /// Time the idle task was on the CPU, clipped to the window, nanoseconds.
+    pub idle_ns: u64,
+    /// Time other tasks were on the CPU, clipped to the window, nanoseconds.
+    pub busy_ns: u64,
+    /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None` where it is not kept.
+    pub steal_ns: Option<u64>,
+}
+
+/// How the test body ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// What it said, or `None` if its process died without a word.
+    pub body: Option<BodyResult>,
+    /// How its process ended where that was not in order: "killed by signal 11", "timed out after 30 s".
+    pub abnormal_end: Option<String>,
+    /// The last of what it printed.
+    pub output: String,
+}
+
+/// How the scheduler under test ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerExit {
+    /// It was in charge, without a break, until the window had closed and the agent stopped it.
+    pub clean: bool,
+    /// Exit kind as far as it is known: `unreg`, `error`, `error_bpf`, `stall`, `sysrq`, `exited`, `not_started`.
+    pub kind: String,
+    /// The kernel's reason ("runnable task stall"), if any.
+    pub reason: Option<String>,
+    /// The message beside the reason, if any.
+    pub message: Option<String>,
+    /// The debug dump, if any.
+    pub dump: Option<String>,
+    /// How the process ended: "exit status 1", "signal 9".
+    pub process_end: Option<String>,
+    /// Everything it wrote to standard output and standard error, the last 256 KiB.
+    pub output: String,
+}
+
+/// A line for the log of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The line.
+    pub text: String,
+}
+
+/// The end of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bye {
+    /// Records sent over all CPUs.
+    pub nr_records: u64,
+    /// CPU time that the agent itself used inside the window, nanoseconds.
+    pub agent_cpu_ns: u64,
+    /// Times a probe was skipped because it interrupted itself; not 0 means that events are missing.
+    pub recursion_misses: u64,
+}
+
+/// Serializes a message.
+pub fn to_json<T: Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages hold only strings, integers and lists")
+}

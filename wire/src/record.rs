@@ -1,0 +1,334 @@
+//! Probe records: what the BPF programs write, 72 bytes each, one layout for all kinds.
+//!
+//! The C definition with the same offsets is `struct record` in `guest-probes/src/bpf/record.h`; a test in
+//! `guest-probes` compares the two. Records are read field by field, so no alignment is needed.
+
+/// Bytes of one record.
+pub const RECORD_BYTES: usize = 72;
+
+/// In a record: this duration was not measured.
+pub const NO_TIME: u64 = u64::MAX;
+
+/// In a record: there is no such CPU.
+pub const NO_CPU: u16 = u16::MAX;
+
+/// How a task came to wait for a CPU before a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum WaitKind {
+    /// It was running already when the probes started, or its start was not seen.
+    Unknown = 0,
+    /// `sched_wakeup`.
+    Wakeup = 1,
+    /// `sched_wakeup_new`: it was just forked.
+    New = 2,
+    /// It was switched out while runnable, without asking for it.
+    Preempt = 3,
+    /// It called `sched_yield`.
+    Yield = 4,
+}
+
+/// How a slice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EndState {
+    /// The task went to sleep.
+    Blocked = 1,
+    /// The task was switched out while runnable, without asking for it.
+    Preempted = 2,
+    /// The task called `sched_yield` in this slice and was switched out while runnable.
+    Yielded = 3,
+    /// The task is dead.
+    Exited = 4,
+    /// The window closed while the task was on the CPU: the slice is censored.
+    WindowEnd = 5,
+}
+
+/// What moved a task to another CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum MigrationContext {
+    /// The wakeup chose another CPU (state `TASK_WAKING` at `sched_migrate_task`).
+    Wakeup = 1,
+    /// Load balancing, or under sched_ext the dispatch from a shared DSQ: the task was runnable.
+    Balance = 2,
+    /// `execve` placed the task anew.
+    Exec = 3,
+    /// The task may no longer run on the CPU it was on.
+    Affinity = 4,
+}
+
+/// One on-CPU slice of one task, written when it is switched out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceRecord {
+    /// Switch-in, nanoseconds.
+    pub ts_ns: u64,
+    /// Switch-in to switch-out.
+    pub dur_ns: u64,
+    /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in.
+    pub wait_ns: Option<u64>,
+    /// The kernel's own run delay of this slice: growth of `sched_info.run_delay` since the slice before. It starts
+    /// at the enqueue, shortly before the `sched_wakeup` tracepoint.
+    pub run_delay_ns: Option<u64>,
+    /// `sched_waking` to `sched_wakeup`.
+    pub waking_ns: Option<u64>,
+    /// Switch-out to `sched_wakeup`.
+    pub blocked_ns: Option<u64>,
+    /// Thread id; 0 is the idle task.
+    pub tid: u32,
+    /// Thread that woke the task, if a task's context did.
+    pub waker_tid: Option<u32>,
+    /// CPU of the slice.
+    pub cpu: u16,
+    /// CPU of the task's slice before.
+    pub prev_cpu: Option<u16>,
+    /// CPU that ran the waker.
+    pub waker_cpu: Option<u16>,
+    /// Kernel priority at switch-out, `task_struct.prio`: 0 to 99 real time, 100 to 139 normal.
+    pub prio: i16,
+    /// How the task came to wait.
+    pub wait_kind: WaitKind,
+    /// How the slice ended.
+    pub end_state: EndState,
+}
+
+/// One migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MigrationRecord {
+    /// `sched_migrate_task`, nanoseconds.
+    pub ts_ns: u64,
+    /// Thread id.
+    pub tid: u32,
+    /// CPU before.
+    pub from_cpu: u16,
+    /// CPU after, never equal to `from_cpu`.
+    pub to_cpu: u16,
+    /// What moved it.
+    pub context: MigrationContext,
+}
+
+/// A record of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Kind 1.
+    Slice(SliceRecord),
+    /// Kind 2.
+    Migration(MigrationRecord),
+}
+
+/// Why 72 bytes are no record.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RecordError {
+    /// Fewer bytes than a record has.
+    #[error("record of {0} bytes, need {RECORD_BYTES}")]
+    Short(usize),
+    /// A kind that this version does not know.
+    #[error("unknown record kind {0}")]
+    Kind(u8),
+    /// A field holds a number with no meaning.
+    #[error("record field {field} holds {value}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// What it holds.
+        value: u8,
+    },
+}
+
+/// Byte offsets of the fields, the same as in the C structure.
+///
+/// A migration uses `ts_ns`, `tid`, `cpu` (from), `prev_cpu` (to), and `wait_kind` (context).
+pub mod offset {
+    /// u64.
+    pub const TS_NS: usize = 0;
+    /// u64.
+    pub const DUR_NS: usize = 8;
+    /// u64 or [`super::NO_TIME`].
+    pub const WAIT_NS: usize = 16;
+    /// u64 or [`super::NO_TIME`].
+    pub const RUN_DELAY_NS: usize = 24;
+    /// u64 or [`super::NO_TIME`].
+    pub const WAKING_NS: usize = 32;
+    /// u64 or [`super::NO_TIME`].
+    pub const BLOCKED_NS: usize = 40;
+    /// u32.
+    pub const TID: usize = 48;
+    /// u32, 0 is none.
+    pub const WAKER_TID: usize = 52;
+    /// u16.
+    pub const CPU: usize = 56;
+    /// u16 or [`super::NO_CPU`].
+    pub const PREV_CPU: usize = 58;
+    /// u16 or [`super::NO_CPU`].
+    pub const WAKER_CPU: usize = 60;
+    /// i16.
+    pub const PRIO: usize = 62;
+    /// u8: 1 slice, 2 migration.
+    pub const KIND: usize = 64;
+    /// u8.
+    pub const WAIT_KIND: usize = 65;
+    /// u8.
+    pub const END_STATE: usize = 66;
+}
+
+impl Record {
+    /// Reads one record from the first [`RECORD_BYTES`] of `b`.
+    pub fn parse(b: &[u8]) -> Result<Record, RecordError> {
+        let b: &[u8; RECORD_BYTES] =
+            b.get(..RECORD_BYTES).and_then(|b| b.try_into().ok()).ok_or(RecordError::Short(b.len()))?;
+        match b[offset::KIND] {
+            1 => Ok(Record::Slice(parse_slice(b)?)),
+            2 => Ok(Record::Migration(parse_migration(b)?)),
+            k => Err(RecordError::Kind(k)),
+        }
+    }
+
+    /// The bytes of the record, for tests and synthetic streams.
+    pub fn to_bytes(&self) -> [u8; RECORD_BYTES] {
+        let mut b = [0; RECORD_BYTES];
+        match self {
+            Record::Slice(s) => put_slice(&mut b, s),
+            Record::Migration(m) => put_migration(&mut b, m),
+        }
+        b
+    }
+}
+
+type Bytes = [u8; RECORD_BYTES];
+
+fn get<const N: usize>(b: &Bytes, at: usize) -> [u8; N] {
+    core::array::from_fn(|i| b[at + i])
+}
+
+fn time(b: &Bytes, at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(get(b, at))).filter(|t| *t != NO_TIME)
+}
+
+fn cpu(b: &Bytes, at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(get(b, at))).filter(|c| *c != NO_CPU)
+}
+
+fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
+    use WaitKind::*;
+    let wait_kind = match b[offset::WAIT_KIND] {
+        0 => Unknown,
+        1 => Wakeup,
+        2 => New,
+        3 => Preempt,
+        4 => Yield,
+        value => return Err(RecordError::Field { field: "wait_kind", value }),
+    };
+    let end_state = match b[offset::END_STATE] {
+        1 => EndState::Blocked,
+        2 => EndState::Preempted,
+        3 => EndState::Yielded,
+        4 => EndState::Exited,
+        5 => EndState::WindowEnd,
+        value => return Err(RecordError::Field { field: "end_state", value }),
+    };
+    Ok(SliceRecord {
+        ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
+        dur_ns: u64::from_le_bytes(get(b, offset::DUR_NS)),
+        wait_ns: time(b, offset::WAIT_NS),
+        run_delay_ns: time(b, offset::RUN_DELAY_NS),
+        waking_ns: time(b, offset::WAKING_NS),
+        blocked_ns: time(b, offset::BLOCKED_NS),
+        tid: u32::from_le_bytes(get(b, offset::TID)),
+        waker_tid: Some(u32::from_le_bytes(get(b, offset::WAKER_TID))).filter(|t| *t != 0),
+        cpu: u16::from_le_bytes(get(b, offset::CPU)),
+        prev_cpu: cpu(b, offset::PREV_CPU),
+        waker_cpu: cpu(b, offset::WAKER_CPU),
+        prio: i16::from_le_bytes(get(b, offset::PRIO)),
+        wait_kind,
+        end_state,
+    })
+}
+
+fn parse_migration(b: &Bytes) -> Result<MigrationRecord, RecordError> {
+    let context = match b[offset::WAIT_KIND] {
+        1 => MigrationContext::Wakeup,
+        2 => MigrationContext::Balance,
+        3 => MigrationContext::Exec,
+        4 => MigrationContext::Affinity,
+        value => return Err(RecordError::Field { field: "context", value }),
+    };
+    Ok(MigrationRecord {
+        ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
+        tid: u32::from_le_bytes(get(b, offset::TID)),
+        from_cpu: u16::from_le_bytes(get(b, offset::CPU)),
+        to_cpu: u16::from_le_bytes(get(b, offset::PREV_CPU)),
+        context,
+    })
+}
+
+fn put(b: &mut Bytes, at: usize, v: &[u8]) {
+    b[at..at + v.len()].copy_from_slice(v);
+}
+
+fn put_slice(b: &mut Bytes, s: &SliceRecord) {
+    put(b, offset::TS_NS, &s.ts_ns.to_le_bytes());
+    put(b, offset::DUR_NS, &s.dur_ns.to_le_bytes());
+    put(b, offset::WAIT_NS, &s.wait_ns.unwrap_or(NO_TIME).to_le_bytes());
+    put(b, offset::RUN_DELAY_NS, &s.run_delay_ns.unwrap_or(NO_TIME).to_le_bytes());
+    put(b, offset::WAKING_NS, &s.waking_ns.unwrap_or(NO_TIME).to_le_bytes());
+    put(b, offset::BLOCKED_NS, &s.blocked_ns.unwrap_or(NO_TIME).to_le_bytes());
+    put(b, offset::TID, &s.tid.to_le_bytes());
+    put(b, offset::WAKER_TID, &s.waker_tid.unwrap_or(0).to_le_bytes());
+    put(b, offset::CPU, &s.cpu.to_le_bytes());
+    put(b, offset::PREV_CPU, &s.prev_cpu.unwrap_or(NO_CPU).to_le_bytes());
+    put(b, offset::WAKER_CPU, &s.waker_cpu.unwrap_or(NO_CPU).to_le_bytes());
+    put(b, offset::PRIO, &s.prio.to_le_bytes());
+    put(b, offset::KIND, &[1, s.wait_kind as u8, s.end_state as u8]);
+}
+
+fn put_migration(b: &mut Bytes, m: &MigrationRecord) {
+    put(b, offset::TS_NS, &m.ts_ns.to_le_bytes());
+    put(b, offset::TID, &m.tid.to_le_bytes());
+    put(b, offset::CPU, &m.from_cpu.to_le_bytes());
+    put(b, offset::PREV_CPU, &m.to_cpu.to_le_bytes());
+    put(b, offset::KIND, &[2, m.context as u8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip() {
+        let s = SliceRecord {
+            ts_ns: 1,
+            dur_ns: 2,
+            wait_ns: Some(3),
+            run_delay_ns: None,
+            waking_ns: Some(4),
+            blocked_ns: Some(5),
+            tid: 6,
+            waker_tid: None,
+            cpu: 7,
+            prev_cpu: None,
+            waker_cpu: Some(8),
+            prio: 120,
+            wait_kind: WaitKind::Wakeup,
+            end_state: EndState::Yielded,
+        };
+        assert_eq!(Record::parse(&Record::Slice(s).to_bytes()), Ok(Record::Slice(s)));
+        let m = MigrationRecord {
+            ts_ns: 9,
+            tid: 10,
+            from_cpu: 1,
+            to_cpu: 0,
+            context: MigrationContext::Affinity,
+        };
+        assert_eq!(Record::parse(&Record::Migration(m).to_bytes()), Ok(Record::Migration(m)));
+    }
+
+    #[test]
+    fn parse_hostile_bytes_returns_error() {
+        assert_eq!(Record::parse(&[0; 71]), Err(RecordError::Short(71)));
+        assert_eq!(Record::parse(&[0; 72]), Err(RecordError::Kind(0)));
+        let mut b = [0; 72];
+        b[offset::KIND] = 1;
+        b[offset::WAIT_KIND] = 9;
+        assert_eq!(Record::parse(&b), Err(RecordError::Field { field: "wait_kind", value: 9 }));
+    }
+}

@@ -1,0 +1,60 @@
+//! What is to be run: the test spec that a test process writes for the runner, and the guest spec that the runner puts
+//! into the initramfs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::topology::Topology;
+
+/// One boot of one test, as the test process asks the runner for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestSpec {
+    /// [`crate::WIRE_VERSION`] of the test binary.
+    pub wire_version: u16,
+    /// Name of the test as nextest lists it.
+    pub test: String,
+    /// Absolute path of the test binary on the host.
+    pub binary: String,
+    /// Directory of the Cargo manifest of the test's package.
+    pub manifest_dir: String,
+    /// CPUs to show to the guest.
+    pub topology: Topology,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// How long the workload runs, in nanoseconds of guest time.
+    pub duration_ns: u64,
+    /// The scheduler under test; `None` is the kernel's own (EEVDF).
+    pub scheduler: Option<SchedulerSpec>,
+    /// Seed of everything random in the workload.
+    pub seed: u64,
+}
+
+/// A scheduler as `declare_scheduler!` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerSpec {
+    /// Its name in results.
+    pub name: String,
+    /// File name of its binary.
+    pub binary: String,
+    /// Arguments of the binary.
+    pub args: Vec<String>,
+}
+
+/// What the agent reads from [`crate::GUEST_SPEC_PATH`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestSpec {
+    /// The test.
+    pub test: TestSpec,
+    /// Path of the test binary in the guest.
+    pub test_path: String,
+    /// Path of the scheduler binary in the guest.
+    pub scheduler_path: Option<String>,
+    /// Kernel modules to load, in this order, as paths in the guest.
+    pub modules: Vec<String>,
+    /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
+    pub records_per_cpu: u32,
+    /// The test body is killed after this time and the test fails, in nanoseconds.
+    pub timeout_ns: u64,
+}
