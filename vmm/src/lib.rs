@@ -1,1 +1,19 @@
-//! Guests.
+//! Guests: what is put into them, how they are started, and how they end.
+//!
+//! An [`Initramfs`] holds the programs of a guest with the shared libraries that they need. [`start`] boots a kernel
+//! with it on a back end chosen by [`Accel`] and connects the guest's vsock streams to Unix streams of the caller; the
+//! [`Guest`] is waited for, and is gone when it is dropped.
+//!
+//! Owns: guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
+//! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
+
+mod cpio;
+mod guest;
+pub mod initramfs;
+mod libraries;
+pub mod qemu;
+pub mod vsock;
+
+pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, StartError, start};
+pub use initramfs::{Initramfs, InitramfsError};
+pub use qemu::qemu_version;

@@ -1,0 +1,268 @@
+//! A running guest and its end.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ktstr_wire::topology::Topology;
+
+use crate::qemu;
+pub use crate::vsock::device::Accept;
+use crate::vsock::vhost_user::Server;
+
+/// What is asked of a guest.
+#[derive(Clone, Debug)]
+pub struct GuestConfig {
+    /// A bzImage, or a vmlinux with a PVH note.
+    pub kernel: PathBuf,
+    /// The archive of [`crate::Initramfs::write`].
+    pub initramfs: PathBuf,
+    /// CPUs to show.
+    pub topology: Topology,
+    /// Memory in MiB, spread evenly over the nodes.
+    pub memory_mib: u32,
+    /// More kernel parameters.
+    pub cmdline: Vec<String>,
+    /// An existing directory for sockets. Its path must be short: a socket's is at most 107 bytes.
+    pub run_dir: PathBuf,
+    /// Where the console goes.
+    pub console_log: PathBuf,
+}
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// QEMU, a thread per CPU, emulated.
+    Tcg,
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestEnd {
+    /// It powered itself off.
+    PoweredOff,
+    /// It reset itself: with `panic=-1` this is what a panic does.
+    Reset,
+    /// QEMU ended in another way.
+    Crashed {
+        /// Its exit status in words.
+        status: String,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// The deadline passed; the guest is still there.
+    TimedOut,
+    /// The caller's flag was raised, and the guest was killed.
+    Stopped,
+}
+
+/// Why a guest could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// QEMU is not installed.
+    #[error("{} not found; install it with: apt-get install qemu-system-x86", qemu::PROGRAM)]
+    NoQemu,
+    /// QEMU could not be started.
+    #[error("cannot start {program}: {source}", program = qemu::PROGRAM)]
+    Spawn {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The vsock device could not be set up.
+    #[error("vsock device at {path}: {source}")]
+    Vsock {
+        /// Its socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the guest could not be made.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running guest. Dropping it kills it and removes its sockets and threads.
+#[derive(Debug)]
+pub struct Guest {
+    child: Child,
+    status: Option<ExitStatus>,
+    stderr_path: PathBuf,
+    /// Reason of the QMP event `SHUTDOWN`, once there was one.
+    shutdown: Arc<Mutex<Option<String>>>,
+    qmp: Option<JoinHandle<()>>,
+    qmp_socket: PathBuf,
+    vsock: Option<Server>,
+}
+
+/// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
+pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest, StartError> {
+    match accel {
+        Accel::Tcg => start_qemu(config, accept),
+    }
+}
+
+fn start_qemu(config: &GuestConfig, accept: Accept) -> Result<Guest, StartError> {
+    let socket = config.run_dir.join("vsock");
+    let qmp_socket = config.run_dir.join("qmp");
+    let stderr_path = config.run_dir.join("stderr");
+    let file_error = |source| StartError::File { path: stderr_path.clone(), source };
+    let stderr = File::create(&stderr_path).map_err(file_error)?;
+    let vsock = Server::start(&socket, qemu::GUEST_CID, accept)
+        .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
+    let mut command = Command::new(qemu::PROGRAM);
+    command
+        .args(qemu::arguments(config, &socket, &qmp_socket))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        // Away from the terminal's signals: this process decides when the guest ends.
+        .process_group(0);
+    let parent = std::process::id();
+    // SAFETY: between fork and exec this calls only prctl and getppid, which are async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(move || die_with(parent)) };
+    let child = command.spawn().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => StartError::NoQemu,
+        _ => StartError::Spawn { source: e },
+    })?;
+    let shutdown = Arc::new(Mutex::new(None));
+    let mut guest =
+        Guest { child, status: None, stderr_path, shutdown, qmp: None, qmp_socket, vsock: Some(vsock) };
+    guest.qmp = guest.watch_qmp();
+    Ok(guest)
+}
+
+/// Asks the kernel to kill this process when its parent dies, and looks whether it has died already.
+fn die_with(parent: u32) -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: getppid has no preconditions.
+    if unsafe { libc::getppid() } as u32 != parent {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
+}
+
+impl Guest {
+    /// Follows QMP for the reason of the shutdown. Without it a guest's end is still seen, only not told apart.
+    fn watch_qmp(&self) -> Option<JoinHandle<()>> {
+        let socket = self.qmp_socket.clone();
+        let shutdown = self.shutdown.clone();
+        let follow = move || {
+            let Some(mut stream) = connect(&socket) else { return };
+            if stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_err() {
+                return;
+            }
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if let Some(reason) = shutdown_reason(&line) {
+                    *shutdown.lock().unwrap_or_else(|p| p.into_inner()) = Some(reason);
+                }
+            }
+        };
+        std::thread::Builder::new().name("qmp".into()).spawn(follow).ok()
+    }
+
+    /// Waits for the guest's end, for the deadline, or for the flag.
+    pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                self.kill();
+                return GuestEnd::Stopped;
+            }
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    self.status = Some(status);
+                    return self.end(status);
+                }
+                Ok(None) => {}
+                Err(e) => return GuestEnd::Crashed { status: e.to_string(), stderr: String::new() },
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return GuestEnd::TimedOut;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn end(&mut self, status: ExitStatus) -> GuestEnd {
+        if let Some(qmp) = self.qmp.take() {
+            let _ = qmp.join();
+        }
+        let reason = self.shutdown.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        match (status.success(), reason.as_deref()) {
+            (true, Some("guest-shutdown")) => GuestEnd::PoweredOff,
+            (true, Some("guest-reset" | "guest-panic")) => GuestEnd::Reset,
+            _ => {
+                let stderr = std::fs::read_to_string(&self.stderr_path).unwrap_or_default();
+                GuestEnd::Crashed { status: status.to_string(), stderr }
+            }
+        }
+    }
+
+    /// Ends the guest at once.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            // It may have ended by itself just now.
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(qmp) = self.qmp.take() {
+            let _ = qmp.join();
+        }
+        drop(self.vsock.take());
+        for path in [&self.qmp_socket, &self.stderr_path] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// QEMU makes its socket shortly after its start.
+fn connect(socket: &std::path::Path) -> Option<UnixStream> {
+    for _ in 0..200 {
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return Some(stream);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// `reason` of a QMP event `SHUTDOWN` (QEMU QMP reference, ShutdownCause). Events are one JSON object a line.
+fn shutdown_reason(line: &str) -> Option<String> {
+    if !line.contains("\"SHUTDOWN\"") {
+        return None;
+    }
+    let (_, rest) = line.split_once("\"reason\"")?;
+    Some(rest.split('"').nth(1)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_is_read_from_the_event() {
+        let line = r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+        assert_eq!(shutdown_reason(line).as_deref(), Some("guest-shutdown"));
+        assert_eq!(shutdown_reason(r#"{"event": "RESUME"}"#), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! QEMU's command line for a guest.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::guest::GuestConfig;
+
+/// The program.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// CID of every guest: each has a vsock device of its own, so that numbers cannot clash.
+pub const GUEST_CID: u64 = 3;
+
+/// `QEMU emulator version 7.2.x`, or `None` where it is not installed.
+pub fn qemu_version() -> Option<String> {
+    let out = Command::new(PROGRAM).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&out.stdout).lines().next()?.trim().to_string())
+}
+
+/// Kernel parameters of every guest. `panic=-1` with `-no-reboot` ends QEMU at once when the kernel panics.
+const CMDLINE: [&str; 8] = [
+    "console=ttyS0",
+    "panic=-1",
+    "quiet",
+    "loglevel=4",
+    "nokaslr",
+    "no_timer_check",
+    "random.trust_cpu=on",
+    "rcupdate.rcu_expedited=1",
+];
+
+/// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP at `qmp_socket`.
+pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp_socket: &Path) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
+    arg("-accel", "tcg,thread=multi".into());
+    arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
+    // AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated.
+    arg("-cpu", "Skylake-Server,-hle,-rtm".into());
+    topology(config, &mut arg);
+    let mut cmdline: Vec<&str> = CMDLINE.to_vec();
+    cmdline.extend(config.cmdline.iter().map(String::as_str));
+    arg("-kernel", config.kernel.display().to_string());
+    arg("-initrd", config.initramfs.display().to_string());
+    arg("-append", cmdline.join(" "));
+    arg("-display", "none".into());
+    arg("-serial", format!("file:{}", escaped(&config.console_log)));
+    arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
+    arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
+    arg("-qmp", format!("unix:{},server=on,wait=off", escaped(qmp_socket)));
+    args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
+    args
+}
+
+/// QEMU separates options by commas; a comma in a path is written twice.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// One socket per NUMA node, one die per LLC: QEMU shows each die a last-level cache of its own.
+fn topology(config: &GuestConfig, arg: &mut impl FnMut(&str, String)) {
+    let t = config.topology;
+    arg("-m", format!("{}M", config.memory_mib));
+    arg(
+        "-smp",
+        format!(
+            "{},sockets={},dies={},cores={},threads={}",
+            t.nr_cpus(),
+            t.numa_nodes,
+            t.llcs,
+            t.cores,
+            t.threads
+        ),
+    );
+    let per_node = config.memory_mib / t.numa_nodes;
+    for node in 0..t.numa_nodes {
+        let size = if node == 0 { config.memory_mib - per_node * (t.numa_nodes - 1) } else { per_node };
+        arg("-object", format!("memory-backend-memfd,id=mem{node},size={size}M,share=on"));
+        let cpus = t.nr_cpus() / t.numa_nodes;
+        arg(
+            "-numa",
+            format!("node,nodeid={node},memdev=mem{node},cpus={}-{}", node * cpus, (node + 1) * cpus - 1),
+        );
+    }
+    for a in 0..t.numa_nodes {
+        for b in (0..t.numa_nodes).filter(|b| *b != a) {
+            let distance = ktstr_wire::topology::node_distance(a, b);
+            arg("-numa", format!("dist,src={a},dst={b},val={distance}"));
+        }
+    }
+}
