@@ -1,1 +1,29 @@
-//! The guest agent and its BPF probes.
+//! The guest agent, PID 1 of every guest, and its BPF probes.
+//!
+//! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), probes ([`probes`]), the
+//! scheduler under test ([`scheduler`]), the window around the test body ([`body`]), the drain, power-off ([`life`]). Nothing
+//! is sent while the window is open. Whatever goes wrong is sent as a `BootError` and written to the console; PID 1 never
+//! exits.
+
+pub mod body;
+pub mod channel;
+pub mod life;
+pub mod observe;
+pub mod probes;
+pub mod procfs;
+pub mod rows;
+pub mod scheduler;
+pub mod system;
+pub mod tail;
+
+/// Runs the agent and powers the guest off.
+pub fn main() {
+    if std::process::id() != 1 {
+        eprintln!("ktstr-guest is the init of ktstr's guests; cargo ktstr test starts it");
+        std::process::exit(2);
+    }
+    if std::panic::catch_unwind(life::live).is_err() {
+        eprintln!("ktstr-guest: panicked, see above");
+    }
+    system::power_off();
+}

@@ -1,0 +1,30 @@
+//! Compiles the BPF programs with clang and generates their skeleton.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The clang to use: `$CLANG`, else the first of these that runs. Debian's default clang 14 is too old for the probes.
+const CLANGS: [&str; 4] = ["clang-19", "clang-22", "clang-20", "clang"];
+
+fn clang() -> String {
+    println!("cargo:rerun-if-env-changed=CLANG");
+    if let Ok(clang) = std::env::var("CLANG") {
+        return clang;
+    }
+    let runs = |c: &str| Command::new(c).arg("--version").output().is_ok_and(|o| o.status.success());
+    match CLANGS.into_iter().find(|c| runs(c)) {
+        Some(clang) => clang.into(),
+        None => panic!("clang is needed to compile BPF programs: apt-get install clang-19, or set CLANG"),
+    }
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/bpf");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("probes.skel.rs");
+    libbpf_cargo::SkeletonBuilder::new()
+        .source("src/bpf/probes.bpf.c")
+        .clang(clang())
+        .clang_args(["-Wall", "-Werror", "-Wno-unused-function"])
+        .build_and_generate(out)
+        .expect("the BPF programs compile");
+}

@@ -1,0 +1,163 @@
+//! The process of the test body: its start, what it says, its end.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use ktstr_wire::body::{BODY_ENV, BodyResult, FD_ENV, ToAgent, ToBody};
+use ktstr_wire::message::{TestResult, to_json};
+use ktstr_wire::spec::GuestSpec;
+
+use crate::system::{BODY_CGROUP, TEST_CGROUP};
+use crate::tail::Tail;
+
+/// A running test body.
+#[derive(Debug)]
+pub struct Body {
+    child: Child,
+    socket: UnixStream,
+    lines: Receiver<ToAgent>,
+    output: Vec<Tail>,
+    /// Roles by tid, as announced.
+    pub roles: HashMap<u32, String>,
+}
+
+/// Why the body is no longer running, or has nothing more to say.
+#[derive(Debug)]
+pub enum BodyEnd {
+    /// It said so; its workers are asleep.
+    Finished(BodyResult),
+    /// Its process ended without a word.
+    Died,
+    /// It took too long.
+    TimedOut(Duration),
+    /// The caller's check said to stop waiting.
+    GivenUp,
+}
+
+impl Body {
+    /// Starts the body of the spec's test, in its own cgroup.
+    pub fn start(spec: &GuestSpec) -> io::Result<Body> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let fd = theirs.as_raw_fd();
+        let mut command = Command::new(&spec.test_path);
+        command
+            .env(BODY_ENV, &spec.test.test)
+            .env(FD_ENV, fd.to_string())
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let cgroup_procs = fs::OpenOptions::new().write(true).open(format!("{BODY_CGROUP}/cgroup.procs"))?;
+        // SAFETY: between fork and exec this calls only fcntl and write on descriptors that are open.
+        unsafe { command.pre_exec(move || enter(fd, cgroup_procs.as_raw_fd())) };
+        let mut child = command.spawn()?;
+        drop(theirs);
+        let output = [child.stdout.take().map(Tail::of), child.stderr.take().map(Tail::of)];
+        let (sender, lines) = channel();
+        let reader = BufReader::new(ours.try_clone()?);
+        std::thread::Builder::new().name("body".into()).spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                let Ok(message) = serde_json::from_str(&line) else { continue };
+                if sender.send(message).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Body {
+            child,
+            socket: ours,
+            lines,
+            output: output.into_iter().flatten().collect(),
+            roles: HashMap::new(),
+        })
+    }
+
+    /// Process id of the body.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the body has finished, its process has ended, the time is over, or `give_up` says so. `on_worker` is
+    /// called for each worker that is announced.
+    pub fn wait(
+        &mut self,
+        limit: Duration,
+        mut give_up: impl FnMut() -> bool,
+        mut on_worker: impl FnMut(),
+    ) -> BodyEnd {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(ToAgent::Worker { tid, role }) => {
+                    self.roles.insert(tid, role);
+                    on_worker();
+                }
+                Ok(ToAgent::Finished(result)) => return BodyEnd::Finished(result),
+                Err(RecvTimeoutError::Disconnected) => return BodyEnd::Died,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= deadline {
+                return BodyEnd::TimedOut(limit);
+            }
+            if give_up() {
+                return BodyEnd::GivenUp;
+            }
+        }
+    }
+
+    /// Lets the body go, waits for its process, kills what is left of the test, and says how it ended.
+    pub fn finish(mut self, end: BodyEnd) -> TestResult {
+        let mut line = to_json(&ToBody::Release);
+        line.push(b'\n');
+        // A body that is gone does not read it.
+        let _ = self.socket.write_all(&line);
+        let patience = if matches!(end, BodyEnd::Finished(_) | BodyEnd::Died) { 50 } else { 0 };
+        let mut status = None;
+        for _ in 0..patience {
+            status = self.child.try_wait().ok().flatten();
+            if status.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = fs::write(format!("{TEST_CGROUP}/cgroup.kill"), "1");
+        let status = status.or_else(|| self.child.wait().ok());
+        let output: Vec<String> = self.output.drain(..).map(Tail::finish).collect();
+        let (body, abnormal_end) = match end {
+            BodyEnd::Finished(result) => (Some(result), None),
+            BodyEnd::Died => (None, Some(status.map_or("ended".into(), describe))),
+            BodyEnd::TimedOut(limit) => (None, Some(format!("timed out after {} s", limit.as_secs()))),
+            BodyEnd::GivenUp => (None, Some("stopped because the scheduler under test had ended".into())),
+        };
+        TestResult { body, abnormal_end, output: output.concat() }
+    }
+}
+
+/// "exit status 1", "killed by signal 9".
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// In the child: keeps the socket open across exec and moves into the cgroup.
+fn enter(fd: i32, cgroup_procs: i32) -> io::Result<()> {
+    // SAFETY: fcntl on an open descriptor with integer arguments.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: writes two bytes of a static string to an open descriptor. "0" is the writer itself.
+    if unsafe { libc::write(cgroup_procs, c"0".as_ptr().cast(), 1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

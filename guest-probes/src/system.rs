@@ -1,0 +1,105 @@
+//! What an init does: file systems, modules, the end.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// A step of the start that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct SystemError {
+    what: String,
+    source: io::Error,
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> SystemError {
+    move |source| SystemError { what: what.into(), source }
+}
+
+/// File systems that a test needs, and whether the guest can do without.
+const MOUNTS: [(&str, &str, bool); 7] = [
+    ("proc", "/proc", true),
+    ("sysfs", "/sys", true),
+    ("devtmpfs", "/dev", true),
+    ("tmpfs", "/tmp", true),
+    ("cgroup2", "/sys/fs/cgroup", true),
+    ("bpf", "/sys/fs/bpf", false),
+    ("tracefs", "/sys/kernel/tracing", false),
+];
+
+/// Mounts what a test needs.
+pub fn mount_all() -> Result<(), SystemError> {
+    for (fs_type, dir, needed) in MOUNTS {
+        // Below /sys the directories are the kernel's.
+        let _ = fs::create_dir_all(dir);
+        if let Err(e) = mount(fs_type, dir)
+            && needed
+            && e.raw_os_error() != Some(libc::EBUSY)
+        {
+            return Err(failed(format!("mount {fs_type} at {dir}"))(e));
+        }
+    }
+    Ok(())
+}
+
+fn mount(fs_type: &str, dir: &str) -> io::Result<()> {
+    let (fs_type, dir) = (CString::new(fs_type)?, CString::new(dir)?);
+    // SAFETY: the strings are NUL-terminated and live until the call returns; no data is passed.
+    let r = unsafe { libc::mount(fs_type.as_ptr(), dir.as_ptr(), fs_type.as_ptr(), 0, std::ptr::null()) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Below this cgroup everything of the test happens.
+pub const TEST_CGROUP: &str = "/sys/fs/cgroup/ktstr";
+
+/// Where the process of the test body lives; the test's own cgroups are beside it.
+pub const BODY_CGROUP: &str = "/sys/fs/cgroup/ktstr/body";
+
+/// Makes the test's cgroups and hands the controllers down, as far as the kernel has them.
+pub fn make_cgroups() -> Result<(), SystemError> {
+    fs::create_dir_all(BODY_CGROUP).map_err(failed(BODY_CGROUP))?;
+    for dir in ["/sys/fs/cgroup", TEST_CGROUP] {
+        for controller in ["cpu", "cpuset", "memory", "pids"] {
+            // A kernel without a controller fails the test that needs it, with that test's own message.
+            let _ = fs::write(format!("{dir}/cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+    Ok(())
+}
+
+/// Loads a kernel module.
+pub fn load_module(path: &Path) -> Result<(), SystemError> {
+    let what = || format!("module {}", path.display());
+    let file = File::open(path).map_err(failed(what()))?;
+    // SAFETY: the descriptor is open; the parameter string is empty and NUL-terminated.
+    let r = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    let e = io::Error::last_os_error();
+    if r == 0 || e.raw_os_error() == Some(libc::EEXIST) { Ok(()) } else { Err(failed(what())(e)) }
+}
+
+/// Ends the guest.
+pub fn power_off() {
+    // SAFETY: both calls take no pointers; what had to be kept was sent.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF)
+    };
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the probes (`bpf_ktime_get_ns`), nanoseconds.
+pub fn now_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: t is a timespec that lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// CPU time of this process, nanoseconds.
+pub fn own_cpu_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: t is a timespec that lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
