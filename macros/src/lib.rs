@@ -1,1 +1,64 @@
-//! The attribute and declaration macros of ktstr.
+//! The attribute and declaration macros of ktstr. `ktstr` re-exports and documents them.
+
+mod attribute;
+mod declare;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proc_macro::TokenStream;
+use quote::quote;
+
+/// A crate is compiled by a process of its own: this says whether its `main` has been emitted.
+static MAIN_EMITTED: AtomicBool = AtomicBool::new(false);
+
+/// `main`, and an error where the test target has the standard harness: `#[test]` items exist only then.
+fn main_once() -> proc_macro2::TokenStream {
+    if MAIN_EMITTED.swap(true, Ordering::Relaxed) {
+        return quote!();
+    }
+    quote! {
+        #[allow(dead_code)]
+        fn main() -> ::std::process::ExitCode {
+            ::ktstr::run_main()
+        }
+
+        #[test]
+        fn ktstr_needs_harness_false() {
+            ::std::compile_error!(
+                "ktstr tests bring their own harness: add `harness = false` to this test's [[test]] section in Cargo.toml"
+            );
+        }
+    }
+}
+
+/// See `ktstr::ktstr_test`.
+#[proc_macro_attribute]
+pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
+    match attribute::expand(args.into(), item.into()) {
+        Ok(tokens) => {
+            let main = main_once();
+            quote!(#tokens #main).into()
+        }
+        Err(e) => e.to_compile_error().into(),
+    }
+}
+
+/// See `ktstr::declare_scheduler`.
+#[proc_macro]
+pub fn declare_scheduler(input: TokenStream) -> TokenStream {
+    declare::expand(input.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// See `ktstr::test_main`.
+#[proc_macro]
+pub fn test_main(_input: TokenStream) -> TokenStream {
+    if MAIN_EMITTED.load(Ordering::Relaxed) {
+        return quote! {
+            ::std::compile_error!(
+                "the first #[ktstr_test] of this crate has made `main` already: delete test_main!(), or, if all tests are in modules, put it before the first `mod`"
+            );
+        }
+        .into();
+    }
+    main_once().into()
+}
