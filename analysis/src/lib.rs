@@ -1,1 +1,24 @@
-//! Columns, Parquet, metrics, comparison, reports.
+//! From raw log to numbers: columns, Parquet, metrics, comparison, reports.
+//!
+//! [`convert()`] turns the frames of a run into the tables of [`schema`]; [`compute_metrics`] computes what [`registry`]
+//! defines; a [`Sidecar`] describes the run; [`compare`] decides between two sides. Nothing else in the product defines a
+//! column or a metric. What comes from a guest or a file never panics here.
+#![forbid(unsafe_code)]
+
+pub mod columns;
+pub mod compare;
+pub mod conservation;
+pub mod convert;
+pub mod history;
+pub mod metrics;
+pub mod pool;
+pub mod registry;
+pub mod schema;
+pub mod sidecar;
+pub mod statistics;
+mod tables;
+
+pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
+pub use history::write_history;
+pub use metrics::{MetricRow, MetricsError, compute_metrics};
+pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

@@ -1,0 +1,316 @@
+//! From the raw log of a run to tables.
+//!
+//! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
+//! converted as far as it goes, and [`Collected::truncated`] says why it ended.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ktstr_wire::frame::{Decoder, Frame, Kind};
+use ktstr_wire::message::{
+    BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
+    WindowEdge,
+};
+use ktstr_wire::record::{MigrationRecord, RECORD_BYTES, Record, SliceRecord};
+use ktstr_wire::topology::Topology;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::tables;
+
+/// Why a raw log could not be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// The raw log cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The raw log.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A table cannot be written.
+    #[error("cannot write the table {table} in {dir}: {source}")]
+    Write {
+        /// The table.
+        table: &'static str,
+        /// The directory.
+        dir: PathBuf,
+        /// What the writer said.
+        source: parquet::errors::ParquetError,
+    },
+}
+
+/// A file of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFile {
+    /// Name of the table in [`crate::schema`].
+    pub table: String,
+    /// File name in the run's folder.
+    pub file: String,
+    /// Rows.
+    pub rows: u64,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// Whether the data is complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quality {
+    /// For each CPU.
+    pub cpus: Vec<CpuQuality>,
+    /// Times that a probe was skipped because it interrupted itself; `None`: the run ended before that was known.
+    pub recursion_misses: Option<u64>,
+    /// CPU time of the agent in the window, nanoseconds.
+    pub agent_cpu_ns: Option<u64>,
+}
+
+/// Records of one CPU: emitted = received + dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuQuality {
+    /// Its number.
+    pub cpu: u32,
+    /// Records that the probes wanted to write.
+    pub emitted: u64,
+    /// Records that arrived.
+    pub received: u64,
+    /// Records for which there was no room.
+    pub dropped: u64,
+}
+
+/// Everything that arrived.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Collected {
+    /// The agent was up.
+    pub hello: Option<Hello>,
+    /// The guest could not run the test.
+    pub boot_error: Option<BootError>,
+    /// The scheduler was in charge.
+    pub scheduler_started: Option<SchedulerStarted>,
+    /// How the scheduler ended.
+    pub scheduler_exit: Option<SchedulerExit>,
+    /// How the test body ended.
+    pub test_result: Option<TestResult>,
+    /// The window's edges.
+    pub window_open: Option<WindowEdge>,
+    /// The window's edges.
+    pub window_close: Option<WindowEdge>,
+    /// The guest ended in order.
+    pub bye: Option<Bye>,
+    /// Lines for the log.
+    pub logs: Vec<String>,
+    /// Why the stream ended before `Bye`, if it did.
+    pub truncated: Option<String>,
+    /// Whether the data is complete.
+    pub quality: Quality,
+    /// The tables that were written.
+    pub tables: Vec<TableFile>,
+}
+
+/// What goes into the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub slices: Vec<SliceRecord>,
+    pub migrations: Vec<MigrationRecord>,
+    pub tasks: Vec<TaskInfo>,
+    pub cpus: Vec<CpuCounters>,
+    pub received: BTreeMap<u32, u64>,
+}
+
+/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
+pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Collected, ConvertError> {
+    let mut state = State::default();
+    state.read(raw_log)?;
+    let State { mut collected, mut rows, .. } = state;
+    rows.slices.sort_by_key(|s| (s.ts_ns, s.cpu));
+    rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
+    rows.tasks.sort_by_key(|t| t.tid);
+    collected.quality.cpus = quality(&rows);
+    collected.tables = tables::write_all(&rows, out_dir, topology)?;
+    Ok(collected)
+}
+
+fn quality(rows: &Rows) -> Vec<CpuQuality> {
+    let mut cpus: Vec<CpuQuality> = rows
+        .cpus
+        .iter()
+        .map(|c| {
+            let received = rows.received.get(&c.cpu).copied().unwrap_or(0);
+            CpuQuality { cpu: c.cpu, emitted: c.emitted, received, dropped: c.dropped }
+        })
+        .collect();
+    cpus.sort_by_key(|c| c.cpu);
+    cpus
+}
+
+#[derive(Default)]
+struct State {
+    collected: Collected,
+    rows: Rows,
+    next_seq: u64,
+}
+
+impl State {
+    fn read(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
+        let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
+        let mut file = match File::open(raw_log) {
+            Ok(f) => f,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.collected.truncated = Some("nothing arrived".into());
+                return Ok(());
+            }
+            Err(e) => return Err(read_error(e)),
+        };
+        let mut decoder = Decoder::new();
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            let n = file.read(&mut buf).map_err(read_error)?;
+            if n == 0 {
+                break;
+            }
+            decoder.push(&buf[..n]);
+            if let Err(why) = self.drain(&mut decoder) {
+                self.collected.truncated = Some(why);
+                return Ok(());
+            }
+        }
+        if self.collected.bye.is_none() {
+            let pending = decoder.pending_bytes();
+            self.collected.truncated = Some(format!(
+                "the stream ends after frame {}, with {pending} bytes of another",
+                self.next_seq
+            ));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), String> {
+        while let Some(frame) = decoder.next_frame().map_err(|e| e.to_string())? {
+            if frame.seq != self.next_seq {
+                return Err(format!("frame {} is missing", self.next_seq));
+            }
+            self.next_seq += 1;
+            self.take(&frame)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<(), String> {
+        let c = &mut self.collected;
+        // An unknown kind is a later version's addition.
+        let Some(kind) = Kind::from_u16(frame.kind) else { return Ok(()) };
+        match kind {
+            Kind::Hello => c.hello = Some(json(frame)?),
+            Kind::BootError => c.boot_error = Some(json(frame)?),
+            Kind::SchedulerStarted => c.scheduler_started = Some(json(frame)?),
+            Kind::WindowOpen => c.window_open = Some(json(frame)?),
+            Kind::WindowClose => c.window_close = Some(json(frame)?),
+            Kind::Records => self.records(&frame.payload)?,
+            Kind::Tasks => self.rows.tasks.extend(json::<Vec<TaskInfo>>(frame)?),
+            Kind::Cpus => self.rows.cpus.extend(json::<Vec<CpuCounters>>(frame)?),
+            Kind::TestResult => c.test_result = Some(json(frame)?),
+            Kind::SchedulerExit => c.scheduler_exit = Some(json(frame)?),
+            Kind::Log => c.logs.push(json::<Log>(frame)?.text),
+            Kind::Bye => {
+                let bye: Bye = json(frame)?;
+                c.quality.recursion_misses = Some(bye.recursion_misses);
+                c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
+                c.bye = Some(bye);
+            }
+            Kind::Ack => {}
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, payload: &[u8]) -> Result<(), String> {
+        let (cpu, records) = payload.split_first_chunk::<4>().ok_or("a records frame without a CPU")?;
+        if !records.len().is_multiple_of(RECORD_BYTES) {
+            return Err("a records frame that is cut off".into());
+        }
+        let received = self.rows.received.entry(u32::from_le_bytes(*cpu)).or_default();
+        for bytes in records.chunks_exact(RECORD_BYTES) {
+            match Record::parse(bytes).map_err(|e| e.to_string())? {
+                Record::Slice(s) => self.rows.slices.push(s),
+                Record::Migration(m) => self.rows.migrations.push(m),
+            }
+            *received += 1;
+        }
+        Ok(())
+    }
+}
+
+fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
+    serde_json::from_slice(&frame.payload).map_err(|e| format!("frame {}: {e}", frame.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_wire::frame::encode;
+    use ktstr_wire::message::to_json;
+
+    fn log() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut payload = 1u32.to_le_bytes().to_vec();
+        let m = MigrationRecord {
+            ts_ns: 5,
+            tid: 9,
+            from_cpu: 0,
+            to_cpu: 1,
+            context: ktstr_wire::record::MigrationContext::Wakeup,
+        };
+        payload.extend(Record::Migration(m).to_bytes());
+        encode(
+            Kind::Cpus,
+            0,
+            &to_json(&[CpuCounters { cpu: 1, emitted: 2, dropped: 1, ..Default::default() }]),
+            &mut bytes,
+        )
+        .unwrap();
+        encode(Kind::Records, 1, &payload, &mut bytes).unwrap();
+        encode(
+            Kind::Bye,
+            2,
+            &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, recursion_misses: 0 }),
+            &mut bytes,
+        )
+        .unwrap();
+        bytes
+    }
+
+    fn converted(bytes: &[u8]) -> Collected {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw.log");
+        std::fs::write(&raw, bytes).unwrap();
+        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn whole_log_accounts_for_every_record() {
+        let c = converted(&log());
+        assert_eq!(c.truncated, None);
+        assert_eq!(c.quality.cpus, [CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1 }]);
+        let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
+        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("cpus", 1)]);
+    }
+
+    #[test]
+    fn every_cut_is_converted_as_far_as_it_goes() {
+        let bytes = log();
+        for cut in (0..bytes.len()).step_by(7) {
+            let c = converted(&bytes[..cut]);
+            assert!(c.truncated.is_some(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damaged_logs_are_told() {
+        let mut bytes = log();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        assert!(converted(&bytes).truncated.is_some());
+        assert!(converted(&[0xff; 100]).truncated.unwrap().contains("magic"));
+    }
+}

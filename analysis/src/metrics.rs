@@ -1,0 +1,401 @@
+//! Metrics of a run from its tables, by polars.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::columns::Columns;
+use crate::conservation::{CpuSet, Span, idle_while_waiting};
+use crate::convert::{Collected, TableFile};
+use crate::registry::{self, DURATION_STATS};
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A table cannot be read.
+    #[error("cannot read the tables in {dir}: {source}")]
+    Read {
+        /// The run's folder.
+        dir: PathBuf,
+        /// What polars said.
+        source: PolarsError,
+    },
+    /// The metrics cannot be written.
+    #[error("cannot write the metrics in {dir}: {source}")]
+    Write {
+        /// The run's folder.
+        dir: PathBuf,
+        /// What the writer said.
+        source: parquet::errors::ParquetError,
+    },
+}
+
+/// One metric value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricRow {
+    /// Name in the registry.
+    pub name: String,
+    /// `run`, `role`, `cpu`.
+    pub scope: String,
+    /// The role.
+    pub role: Option<String>,
+    /// The CPU.
+    pub cpu: Option<u32>,
+    /// Statistic.
+    pub stat: String,
+    /// `None`: could not be measured.
+    pub value: Option<f64>,
+    /// ns, count, frac.
+    pub unit: String,
+    /// Which direction is better.
+    pub polarity: String,
+}
+
+/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none.
+pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<MetricRow>, MetricsError> {
+    let window = match (&collected.window_open, &collected.window_close) {
+        (Some(open), Some(close)) => Some((open.ts_ns as i64, close.ts_ns as i64)),
+        _ => None,
+    };
+    let rows = match window.filter(|(a, b)| a < b) {
+        Some(window) => {
+            let run =
+                Run::load(dir, window).map_err(|source| MetricsError::Read { dir: dir.into(), source })?;
+            run.metrics()
+        }
+        None => Vec::new(),
+    };
+    let file = write(dir, &rows).map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
+    collected.tables.push(file);
+    Ok(rows)
+}
+
+fn write(dir: &Path, rows: &[MetricRow]) -> Result<TableFile, parquet::errors::ParquetError> {
+    columns(rows).write(dir, "metrics")
+}
+
+/// Metric rows as columns of [`crate::schema::METRICS`].
+pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("name", r().map(|m| Some(m.name.as_str())))
+        .str("scope", r().map(|m| Some(m.scope.as_str())))
+        .str("role", r().map(|m| m.role.as_deref()))
+        .u32("cpu", r().map(|m| m.cpu))
+        .str("stat", r().map(|m| Some(m.stat.as_str())))
+        .f64("value", r().map(|m| m.value))
+        .str("unit", r().map(|m| Some(m.unit.as_str())))
+        .str("polarity", r().map(|m| Some(m.polarity.as_str())))
+}
+
+/// One slice, as far as metrics need it.
+struct Slice {
+    ts: i64,
+    dur: i64,
+    cpu: u32,
+    tid: u32,
+    wait_kind: String,
+    wait: Option<i64>,
+    run_delay: Option<i64>,
+    waking: Option<i64>,
+    blocked: Option<i64>,
+    end: String,
+}
+
+struct Task {
+    tid: u32,
+    role: Option<String>,
+    class: String,
+    allowed: Option<CpuSet>,
+    on_cpu: i64,
+    open_wait: Option<i64>,
+}
+
+struct Migration {
+    tid: u32,
+    context: String,
+    distance: String,
+}
+
+struct Cpu {
+    cpu: u32,
+    busy: i64,
+}
+
+struct Run {
+    window: Span,
+    slices: Vec<Slice>,
+    tasks: Vec<Task>,
+    migrations: Vec<Migration>,
+    cpus: Vec<Cpu>,
+}
+
+/// Reads the named columns of a table.
+fn scan(dir: &Path, table: &str, names: &[&str]) -> PolarsResult<DataFrame> {
+    let path = dir.join(format!("{table}.parquet"));
+    let path = path.to_str().ok_or_else(|| polars_err!(ComputeError: "the path is not UTF-8"))?;
+    let columns: Vec<Expr> = names.iter().map(|n| col(*n)).collect();
+    LazyFrame::scan_parquet(PlRefPath::new(path), ScanArgsParquet::default())?.select(columns).collect()
+}
+
+fn i64s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<i64>>> {
+    Ok(df.column(name)?.i64()?.iter().collect())
+}
+
+fn u32s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<u32>>> {
+    Ok(df.column(name)?.u32()?.iter().collect())
+}
+
+fn strs(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<String>>> {
+    Ok(df.column(name)?.str()?.iter().map(|v| v.map(str::to_string)).collect())
+}
+
+impl Run {
+    fn load(dir: &Path, window: Span) -> PolarsResult<Run> {
+        Ok(Run {
+            window,
+            slices: load_slices(dir)?,
+            tasks: load_tasks(dir)?,
+            migrations: load_migrations(dir)?,
+            cpus: load_cpus(dir)?,
+        })
+    }
+}
+
+fn load_slices(dir: &Path) -> PolarsResult<Vec<Slice>> {
+    let names = [
+        "ts_ns",
+        "dur_ns",
+        "cpu",
+        "tid",
+        "wait_kind",
+        "wait_ns",
+        "run_delay_ns",
+        "waking_ns",
+        "blocked_ns",
+        "end_state",
+    ];
+    let df = scan(dir, "slices", &names)?;
+    let (ts, dur, cpu, tid) =
+        (i64s(&df, "ts_ns")?, i64s(&df, "dur_ns")?, u32s(&df, "cpu")?, u32s(&df, "tid")?);
+    let (kind, end) = (strs(&df, "wait_kind")?, strs(&df, "end_state")?);
+    let (wait, delay) = (i64s(&df, "wait_ns")?, i64s(&df, "run_delay_ns")?);
+    let (waking, blocked) = (i64s(&df, "waking_ns")?, i64s(&df, "blocked_ns")?);
+    Ok((0..df.height())
+        .map(|i| Slice {
+            ts: ts[i].unwrap_or(0),
+            dur: dur[i].unwrap_or(0),
+            cpu: cpu[i].unwrap_or(0),
+            tid: tid[i].unwrap_or(0),
+            wait_kind: kind[i].clone().unwrap_or_default(),
+            wait: wait[i],
+            run_delay: delay[i],
+            waking: waking[i],
+            blocked: blocked[i],
+            end: end[i].clone().unwrap_or_default(),
+        })
+        .collect())
+}
+
+fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
+    let df = scan(dir, "tasks", &["tid", "role", "class", "cpus_allowed", "on_cpu_ns", "open_wait_ns"])?;
+    let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
+    let (allowed, on_cpu, open) =
+        (strs(&df, "cpus_allowed")?, i64s(&df, "on_cpu_ns")?, i64s(&df, "open_wait_ns")?);
+    Ok((0..df.height())
+        .map(|i| Task {
+            tid: tid[i].unwrap_or(0),
+            role: role[i].clone(),
+            class: class[i].clone().unwrap_or_default(),
+            allowed: allowed[i].as_deref().and_then(CpuSet::parse),
+            on_cpu: on_cpu[i].unwrap_or(0),
+            open_wait: open[i],
+        })
+        .collect())
+}
+
+fn load_migrations(dir: &Path) -> PolarsResult<Vec<Migration>> {
+    let df = scan(dir, "migrations", &["tid", "context", "distance"])?;
+    let (tid, context, distance) = (u32s(&df, "tid")?, strs(&df, "context")?, strs(&df, "distance")?);
+    Ok((0..df.height())
+        .map(|i| Migration {
+            tid: tid[i].unwrap_or(0),
+            context: context[i].clone().unwrap_or_default(),
+            distance: distance[i].clone().unwrap_or_default(),
+        })
+        .collect())
+}
+
+fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
+    let df = scan(dir, "cpus", &["cpu", "busy_ns"])?;
+    let (cpu, busy) = (u32s(&df, "cpu")?, i64s(&df, "busy_ns")?);
+    Ok((0..df.height()).map(|i| Cpu { cpu: cpu[i].unwrap_or(0), busy: busy[i].unwrap_or(0) }).collect())
+}
+
+/// Where a value belongs.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    Run,
+    Role(&'a str),
+    Cpu(u32),
+}
+
+fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
+    let metric = registry::metric(name);
+    let (scope, role, cpu) = match scope {
+        Scope::Run => ("run", None, None),
+        Scope::Role(r) => ("role", Some(r.to_string()), None),
+        Scope::Cpu(c) => ("cpu", None, Some(c)),
+    };
+    MetricRow {
+        name: name.into(),
+        scope: scope.into(),
+        role,
+        cpu,
+        stat: stat.into(),
+        value,
+        unit: metric.map_or("", |m| if stat == "count" { "count" } else { m.unit }).into(),
+        polarity: metric
+            .map_or("neutral", |m| if stat == "count" { "neutral" } else { m.polarity.name() })
+            .into(),
+    }
+}
+
+/// The statistics of [`DURATION_STATS`]; all but the count are null where there is no value.
+fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) -> Vec<MetricRow> {
+    values.sort_unstable();
+    let n = values.len();
+    let rank = |per_mille: usize| {
+        let rank = (per_mille * n).div_ceil(1000).max(1);
+        values.get(rank - 1).map(|v| *v as f64)
+    };
+    let mean = (n > 0).then(|| values.iter().map(|v| *v as f64).sum::<f64>() / n as f64);
+    let stats =
+        [Some(n as f64), mean, rank(500), rank(900), rank(990), rank(999), values.last().map(|v| *v as f64)];
+    DURATION_STATS.iter().zip(stats).map(|(stat, value)| row(name, scope, stat, value)).collect()
+}
+
+impl Run {
+    fn metrics(&self) -> Vec<MetricRow> {
+        let workload: BTreeSet<u32> = self.tasks_of(|t| t.class == "workload");
+        let mut rows = self.scope_rows(Scope::Run, &workload);
+        let roles: BTreeSet<&str> = self.tasks.iter().filter_map(|t| t.role.as_deref()).collect();
+        for role in roles {
+            let tids = self.tasks_of(|t| t.role.as_deref() == Some(role));
+            rows.extend(self.scope_rows(Scope::Role(role), &tids));
+            rows.extend(self.fairness_rows(role));
+        }
+        rows.extend(self.cpu_rows());
+        rows.extend(self.conservation_rows());
+        let harness = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu as f64).sum();
+        rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness)));
+        rows
+    }
+
+    fn tasks_of(&self, belongs: impl Fn(&Task) -> bool) -> BTreeSet<u32> {
+        self.tasks.iter().filter(|t| belongs(t)).map(|t| t.tid).collect()
+    }
+
+    fn scope_rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>) -> Vec<MetricRow> {
+        let (start, end) = self.window;
+        let slices: Vec<&Slice> =
+            self.slices.iter().filter(|s| tids.contains(&s.tid) && s.ts >= start && s.ts < end).collect();
+        let of = |pick: &dyn Fn(&Slice) -> Option<i64>| {
+            slices.iter().filter_map(|s| pick(s)).collect::<Vec<i64>>()
+        };
+        let whole = |s: &Slice| s.end != "window_end";
+        let mut rows =
+            duration_rows("wakeup_latency", scope, of(&|s| s.wait.filter(|_| s.wait_kind == "wakeup")));
+        rows.extend(duration_rows("waking_latency", scope, of(&|s| s.waking)));
+        rows.extend(duration_rows("run_delay", scope, of(&|s| s.run_delay)));
+        let again = |s: &Slice| s.wait.filter(|_| s.wait_kind == "preempt" || s.wait_kind == "yield");
+        rows.extend(duration_rows("preemption_wait", scope, of(&again)));
+        rows.extend(duration_rows("slice_length", scope, of(&|s| whole(s).then_some(s.dur))));
+        rows.extend(duration_rows("blocked_time", scope, of(&|s| s.blocked)));
+        let ended = |state: &str| {
+            let ends = self.slices.iter().filter(|s| tids.contains(&s.tid) && whole(s));
+            ends.filter(|s| state.is_empty() || s.end == state).count() as f64
+        };
+        let mut value = |name: &str, v: f64| rows.push(row(name, scope, "value", Some(v)));
+        value("context_switches", ended(""));
+        value("preemptions", ended("preempted"));
+        value("yields", ended("yielded"));
+        let moved = |is: &dyn Fn(&Migration) -> bool| {
+            self.migrations.iter().filter(|m| tids.contains(&m.tid) && is(m)).count() as f64
+        };
+        let contexts = [
+            ("at_wakeup", "wakeup"),
+            ("by_balance", "balance"),
+            ("at_exec", "exec"),
+            ("by_affinity", "affinity"),
+        ];
+        for (name, context) in contexts {
+            value(&format!("migrations_{name}"), moved(&|m| m.context == context));
+        }
+        for distance in ["same_core", "same_llc", "other_llc", "other_node"] {
+            value(&format!("migrations_{distance}"), moved(&|m| m.distance == distance));
+        }
+        let tasks = || self.tasks.iter().filter(|t| tids.contains(&t.tid));
+        value("on_cpu_time", tasks().map(|t| t.on_cpu as f64).sum());
+        value("censored_waits", tasks().filter(|t| t.open_wait.is_some()).count() as f64);
+        rows
+    }
+
+    fn fairness_rows(&self, role: &str) -> Vec<MetricRow> {
+        let x: Vec<f64> =
+            self.tasks.iter().filter(|t| t.role.as_deref() == Some(role)).map(|t| t.on_cpu as f64).collect();
+        let squares = x.iter().map(|v| v * v).sum::<f64>();
+        let enough = x.len() >= 2 && squares > 0.0;
+        let jain = enough.then(|| x.iter().sum::<f64>().powi(2) / (x.len() as f64 * squares));
+        let (least, most) = x.iter().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
+        vec![
+            row("fairness_jain", Scope::Role(role), "value", jain),
+            row("fairness_min_max", Scope::Role(role), "value", enough.then(|| least / most)),
+        ]
+    }
+
+    fn cpu_rows(&self) -> Vec<MetricRow> {
+        let length = (self.window.1 - self.window.0) as f64;
+        let mut rows: Vec<MetricRow> = self
+            .cpus
+            .iter()
+            .map(|c| row("cpu_busy_frac", Scope::Cpu(c.cpu), "value", Some(c.busy as f64 / length)))
+            .collect();
+        let busy = self.cpus.iter().map(|c| c.busy as f64).sum::<f64>();
+        let all = (!self.cpus.is_empty()).then(|| busy / (length * self.cpus.len() as f64));
+        rows.push(row("cpu_busy_frac", Scope::Run, "value", all));
+        rows
+    }
+
+    /// A task that had ended before its CPUs could be read counts as allowed everywhere.
+    fn conservation_rows(&self) -> Vec<MetricRow> {
+        let (start, end) = self.window;
+        let clip = |a: i64, b: i64| (a.max(start), b.min(end));
+        let idle: Vec<(u32, Span)> =
+            self.slices.iter().filter(|s| s.tid == 0).map(|s| (s.cpu, clip(s.ts, s.ts + s.dur))).collect();
+        let all = CpuSet::first(self.cpus.len() as u32);
+        let allowed: BTreeMap<u32, CpuSet> =
+            self.tasks.iter().map(|t| (t.tid, t.allowed.unwrap_or(all))).collect();
+        let mask = |tid: u32| allowed.get(&tid).copied().unwrap_or(all);
+        let mut waits: Vec<(CpuSet, Span)> = self
+            .slices
+            .iter()
+            .filter_map(|s| Some((mask(s.tid), clip(s.ts - s.wait.filter(|_| s.tid != 0)?, s.ts))))
+            .collect();
+        let open = self.tasks.iter().filter_map(|t| Some((mask(t.tid), clip(end - t.open_wait?, end))));
+        waits.extend(open);
+        let total = idle_while_waiting(&idle, &waits) as f64;
+        let cpu_time = ((end - start) * self.cpus.len() as i64) as f64;
+        let known = !self.cpus.is_empty();
+        vec![
+            row("idle_while_waiting", Scope::Run, "value", known.then_some(total)),
+            row("idle_while_waiting_frac", Scope::Run, "value", known.then(|| total / cpu_time)),
+        ]
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,252 @@
+//! The metric registry: the one table of what is measured, and how it is defined.
+
+use serde::Serialize;
+
+/// Which direction is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Polarity {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+    /// Neither; it is reported and never judged.
+    Neutral,
+}
+
+impl Polarity {
+    /// As in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Polarity::Lower => "lower",
+            Polarity::Higher => "higher",
+            Polarity::Neutral => "neutral",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// ns, count, frac.
+    pub unit: &'static str,
+    /// Which direction is better.
+    pub polarity: Polarity,
+    /// Its statistics.
+    pub stats: &'static [&'static str],
+    /// The statistics that `compare` looks at by default.
+    pub compared: &'static [&'static str],
+    /// A shift below this part of the median of side A is immaterial.
+    pub material_frac: f64,
+    /// What it is, in a sentence and in events, with its edge cases.
+    pub definition: &'static str,
+}
+
+/// Statistics of a duration. Percentiles are nearest-rank: the smallest value with at least that share of the values at or
+/// below it.
+pub const DURATION_STATS: [&str; 7] = ["count", "mean", "p50", "p90", "p99", "p99.9", "max"];
+
+const TAIL: [&str; 2] = ["p50", "p99"];
+const VALUE: [&str; 1] = ["value"];
+
+const fn duration(
+    name: &'static str,
+    polarity: Polarity,
+    compared: &'static [&'static str],
+    definition: &'static str,
+) -> Metric {
+    Metric { name, unit: "ns", polarity, stats: &DURATION_STATS, compared, material_frac: 0.05, definition }
+}
+
+const fn value(
+    name: &'static str,
+    unit: &'static str,
+    polarity: Polarity,
+    material_frac: f64,
+    definition: &'static str,
+) -> Metric {
+    Metric { name, unit, polarity, stats: &VALUE, compared: &VALUE, material_frac, definition }
+}
+
+/// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
+/// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
+pub const METRICS: [Metric; 25] = [
+    duration(
+        "wakeup_latency",
+        Polarity::Lower,
+        &TAIL,
+        "sched_wakeup to the switch-in that follows, for slices whose wait began with a wakeup; a wakeup of a running task has no switch-in and does not count",
+    ),
+    duration(
+        "waking_latency",
+        Polarity::Lower,
+        &["p99"],
+        "sched_waking to sched_wakeup of the same wakeup: the choice of a CPU and the enqueue",
+    ),
+    duration(
+        "run_delay",
+        Polarity::Lower,
+        &["mean", "p99"],
+        "all the time a task was runnable and not running before a slice, as the kernel's sched_info counts it from the enqueue on; sums agree with /proc/<tid>/schedstat",
+    ),
+    duration(
+        "preemption_wait",
+        Polarity::Lower,
+        &["p99"],
+        "switch-out while runnable (preempted or yielded) to the next switch-in",
+    ),
+    duration(
+        "slice_length",
+        Polarity::Neutral,
+        &["p50"],
+        "switch-in to switch-out; a slice that the window's end cuts does not count",
+    ),
+    duration(
+        "blocked_time",
+        Polarity::Neutral,
+        &[],
+        "switch-out into sleep to the sched_wakeup that ends it",
+    ),
+    value(
+        "context_switches",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "slices of workload tasks that ended in the window, however they ended",
+    ),
+    value(
+        "preemptions",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "slices that ended while the task was runnable and had not called sched_yield",
+    ),
+    value(
+        "yields",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "slices that ended while the task was runnable and had called sched_yield in them",
+    ),
+    value(
+        "migrations_at_wakeup",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "sched_migrate_task of a task in state TASK_WAKING: the wakeup chose another CPU",
+    ),
+    value(
+        "migrations_by_balance",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "sched_migrate_task of a runnable task: load balancing, or under sched_ext the dispatch from a shared queue",
+    ),
+    value("migrations_at_exec", "count", Polarity::Neutral, 0.05, "sched_migrate_task in execve"),
+    value(
+        "migrations_by_affinity",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "sched_migrate_task away from a CPU that the task may no longer use",
+    ),
+    value(
+        "migrations_same_core",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "migrations between the threads of a core",
+    ),
+    value(
+        "migrations_same_llc",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "migrations between cores of one last-level cache",
+    ),
+    value(
+        "migrations_other_llc",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "migrations to another last-level cache of the same node",
+    ),
+    value("migrations_other_node", "count", Polarity::Lower, 0.05, "migrations to another NUMA node"),
+    value(
+        "cpu_busy_frac",
+        "frac",
+        Polarity::Neutral,
+        0.02,
+        "part of the window in which the CPU ran a task other than idle; in the run's scope over all CPUs",
+    ),
+    value(
+        "fairness_jain",
+        "frac",
+        Polarity::Higher,
+        0.02,
+        "Jain's index of the on-CPU times of the workers of a role, (sum x)^2 / (n sum x^2): 1 is equal; null for fewer than two workers",
+    ),
+    value(
+        "fairness_min_max",
+        "frac",
+        Polarity::Higher,
+        0.05,
+        "least on-CPU time of a worker of a role as part of the greatest; null for fewer than two workers",
+    ),
+    value(
+        "on_cpu_time",
+        "ns",
+        Polarity::Neutral,
+        0.05,
+        "on-CPU time of the scope's tasks, clipped to the window",
+    ),
+    value(
+        "idle_while_waiting",
+        "ns",
+        Polarity::Lower,
+        0.05,
+        "CPU time in which a CPU was idle while a task allowed on it waited (from sched_wakeup, or from its switch-out while runnable, to switch-in), summed over CPUs; it includes the shortest path of a wakeup to an idle CPU",
+    ),
+    value(
+        "idle_while_waiting_frac",
+        "frac",
+        Polarity::Lower,
+        0.05,
+        "the same as a part of CPUs times window",
+    ),
+    value(
+        "censored_waits",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "tasks that waited for a CPU when the window closed; their waits are in no latency",
+    ),
+    value(
+        "harness_cpu_time",
+        "ns",
+        Polarity::Neutral,
+        0.05,
+        "on-CPU time of the agent and the test body in the window",
+    ),
+];
+
+/// The metric of this name.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|m| m.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_exist() {
+        for (i, m) in METRICS.iter().enumerate() {
+            assert!(METRICS[..i].iter().all(|o| o.name != m.name), "{}", m.name);
+            assert!(m.compared.iter().all(|s| m.stats.contains(s)), "{}", m.name);
+            assert!(!m.definition.is_empty());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Every table and column, with unit and meaning. `tables.rs` writes exactly these; a test holds the two together.
+
+/// One column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name; times end in `_ns` and are nanoseconds of the guest's `CLOCK_MONOTONIC` or durations.
+    pub name: &'static str,
+    /// Arrow type: i64, u32, str, bool, f64.
+    pub dtype: &'static str,
+    /// Meaning, and what null means.
+    pub meaning: &'static str,
+}
+
+const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Column {
+    Column { name, dtype, meaning }
+}
+
+/// One row is one on-CPU slice of one task; sorted by `ts_ns`.
+pub const SLICES: [Column; 15] = [
+    c("ts_ns", "i64", "switch-in"),
+    c("dur_ns", "i64", "switch-in to switch-out, or to the window's end"),
+    c("cpu", "u32", "CPU of the slice"),
+    c("tid", "u32", "thread id, 0 for the idle task"),
+    c("idle", "bool", "the idle task"),
+    c("wait_kind", "str", "unknown, wakeup, new, preempt, yield: how the task came to wait before the slice"),
+    c(
+        "wait_ns",
+        "i64",
+        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in; null: not seen",
+    ),
+    c(
+        "run_delay_ns",
+        "i64",
+        "the kernel's own run delay before the slice (sched_info); null for the idle task",
+    ),
+    c("waking_ns", "i64", "sched_waking to sched_wakeup; null: not a wakeup"),
+    c("blocked_ns", "i64", "switch-out to sched_wakeup; null: not a wakeup, or its start was not seen"),
+    c("end_state", "str", "blocked, preempted, yielded, exited, window_end"),
+    c("prev_cpu", "u32", "CPU of the task's slice before; null: not seen"),
+    c("waker_tid", "u32", "task in whose context the wakeup ran; null: the idle task's, or not a wakeup"),
+    c("waker_cpu", "u32", "CPU on which the wakeup ran; null: not a wakeup"),
+    c("prio", "i64", "kernel priority at switch-out: 0 to 99 real time, 100 to 139 normal"),
+];
+
+/// One row is one migration; sorted by `ts_ns`.
+pub const MIGRATIONS: [Column; 6] = [
+    c("ts_ns", "i64", "sched_migrate_task"),
+    c("tid", "u32", "thread id"),
+    c("from_cpu", "u32", "CPU before"),
+    c("to_cpu", "u32", "CPU after"),
+    c("context", "str", "wakeup, balance, exec, affinity"),
+    c("distance", "str", "same_core, same_llc, other_llc, other_node"),
+];
+
+/// One row is one task that was alive in the window; counters are exact, clipped to the window.
+pub const TASKS: [Column; 28] = [
+    c("tid", "u32", "thread id"),
+    c("tgid", "u32", "process id"),
+    c("comm", "str", "name"),
+    c("cgroup", "str", "path below the cgroup root; null: not known"),
+    c("role", "str", "role that the test gave; null: none"),
+    c("class", "str", "workload, harness, scheduler, kernel"),
+    c("cpus_allowed", "str", "CPU list at its end; null: it had ended"),
+    c("exited", "bool", "ended inside the window"),
+    c("nr_slices", "i64", "slices that ended in the window or were cut by its end"),
+    c("on_cpu_ns", "i64", "on-CPU time"),
+    c("on_cpu_min_ns", "i64", "shortest slice"),
+    c("on_cpu_max_ns", "i64", "longest slice"),
+    c("run_delay_count", "i64", "slices with a run delay"),
+    c("run_delay_ns", "i64", "run delay of these slices"),
+    c("run_delay_min_ns", "i64", "shortest"),
+    c("run_delay_max_ns", "i64", "longest"),
+    c("wakeup_count", "i64", "wakeups that led to a slice"),
+    c("wakeup_latency_ns", "i64", "their latency in sum"),
+    c("wakeup_latency_min_ns", "i64", "shortest"),
+    c("wakeup_latency_max_ns", "i64", "longest"),
+    c("nr_blocked", "i64", "switch-outs into sleep"),
+    c("nr_preempted", "i64", "switch-outs while runnable, unasked"),
+    c("nr_yielded", "i64", "switch-outs after sched_yield"),
+    c("nr_migrations", "i64", "migrations"),
+    c("open_wait_ns", "i64", "wait for a CPU that was open at the window's end (censored); null: none"),
+    c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),
+    c("schedstat_run_delay_ns", "i64", "the same, run delay"),
+    c("schedstat_nr_slices", "i64", "the same, times it was given a CPU"),
+];
+
+/// One row is one CPU.
+pub const CPUS: [Column; 10] = [
+    c("cpu", "u32", "number"),
+    c("core", "u32", "core, counted over the machine"),
+    c("llc", "u32", "last-level cache, counted over the machine"),
+    c("node", "u32", "NUMA node"),
+    c("busy_ns", "i64", "time with a task, clipped to the window"),
+    c("idle_ns", "i64", "time with the idle task, clipped to the window"),
+    c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
+    c("emitted", "i64", "records that the probes wanted to write"),
+    c("received", "i64", "records that arrived"),
+    c("dropped", "i64", "records for which there was no room"),
+];
+
+/// One row is one metric value.
+pub const METRICS: [Column; 8] = [
+    c("name", "str", "name in the registry"),
+    c("scope", "str", "run, role, cpu"),
+    c("role", "str", "role; null outside of that scope"),
+    c("cpu", "u32", "CPU; null outside of that scope"),
+    c("stat", "str", "count, mean, p50, p90, p99, p99.9, max, or value"),
+    c("value", "f64", "the value; null: could not be measured"),
+    c("unit", "str", "ns, count, frac"),
+    c("polarity", "str", "lower, higher, neutral: which is better"),
+];
+
+/// Every table by name.
+pub const TABLES: [(&str, &[Column]); 5] = [
+    ("slices", &SLICES),
+    ("migrations", &MIGRATIONS),
+    ("tasks", &TASKS),
+    ("cpus", &CPUS),
+    ("metrics", &METRICS),
+];

@@ -1,0 +1,216 @@
+//! The sidecar of a run: everything about it that is not a table, as JSON.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ktstr_wire::message::{SchedulerExit, SchedulerStarted, TestResult, WindowEdge};
+use ktstr_wire::topology::{Observed, Topology};
+use serde::{Deserialize, Serialize};
+
+use crate::convert::{Collected, Quality, TableFile};
+use crate::metrics::MetricRow;
+
+/// Version of the sidecar's form. Readers take their own version only.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Why a sidecar cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no sidecar.
+    #[error("{path} is no sidecar: {reason}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another version wrote it.
+    #[error("{path} has version {found}, this ktstr reads {SCHEMA_VERSION}; run the test again")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+}
+
+/// What a run was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every assertion held and the data can be trusted.
+    Pass,
+    /// An assertion did not hold.
+    Fail,
+    /// The guest did not come up as asked.
+    BootError,
+    /// The scheduler under test did not take over, or ended before the test.
+    SchedExit,
+    /// The data cannot be trusted.
+    Inconclusive,
+    /// The test says that this guest cannot run it.
+    Skip,
+}
+
+/// What the host was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// From /proc/cpuinfo.
+    pub cpu_model: Option<String>,
+    /// CPUs that this process could use.
+    pub nr_cpus: Option<u32>,
+    /// Memory, bytes.
+    pub mem_bytes: Option<u64>,
+    /// `uname -r`.
+    pub kernel: Option<String>,
+    /// First line of QEMU's `--version`.
+    pub qemu_version: Option<String>,
+}
+
+/// Who a run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Unique; sorts by time.
+    pub run_id: String,
+    /// The invocation that it belongs to.
+    pub session: String,
+    /// `binary::test`.
+    pub test: String,
+    /// Name of the files.
+    pub variant: String,
+    /// Number of this boot among the repetitions, from 0.
+    pub repeat: u32,
+    /// CPUs that were asked for.
+    pub topology: Topology,
+    /// CPUs that the guest showed.
+    pub observed: Option<Observed>,
+    /// Scheduler with its arguments; `eevdf` is the kernel's own.
+    pub scheduler: String,
+    /// Arguments of the scheduler.
+    pub scheduler_args: Vec<String>,
+    /// Digest of its binary.
+    pub scheduler_sha256: Option<String>,
+    /// The name under which it registered.
+    pub ops: Option<String>,
+    /// Kernel release.
+    pub kernel: String,
+    /// Digest of the image.
+    pub kernel_sha256: String,
+    /// Digest of the configuration.
+    pub config_sha256: Option<String>,
+    /// git's HEAD of the project.
+    pub project_commit: String,
+    /// The project had changes.
+    pub dirty: bool,
+    /// How the guest was run.
+    pub accel: String,
+    /// Seed of the workload.
+    pub seed: u64,
+    /// Start, seconds since 1970.
+    pub started_unix_s: u64,
+    /// Duration of the workload, nanoseconds.
+    pub duration_ns: u64,
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+    /// The host.
+    pub host: HostFacts,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Who it is.
+    pub identity: Identity,
+    /// What it was.
+    pub verdict: Verdict,
+    /// Why; empty on a pass.
+    pub reasons: Vec<String>,
+    /// The scheduler was in charge.
+    pub scheduler_started: Option<SchedulerStarted>,
+    /// How the scheduler ended.
+    pub scheduler_exit: Option<SchedulerExit>,
+    /// How the test body ended.
+    pub test_result: Option<TestResult>,
+    /// The window's edges.
+    pub window_open: Option<WindowEdge>,
+    /// The window's edges.
+    pub window_close: Option<WindowEdge>,
+    /// Whether the data is complete.
+    pub quality: Quality,
+    /// Lines that the guest's agent left.
+    pub logs: Vec<String>,
+    /// The metrics, as in `metrics.parquet`.
+    pub metrics: Vec<MetricRow>,
+    /// The tables.
+    pub files: Vec<TableFile>,
+}
+
+impl Sidecar {
+    /// A sidecar from what arrived.
+    pub fn new(
+        identity: Identity,
+        verdict: Verdict,
+        reasons: Vec<String>,
+        collected: Collected,
+        metrics: Vec<MetricRow>,
+    ) -> Sidecar {
+        Sidecar {
+            schema_version: SCHEMA_VERSION,
+            identity,
+            verdict,
+            reasons,
+            scheduler_started: collected.scheduler_started,
+            scheduler_exit: collected.scheduler_exit,
+            test_result: collected.test_result,
+            window_open: collected.window_open,
+            window_close: collected.window_close,
+            quality: collected.quality,
+            logs: collected.logs,
+            metrics,
+            files: collected.tables,
+        }
+    }
+
+    /// Writes it: under another name first, renamed when it is on the disk.
+    pub fn write(&self, path: &Path) -> Result<(), SidecarError> {
+        let write = || -> io::Result<()> {
+            let partial = path.with_extension("json.partial");
+            let mut file = File::create(&partial)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&partial, path)
+        };
+        write().map_err(|source| SidecarError::File { path: path.into(), source })
+    }
+
+    /// Reads one.
+    pub fn read(path: &Path) -> Result<Sidecar, SidecarError> {
+        let form = |reason: String| SidecarError::Form { path: path.into(), reason };
+        let bytes = fs::read(path).map_err(|source| SidecarError::File { path: path.into(), source })?;
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| form(e.to_string()))?;
+        match value.get("schema_version").and_then(|v| v.as_u64()) {
+            Some(v) if v == u64::from(SCHEMA_VERSION) => {
+                serde_json::from_value(value).map_err(|e| form(e.to_string()))
+            }
+            Some(found) => Err(SidecarError::Version { path: path.into(), found }),
+            None => Err(form("no schema_version".into())),
+        }
+    }
+
+    /// Its boot counts in comparisons: the data is complete and the scheduler was in charge.
+    pub fn is_admissible(&self) -> bool {
+        matches!(self.verdict, Verdict::Pass | Verdict::Fail)
+            && self.quality.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
+    }
+}

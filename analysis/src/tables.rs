@@ -1,0 +1,199 @@
+//! The tables of [`crate::schema`] from what arrived.
+
+use std::path::Path;
+
+use ktstr_wire::message::{DurationStats, TaskClass, TaskInfo};
+use ktstr_wire::record::{EndState, MigrationContext, MigrationRecord, SliceRecord, WaitKind};
+use ktstr_wire::topology::Topology;
+
+use crate::columns::Columns;
+use crate::convert::{ConvertError, Rows, TableFile};
+
+/// Writes every table that comes from the guest.
+pub(crate) fn write_all(rows: &Rows, dir: &Path, topology: Topology) -> Result<Vec<TableFile>, ConvertError> {
+    let write = |columns: Columns, table: &'static str| {
+        columns.write(dir, table).map_err(|source| ConvertError::Write { table, dir: dir.into(), source })
+    };
+    Ok(vec![
+        write(slices(&rows.slices), "slices")?,
+        write(migrations(&rows.migrations, topology), "migrations")?,
+        write(tasks(&rows.tasks), "tasks")?,
+        write(cpus(rows, topology), "cpus")?,
+    ])
+}
+
+fn wait_kind(k: WaitKind) -> &'static str {
+    match k {
+        WaitKind::Unknown => "unknown",
+        WaitKind::Wakeup => "wakeup",
+        WaitKind::New => "new",
+        WaitKind::Preempt => "preempt",
+        WaitKind::Yield => "yield",
+    }
+}
+
+fn end_state(e: EndState) -> &'static str {
+    match e {
+        EndState::Blocked => "blocked",
+        EndState::Preempted => "preempted",
+        EndState::Yielded => "yielded",
+        EndState::Exited => "exited",
+        EndState::WindowEnd => "window_end",
+    }
+}
+
+fn slices(rows: &[SliceRecord]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .i64("ts_ns", r().map(|s| Some(s.ts_ns)))
+        .i64("dur_ns", r().map(|s| Some(s.dur_ns)))
+        .u32("cpu", r().map(|s| Some(s.cpu.into())))
+        .u32("tid", r().map(|s| Some(s.tid)))
+        .bool("idle", r().map(|s| s.tid == 0))
+        .str("wait_kind", r().map(|s| Some(wait_kind(s.wait_kind))))
+        .i64("wait_ns", r().map(|s| s.wait_ns))
+        .i64("run_delay_ns", r().map(|s| s.run_delay_ns))
+        .i64("waking_ns", r().map(|s| s.waking_ns))
+        .i64("blocked_ns", r().map(|s| s.blocked_ns))
+        .str("end_state", r().map(|s| Some(end_state(s.end_state))))
+        .u32("prev_cpu", r().map(|s| s.prev_cpu.map(u32::from)))
+        .u32("waker_tid", r().map(|s| s.waker_tid))
+        .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
+        .i64("prio", r().map(|s| u64::try_from(s.prio).ok()))
+}
+
+fn context(c: MigrationContext) -> &'static str {
+    match c {
+        MigrationContext::Wakeup => "wakeup",
+        MigrationContext::Balance => "balance",
+        MigrationContext::Exec => "exec",
+        MigrationContext::Affinity => "affinity",
+    }
+}
+
+/// How far a migration went, by the requested topology, which the guest was checked against.
+fn distance(m: &MigrationRecord, t: Topology) -> &'static str {
+    let (a, b) = (u32::from(m.from_cpu), u32::from(m.to_cpu));
+    if t.core_of(a) == t.core_of(b) {
+        "same_core"
+    } else if t.llc_of(a) == t.llc_of(b) {
+        "same_llc"
+    } else if t.node_of(a) == t.node_of(b) {
+        "other_llc"
+    } else {
+        "other_node"
+    }
+}
+
+fn migrations(rows: &[MigrationRecord], topology: Topology) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .i64("ts_ns", r().map(|m| Some(m.ts_ns)))
+        .u32("tid", r().map(|m| Some(m.tid)))
+        .u32("from_cpu", r().map(|m| Some(m.from_cpu.into())))
+        .u32("to_cpu", r().map(|m| Some(m.to_cpu.into())))
+        .str("context", r().map(|m| Some(context(m.context))))
+        .str("distance", r().map(|m| Some(distance(m, topology))))
+}
+
+fn class(c: TaskClass) -> &'static str {
+    match c {
+        TaskClass::Workload => "workload",
+        TaskClass::Harness => "harness",
+        TaskClass::Scheduler => "scheduler",
+        TaskClass::Kernel => "kernel",
+    }
+}
+
+fn tasks(rows: &[TaskInfo]) -> Columns {
+    let r = || rows.iter();
+    let columns = Columns::new()
+        .u32("tid", r().map(|t| Some(t.tid)))
+        .u32("tgid", r().map(|t| Some(t.tgid)))
+        .str("comm", r().map(|t| Some(t.comm.as_str())))
+        .str("cgroup", r().map(|t| t.cgroup.as_deref()))
+        .str("role", r().map(|t| t.role.as_deref()))
+        .str("class", r().map(|t| Some(class(t.class))))
+        .str("cpus_allowed", r().map(|t| t.cpus_allowed.as_deref()))
+        .bool("exited", r().map(|t| t.exited));
+    let columns =
+        stats(columns, rows, ["nr_slices", "on_cpu_ns", "on_cpu_min_ns", "on_cpu_max_ns"], |t| &t.on_cpu);
+    let names = ["run_delay_count", "run_delay_ns", "run_delay_min_ns", "run_delay_max_ns"];
+    let columns = stats(columns, rows, names, |t| &t.run_delay);
+    let names = ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_min_ns", "wakeup_latency_max_ns"];
+    let columns = stats(columns, rows, names, |t| &t.wakeup_latency);
+    columns
+        .i64("nr_blocked", r().map(|t| Some(t.nr_blocked)))
+        .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
+        .i64("nr_yielded", r().map(|t| Some(t.nr_yielded)))
+        .i64("nr_migrations", r().map(|t| Some(t.nr_migrations)))
+        .i64("open_wait_ns", r().map(|t| t.open_wait_ns))
+        .i64("schedstat_on_cpu_ns", r().map(|t| t.schedstat.map(|s| s.on_cpu_ns)))
+        .i64("schedstat_run_delay_ns", r().map(|t| t.schedstat.map(|s| s.run_delay_ns)))
+        .i64("schedstat_nr_slices", r().map(|t| t.schedstat.map(|s| s.nr_slices)))
+}
+
+/// Count, sum, shortest, longest.
+fn stats(
+    columns: Columns,
+    rows: &[TaskInfo],
+    names: [&str; 4],
+    of: fn(&TaskInfo) -> &DurationStats,
+) -> Columns {
+    columns
+        .i64(names[0], rows.iter().map(|t| Some(of(t).count)))
+        .i64(names[1], rows.iter().map(|t| Some(of(t).sum_ns)))
+        .i64(names[2], rows.iter().map(|t| of(t).min_ns))
+        .i64(names[3], rows.iter().map(|t| of(t).max_ns))
+}
+
+fn cpus(rows: &Rows, t: Topology) -> Columns {
+    let r = || rows.cpus.iter();
+    Columns::new()
+        .u32("cpu", r().map(|c| Some(c.cpu)))
+        .u32("core", r().map(|c| Some(t.core_of(c.cpu))))
+        .u32("llc", r().map(|c| Some(t.llc_of(c.cpu))))
+        .u32("node", r().map(|c| Some(t.node_of(c.cpu))))
+        .i64("busy_ns", r().map(|c| Some(c.busy_ns)))
+        .i64("idle_ns", r().map(|c| Some(c.idle_ns)))
+        .i64("steal_ns", r().map(|c| c.steal_ns))
+        .i64("emitted", r().map(|c| Some(c.emitted)))
+        .i64("received", r().map(|c| Some(rows.received.get(&c.cpu).copied().unwrap_or(0))))
+        .i64("dropped", r().map(|c| Some(c.dropped)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{CPUS, Column, MIGRATIONS, SLICES, TASKS};
+
+    fn same(columns: Columns, schema: &[Column]) {
+        let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
+        assert_eq!(columns.layout(), expected);
+    }
+
+    #[test]
+    fn tables_are_as_the_schema_says() {
+        let t: Topology = "1n1l1c1t".parse().unwrap();
+        same(slices(&[]), &SLICES);
+        same(migrations(&[], t), &MIGRATIONS);
+        same(tasks(&[]), &TASKS);
+        same(cpus(&Rows::default(), t), &CPUS);
+    }
+
+    #[test]
+    fn distances_of_migrations() {
+        // 2 nodes x 2 LLCs x 2 cores x 2 threads: 2 CPUs a core, 4 an LLC, 8 a node.
+        let t: Topology = "2n2l2c2t".parse().unwrap();
+        let d = |from_cpu, to_cpu| {
+            distance(
+                &MigrationRecord { ts_ns: 0, tid: 1, from_cpu, to_cpu, context: MigrationContext::Wakeup },
+                t,
+            )
+        };
+        assert_eq!(
+            [d(0, 1), d(0, 2), d(0, 4), d(0, 8)],
+            ["same_core", "same_llc", "other_llc", "other_node"]
+        );
+    }
+}
