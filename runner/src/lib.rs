@@ -1,1 +1,91 @@
-//! The command line of ktstr as a library.
+//! The command line of ktstr as a library: `main.rs` only calls [`main`].
+//!
+//! `cargo ktstr test` ([`test`]) resolves a kernel ([`kernel`]) and calls nextest; each test process calls back into
+//! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`stats`]) reads what runs left, after
+//! finishing what killed runners left behind ([`recover`]). Exit statuses are in [`exit`].
+
+pub mod cli;
+pub mod exit;
+pub mod interrupt;
+pub mod kernel;
+pub mod recover;
+pub mod run;
+pub mod session;
+pub mod stats;
+pub mod test;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+
+/// Parses the arguments, does what they say, and gives the exit status.
+pub fn main() -> ExitCode {
+    let mut args: Vec<_> = std::env::args_os().collect();
+    // Cargo calls `cargo-ktstr ktstr ARGS`.
+    if args.get(1).is_some_and(|a| a == "ktstr") {
+        args.remove(1);
+    }
+    let cli = Cli::parse_from(args);
+    match dispatch(&cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.exit_status)
+        }
+    }
+}
+
+/// An error on its way to the user.
+#[derive(Debug)]
+pub struct Failure {
+    /// What to print.
+    pub message: String,
+    /// One of [`exit`].
+    pub exit_status: u8,
+}
+
+impl From<run::RunError> for Failure {
+    fn from(e: run::RunError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
+impl From<kernel::KernelError> for Failure {
+    fn from(e: kernel::KernelError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
+impl From<test::TestError> for Failure {
+    fn from(e: test::TestError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
+impl From<stats::StatsError> for Failure {
+    fn from(e: stats::StatsError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Test(args) => Ok(test::run(args)?),
+        Command::Kernel(args) => {
+            kernel::run(args)?;
+            Ok(exit::OK)
+        }
+        Command::Stats(args) => {
+            let dir = cli::ktstr_dir();
+            recover::recover(&dir);
+            Ok(stats::run(args, &dir)?)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
+            Ok(exit::OK)
+        }
+        Command::InternalRun { spec } => Ok(test::internal_run(spec)?),
+    }
+}

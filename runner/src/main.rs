@@ -1,3 +1,5 @@
-//! The command line of ktstr.
+//! `cargo ktstr`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cargo_ktstr::main()
+}

@@ -1,3 +1,5 @@
-//! The guest agent.
+//! The guest agent, `/init` of every guest.
 
-fn main() {}
+fn main() {
+    ktstr_guest::main()
+}

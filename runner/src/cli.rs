@@ -1,0 +1,95 @@
+//! The arguments of `cargo ktstr`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Test and measurement runner for Linux CPU schedulers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo ktstr", bin_name = "cargo ktstr", version, after_help = crate::exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot each test in a virtual machine of its own and record what every task went through.
+    Test(TestArgs),
+    /// Build, list and remove kernels.
+    Kernel(crate::kernel::KernelArgs),
+    /// List, explain and compare runs.
+    Stats(crate::stats::StatsArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Run one test spec (called by test binaries).
+    #[command(hide = true)]
+    InternalRun {
+        /// The spec, a JSON file.
+        spec: PathBuf,
+    },
+}
+
+/// The accelerators that this build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelArg {
+    /// The best that works on this host.
+    Auto,
+    /// QEMU, multi-threaded emulation: works anywhere, its times are no hardware's.
+    Tcg,
+}
+
+/// `cargo ktstr test`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo ktstr test --kernel ../linux
+  cargo ktstr test --kernel /usr/src/linux-source-6.12.tar.xz -- -E 'test(sched_basic_proportional)'
+  cargo ktstr test --scheduler scx_simple --repeat 5
+  cargo ktstr test --scheduler eevdf
+Then: cargo ktstr stats")]
+pub struct TestArgs {
+    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
+    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
+    #[arg(long, value_name = "SPEC")]
+    pub kernel: Option<String>,
+    /// How guests are run
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelArg,
+    /// Boot each test this many times; boots are what `stats compare` counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: u32,
+    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own
+    #[arg(long, value_name = "SCHEDULER")]
+    pub scheduler: Option<String>,
+    /// Passed to `cargo nextest run` untouched
+    #[arg(last = true, value_name = "NEXTEST ARGS")]
+    pub nextest: Vec<String>,
+}
+
+/// `target/ktstr` of the workspace around the current directory.
+pub fn ktstr_dir() -> PathBuf {
+    crate::run::layout::target_dir(Path::new(".")).join("ktstr")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_two_dashes_goes_to_nextest() {
+        let cli = Cli::try_parse_from(["cargo-ktstr", "test", "--repeat", "2", "--", "-E", "test(a)", "--no-capture"]);
+        let Command::Test(args) = cli.unwrap().command else { panic!("not test") };
+        assert_eq!((args.repeat, args.nextest.join(" ").as_str()), (2, "-E test(a) --no-capture"));
+    }
+}

@@ -1,0 +1,261 @@
+//! Building a kernel into the cache.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::cache::{self, Entry, Meta};
+use super::options;
+use super::source::{FRAGMENT, Source, key, version_of};
+use super::{KernelError, file_error};
+use crate::interrupt;
+
+/// Lines that a build of Linux 6.12 with our fragment prints (measured); used until a build has been counted here.
+const USUAL_LINES: u64 = 2_050;
+
+/// Programs that a build needs, and Debian's packages with them.
+const TOOLS: [(&str, &str); 8] = [
+    ("make", "make"),
+    ("gcc", "gcc"),
+    ("flex", "flex"),
+    ("bison", "bison"),
+    ("bc", "bc"),
+    ("pahole", "pahole"),
+    ("lz4", "lz4"),
+    ("xz", "xz-utils"),
+];
+
+/// Headers that a build needs, and Debian's packages with them.
+const HEADERS: [(&str, &str); 2] =
+    [("/usr/include/libelf.h", "libelf-dev"), ("/usr/include/openssl/opensslv.h", "libssl-dev")];
+
+fn require_tools() -> Result<(), KernelError> {
+    let on_path = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|d| d.join(program).is_file())
+    };
+    let programs = TOOLS.iter().filter(|(p, _)| !on_path(p));
+    let headers = HEADERS.iter().filter(|(h, _)| !Path::new(h).exists());
+    let missing: Vec<&str> = programs.chain(headers).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { Err(KernelError::Tools(missing.join(" "))) }
+}
+
+/// The entry for `source`, built if it is not there. `extra_config` is merged last.
+pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<Entry, KernelError> {
+    let key = key(source, extra_config)?;
+    let root = cache::root();
+    let dir = root.join(&key);
+    if let Some(entry) = cache::entry(&dir) {
+        return Ok(entry);
+    }
+    require_tools()?;
+    fs::create_dir_all(&root).map_err(file_error(&root))?;
+    let lock_path = root.join(format!("{key}.lock"));
+    let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("kernel: another process is building {key}; waiting for it");
+            lock.lock().map_err(file_error(&lock_path))?;
+            if let Some(entry) = cache::entry(&dir) {
+                return Ok(entry);
+            }
+        }
+        Err(TryLockError::Error(e)) => return Err(file_error(&lock_path)(e)),
+    }
+    let work = root.join(format!("{key}.building"));
+    // What a killed build left: its holder is gone, for we have the lock.
+    let _ = fs::remove_dir_all(&work);
+    let result = Build { source, extra_config, work: &work, stop: interrupt::stop_flag().map_err(file_error(&work))? }
+        .run(&dir);
+    match &result {
+        // The log is what the message points to.
+        Err(KernelError::Build { .. }) => {}
+        _ => {
+            let _ = fs::remove_dir_all(&work);
+        }
+    }
+    result
+}
+
+struct Build<'a> {
+    source: &'a Source,
+    extra_config: Option<&'a str>,
+    work: &'a Path,
+    stop: std::sync::Arc<AtomicBool>,
+}
+
+impl Build<'_> {
+    fn run(&self, dir: &Path) -> Result<Entry, KernelError> {
+        let started = Instant::now();
+        let out = self.work.join("out");
+        fs::create_dir_all(&out).map_err(file_error(&out))?;
+        eprintln!("kernel: building from {} with {}", self.source.path().display(), version_of("gcc"));
+        let tree = self.tree()?;
+        self.configure(&tree, &out)?;
+        let config_path = out.join(".config");
+        let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
+        let missing = options::missing_in_build(&config);
+        if options::missing_for_guests(&config, false).is_empty() {
+            for m in &missing {
+                eprintln!("kernel: this source has no CONFIG_{}: {}", m.name, m.purpose);
+            }
+        } else {
+            let release = self.source.path().display().to_string();
+            let mend = "the source is too old, or --kconfig turned it off".into();
+            return Err(KernelError::Lacks { release, missing, mend });
+        }
+        let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let lines = self.make(&tree, &out, &[&format!("-j{jobs}"), "bzImage"], true)?;
+        let release = fs::read_to_string(out.join("include/config/kernel.release")).unwrap_or_default();
+        let meta = Meta {
+            release: release.trim().to_string(),
+            source: self.source.path().display().to_string(),
+            built_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            build_s: started.elapsed().as_secs(),
+            output_lines: lines,
+        };
+        self.publish(&out, &meta, dir)
+    }
+
+    /// The source as a directory: an archive is unpacked into the work directory.
+    fn tree(&self) -> Result<PathBuf, KernelError> {
+        let archive = match self.source {
+            Source::Tree(path) => return Ok(path.clone()),
+            Source::Tarball(path) => path,
+        };
+        let into = self.work.join("source");
+        fs::create_dir_all(&into).map_err(file_error(&into))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(archive).arg("-C").arg(&into).arg("--strip-components=1");
+        self.run_logged(tar, None)?;
+        if !super::source::is_kernel_tree(&into) {
+            let reason = "the archive holds no kernel source tree".into();
+            return Err(KernelError::NotAKernel { path: archive.clone(), reason });
+        }
+        Ok(into)
+    }
+
+    fn configure(&self, tree: &Path, out: &Path) -> Result<(), KernelError> {
+        self.make(tree, out, &["allnoconfig"], false)?;
+        let mut merged = fs::read_to_string(out.join(".config")).map_err(file_error(out))?;
+        // The last setting of an option counts; olddefconfig resolves what depends on it.
+        for fragment in [FRAGMENT, self.extra_config.unwrap_or_default()] {
+            merged.push_str(fragment);
+            merged.push('\n');
+        }
+        fs::write(out.join(".config"), merged).map_err(file_error(out))?;
+        self.make(tree, out, &["olddefconfig"], false)?;
+        Ok(())
+    }
+
+    fn make(&self, tree: &Path, out: &Path, targets: &[&str], progress: bool) -> Result<u64, KernelError> {
+        let mut make = Command::new("make");
+        make.arg("-C").arg(tree).arg(format!("O={}", out.display())).args(targets);
+        // The same source gives the same image.
+        make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01").env("KBUILD_BUILD_USER", "ktstr").env("KBUILD_BUILD_HOST", "ktstr");
+        let bar = progress.then(progress_bar);
+        let lines = self.run_logged(make, bar.as_ref())?;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        Ok(lines)
+    }
+
+    /// Runs a command with its output in `build.log`, and counts the lines.
+    fn run_logged(&self, mut command: Command, bar: Option<&ProgressBar>) -> Result<u64, KernelError> {
+        let log_path = self.work.with_extension("log");
+        let mut log = File::create(&log_path).map_err(file_error(&log_path))?;
+        let (reader, writer) = io::pipe().map_err(file_error(&log_path))?;
+        let errors = writer.try_clone().map_err(file_error(&log_path))?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(file_error(self.source.path()))?;
+        drop(command);
+        let group = child.id() as i32;
+        let stop = self.stop.clone();
+        let done = std::sync::Arc::new(AtomicBool::new(false));
+        let watch_done = done.clone();
+        let watcher = std::thread::spawn(move || {
+            while !watch_done.load(Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
+                    kill_group(group);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let (mut lines, mut tail) = (0, std::collections::VecDeque::new());
+        for line in BufReader::new(reader).lines() {
+            let line = line.unwrap_or_default();
+            let _ = writeln!(log, "{line}");
+            lines += 1;
+            tick(bar, lines);
+            tail.push_back(line);
+            if tail.len() > 15 {
+                tail.pop_front();
+            }
+        }
+        let status = child.wait().map_err(file_error(&log_path))?;
+        done.store(true, Ordering::Relaxed);
+        let _ = watcher.join();
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(KernelError::Interrupted);
+        }
+        if status.success() {
+            let _ = fs::remove_file(&log_path);
+            return Ok(lines);
+        }
+        let tail = Vec::from(tail).join("\n");
+        if tail.contains("No space left on device") {
+            return Err(file_error(self.work)(io::ErrorKind::StorageFull.into()));
+        }
+        let _ = fs::remove_dir_all(self.work);
+        Err(KernelError::Build { tail, log: log_path })
+    }
+
+    fn publish(&self, out: &Path, meta: &Meta, dir: &Path) -> Result<Entry, KernelError> {
+        let ready = self.work.join("ready");
+        fs::create_dir_all(&ready).map_err(file_error(&ready))?;
+        fs::copy(out.join("arch/x86/boot/bzImage"), ready.join("bzImage")).map_err(file_error(&ready))?;
+        fs::copy(out.join(".config"), ready.join("config")).map_err(file_error(&ready))?;
+        let json = serde_json::to_vec_pretty(meta).map_err(|e| file_error(&ready)(e.into()))?;
+        fs::write(ready.join("meta.json"), json).map_err(file_error(&ready))?;
+        // An unfinished entry of that name has no holder.
+        let _ = fs::remove_dir_all(dir);
+        fs::rename(&ready, dir).map_err(file_error(dir))?;
+        cache::entry(dir).ok_or_else(|| file_error(dir)(io::ErrorKind::NotFound.into()))
+    }
+}
+
+fn kill_group(group: i32) {
+    // SAFETY: sends a signal to the process group of our own child, which has not been waited for.
+    unsafe { libc::kill(-group, libc::SIGKILL) };
+}
+
+fn progress_bar() -> ProgressBar {
+    let known = cache::entries().ok().and_then(|mut e| e.pop()).map_or(USUAL_LINES, |e| e.meta.output_lines);
+    let bar = ProgressBar::new(known);
+    let style = ProgressStyle::with_template("kernel: [{bar:40}] {percent}% {elapsed} (about {eta} left)");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// One step. Without a terminal, a line at every tenth.
+fn tick(bar: Option<&ProgressBar>, lines: u64) {
+    let Some(bar) = bar else { return };
+    let length = bar.length().unwrap_or(USUAL_LINES).max(10);
+    bar.set_position(lines.min(length));
+    if !io::stderr().is_terminal() && lines.is_multiple_of(length / 10) {
+        eprintln!("kernel: {} % after {} s", (lines * 100 / length).min(100), bar.elapsed().as_secs());
+    }
+}

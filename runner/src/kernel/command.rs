@@ -1,0 +1,106 @@
+//! `cargo ktstr kernel build | list | clean`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::cache::{self, Entry};
+use super::source::Source;
+use super::{KernelError, build, file_error};
+
+/// `cargo ktstr kernel`.
+#[derive(Debug, Args)]
+pub struct KernelArgs {
+    #[command(subcommand)]
+    command: KernelCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KernelCommand {
+    /// Build a kernel for guests into the cache, unless it is there.
+    #[command(after_help = "Examples:
+  cargo ktstr kernel build ../linux
+  cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz --kconfig lab.config")]
+    Build {
+        /// Source directory or tarball
+        source: PathBuf,
+        /// One more fragment, merged last
+        #[arg(long, value_name = "FILE")]
+        kconfig: Option<PathBuf>,
+    },
+    /// List the cached kernels, the newest last.
+    List {
+        /// Machine-readable
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove cached kernels.
+    Clean {
+        /// Key or release
+        #[arg(required_unless_present = "all")]
+        kernel: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Does what the arguments say.
+pub fn run(args: &KernelArgs) -> Result<(), KernelError> {
+    match &args.command {
+        KernelCommand::Build { source, kconfig } => build(source, kconfig.as_deref()),
+        KernelCommand::List { json } => list(*json),
+        KernelCommand::Clean { kernel, .. } => clean(kernel.as_deref()),
+    }
+}
+
+fn build(source: &Path, kconfig: Option<&Path>) -> Result<(), KernelError> {
+    if !source.exists() {
+        return Err(KernelError::NotFound { spec: source.display().to_string(), hint: String::new() });
+    }
+    let extra = kconfig.map(|p| fs::read_to_string(p).map_err(file_error(p))).transpose()?;
+    let entry = build::cached_or_built(&Source::open(source)?, extra.as_deref())?;
+    println!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
+    Ok(())
+}
+
+fn list(json: bool) -> Result<(), KernelError> {
+    let entries = cache::entries()?;
+    if json {
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|e| serde_json::json!({"key": e.key, "image": e.dir.join("bzImage"), "meta": e.meta}))
+            .collect();
+        println!("{}", serde_json::Value::from(rows));
+        return Ok(());
+    }
+    if entries.is_empty() {
+        println!("no cached kernels; build one with: cargo ktstr kernel build <source directory or tarball>");
+    }
+    for e in entries {
+        println!("{}  {:24} {}", e.key, e.meta.release, e.meta.source);
+    }
+    Ok(())
+}
+
+fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
+    let matches = |e: &Entry| wanted.is_none_or(|w| e.key == w || e.meta.release == w);
+    let doomed: Vec<Entry> = cache::entries()?.into_iter().filter(matches).collect();
+    if doomed.is_empty()
+        && let Some(wanted) = wanted
+    {
+        return Err(KernelError::NotFound { spec: wanted.into(), hint: " (see cargo ktstr kernel list)".into() });
+    }
+    for e in doomed {
+        let lock_path = cache::root().join(format!("{}.lock", e.key));
+        let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
+        if lock.try_lock().is_err() {
+            return Err(KernelError::InUse(e.key));
+        }
+        fs::remove_dir_all(&e.dir).map_err(file_error(&e.dir))?;
+        let _ = fs::remove_file(&lock_path);
+        println!("removed {} {}", e.key, e.meta.release);
+    }
+    Ok(())
+}

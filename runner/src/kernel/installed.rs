@@ -1,0 +1,138 @@
+//! Kernels that the distribution installed, and single images.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Kernel, KernelError, cache, file_error};
+
+/// Modules that a guest needs when they are not built in; their dependencies come with them.
+const MODULES: [&str; 2] = ["virtio_pci", "vmw_vsock_virtio_transport"];
+
+/// Releases in `/boot` whose image can be read, sorted.
+pub fn releases() -> Vec<String> {
+    let names = fs::read_dir("/boot").into_iter().flatten().flatten();
+    let mut all: Vec<String> = names
+        .filter(|e| fs::File::open(e.path()).is_ok())
+        .filter_map(|e| Some(e.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_string()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// The installed kernel of this release, with the modules that a guest needs.
+pub fn kernel(release: &str) -> Result<Kernel, KernelError> {
+    let image = PathBuf::from(format!("/boot/vmlinuz-{release}"));
+    let config = fs::read_to_string(format!("/boot/config-{release}")).ok();
+    let mut kernel = Kernel::new(image, release.into(), config, release.into())?;
+    let dir = PathBuf::from(format!("/lib/modules/{release}"));
+    if let Ok(dep) = fs::read_to_string(dir.join("modules.dep")) {
+        for module in closure(&dep, &MODULES) {
+            kernel.modules.push(decompressed(&dir.join(module), release)?);
+        }
+    }
+    Ok(kernel)
+}
+
+/// `modules.dep` lists for each module what must be loaded before it, the last first (modules.dep(5)).
+fn closure(dep: &str, wanted: &[&str]) -> Vec<String> {
+    let name = |path: &str| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.split(".ko").next().unwrap_or(file).replace('-', "_")
+    };
+    let by_name: BTreeMap<String, (&str, Vec<&str>)> = dep
+        .lines()
+        .filter_map(|l| l.split_once(':'))
+        .map(|(path, needs)| (name(path), (path, needs.split_whitespace().collect())))
+        .collect();
+    let mut order: Vec<String> = Vec::new();
+    for module in wanted {
+        let Some((path, needs)) = by_name.get(*module) else { continue };
+        for p in needs.iter().rev().chain([path]) {
+            if !order.iter().any(|o| o == p) {
+                order.push(p.to_string());
+            }
+        }
+    }
+    order
+}
+
+/// The module as plain ELF: the guest's kernel may not be able to decompress.
+fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
+    let tool = match path.extension().and_then(|e| e.to_str()) {
+        Some("xz") => "xz",
+        Some("gz") => "gzip",
+        Some("zst") => "zstd",
+        _ => return Ok(path.into()),
+    };
+    let dir = cache::root().with_file_name("modules").join(release);
+    fs::create_dir_all(&dir).map_err(file_error(&dir))?;
+    let out = dir.join(path.file_stem().unwrap_or_default());
+    if !out.is_file() {
+        let plain = Command::new(tool).arg("-dc").arg(path).output().map_err(file_error(path))?;
+        if !plain.status.success() {
+            return Err(KernelError::NotAKernel { path: path.into(), reason: format!("{tool} cannot decompress it") });
+        }
+        let partial = out.with_extension("partial");
+        fs::write(&partial, &plain.stdout).map_err(file_error(&partial))?;
+        fs::rename(&partial, &out).map_err(file_error(&out))?;
+    }
+    Ok(out)
+}
+
+/// The configuration of an image that lies beside it (`config`, or `config-RELEASE`).
+pub fn config_beside(image: &Path, release: &str) -> Option<String> {
+    let dir = image.parent()?;
+    [dir.join("config"), dir.join(format!("config-{release}"))].iter().find_map(|p| fs::read_to_string(p).ok())
+}
+
+/// Release of a bzImage by its setup header (Documentation/arch/x86/boot.rst: magic "HdrS" at 0x202, pointer to the version
+/// string at 0x20e, less 0x200); of a vmlinux its file name.
+pub fn image_release(path: &Path) -> Result<String, KernelError> {
+    let data = fs::read(path).map_err(file_error(path))?;
+    if data.starts_with(b"\x7fELF") {
+        return Ok(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
+    }
+    let reason = "it is neither a bzImage nor a vmlinux".to_string();
+    bzimage_release(&data).ok_or(KernelError::NotAKernel { path: path.into(), reason })
+}
+
+fn bzimage_release(data: &[u8]) -> Option<String> {
+    if data.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = usize::from(u16::from_le_bytes([*data.get(0x20e)?, *data.get(0x20f)?])) + 0x200;
+    let text = data.get(at..)?.split(|b| *b == 0 || *b == b' ').next()?;
+    let release = std::str::from_utf8(text).ok()?;
+    (!release.is_empty() && release.len() < 128).then(|| release.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_come_after_what_they_need() {
+        let dep = "a/vsock.ko.xz:\na/vmw_vsock_virtio_transport_common.ko.xz: a/vsock.ko.xz\n\
+                   a/vmw_vsock_virtio_transport.ko.xz: a/vmw_vsock_virtio_transport_common.ko.xz a/vsock.ko.xz\n";
+        assert_eq!(closure(dep, &MODULES), [
+            "a/vsock.ko.xz",
+            "a/vmw_vsock_virtio_transport_common.ko.xz",
+            "a/vmw_vsock_virtio_transport.ko.xz"
+        ]);
+    }
+
+    #[test]
+    fn release_of_hostile_images() {
+        let mut image = vec![0u8; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        assert_eq!(bzimage_release(&image), None);
+        image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+        image[0x300..0x30b].copy_from_slice(b"6.12.1-x (a");
+        assert_eq!(bzimage_release(&image).as_deref(), Some("6.12.1-x"));
+        image[0x20e..0x210].copy_from_slice(&0xffffu16.to_le_bytes());
+        assert_eq!(bzimage_release(&image), None);
+        assert_eq!(bzimage_release(&image[..0x204]), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Collection: the bytes that the guest sends, appended to the raw log as they come and nothing else.
+//!
+//! Frames are decoded beside that only to know how far the guest is. Invariants: the raw log holds exactly the bytes
+//! that arrived; the guest gets its acknowledgement only after `Bye` is in the log.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use ktstr_wire::frame::{self, Decoder, Kind};
+
+/// How far the guest's stream has come.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// `Hello` has arrived.
+    pub hello: bool,
+    /// `BootError` or `Bye` has arrived: nothing more is to be waited for but the power-off.
+    pub ended: bool,
+    /// Writing the raw log failed; nothing after that was kept.
+    pub write_error: Option<Arc<io::Error>>,
+}
+
+/// The thread that collects one guest's stream.
+#[derive(Debug)]
+pub struct Collector {
+    progress: Arc<Mutex<Progress>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collector {
+    /// Starts to append what comes through `stream` to a new file at `raw_log`.
+    pub fn start(stream: UnixStream, raw_log: &Path) -> io::Result<Collector> {
+        let file = File::create(raw_log)?;
+        let progress = Arc::new(Mutex::new(Progress::default()));
+        let shared = progress.clone();
+        let thread = std::thread::Builder::new().name("collect".into()).spawn(move || {
+            if let Err(e) = pump(stream, file, &shared) {
+                set(&shared, |p| p.write_error = Some(Arc::new(e)));
+            }
+        })?;
+        Ok(Collector { progress, thread })
+    }
+
+    /// How far the stream has come by now.
+    pub fn progress(&self) -> Progress {
+        self.progress.lock().unwrap_or_else(|p| p.into_inner()).clone()
+    }
+
+    /// Waits for the end of the stream; call it when the guest is gone and its end of the stream is closed.
+    pub fn finish(self) -> Progress {
+        // A panic in the thread shows as a stream without `Bye`.
+        let _ = self.thread.join();
+        self.progress.lock().unwrap_or_else(|p| p.into_inner()).clone()
+    }
+}
+
+fn set(shared: &Mutex<Progress>, change: impl FnOnce(&mut Progress)) {
+    change(&mut shared.lock().unwrap_or_else(|p| p.into_inner()));
+}
+
+/// Copies until the stream ends. A read error is the end of the stream; a write error is returned.
+fn pump(mut stream: UnixStream, mut log: File, shared: &Mutex<Progress>) -> io::Result<()> {
+    let mut decoder = Some(Decoder::new());
+    let mut buf = vec![0; 256 << 10];
+    loop {
+        let n = match stream.read(&mut buf) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        log.write_all(&buf[..n])?;
+        if let Some(d) = &mut decoder {
+            d.push(&buf[..n]);
+            if !follow(d, &mut stream, shared) {
+                decoder = None;
+            }
+        }
+    }
+    log.sync_data()
+}
+
+/// Looks at the frames that are complete. `false`: the stream is no longer frames.
+fn follow(decoder: &mut Decoder, stream: &mut UnixStream, shared: &Mutex<Progress>) -> bool {
+    loop {
+        match decoder.next_frame() {
+            Ok(None) => return true,
+            Err(_) => return false,
+            Ok(Some(f)) => match Kind::from_u16(f.kind) {
+                Some(Kind::Hello) => set(shared, |p| p.hello = true),
+                Some(Kind::BootError) => set(shared, |p| p.ended = true),
+                Some(Kind::Bye) => {
+                    set(shared, |p| p.ended = true);
+                    acknowledge(stream);
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+fn acknowledge(stream: &mut UnixStream) {
+    let mut bytes = Vec::new();
+    if frame::encode(Kind::Ack, 0, &[], &mut bytes).is_ok() {
+        // A guest that is gone already needs no acknowledgement.
+        let _ = stream.write_all(&bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_holds_what_arrived_and_bye_is_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw.log");
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let collector = Collector::start(host, &raw).unwrap();
+        let mut sent = Vec::new();
+        frame::encode(Kind::Hello, 0, b"{}", &mut sent).unwrap();
+        frame::encode(Kind::Bye, 1, b"{}", &mut sent).unwrap();
+        for piece in sent.chunks(7) {
+            guest.write_all(piece).unwrap();
+        }
+        let mut ack = [0; frame::HEADER_BYTES];
+        guest.read_exact(&mut ack).unwrap();
+        drop(guest);
+        let p = collector.finish();
+        assert!(p.hello && p.ended && p.write_error.is_none());
+        assert_eq!(std::fs::read(&raw).unwrap(), sent);
+    }
+
+    #[test]
+    fn garbage_is_kept_and_ends_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw.log");
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let collector = Collector::start(host, &raw).unwrap();
+        guest.write_all(&[0xff; 1000]).unwrap();
+        drop(guest);
+        let p = collector.finish();
+        assert!(!p.hello && !p.ended);
+        assert_eq!(std::fs::read(&raw).unwrap(), [0xff; 1000]);
+    }
+
+    #[test]
+    fn full_device_is_an_error() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let collector = Collector::start(host, Path::new("/dev/full")).unwrap();
+        guest.write_all(b"x").unwrap();
+        drop(guest);
+        let e = collector.finish().write_error.unwrap();
+        assert_eq!(e.kind(), io::ErrorKind::StorageFull);
+    }
+}

@@ -1,0 +1,125 @@
+//! The end of a run: from the raw log in a work directory to published files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ktstr_analysis::{Identity, Sidecar, Verdict};
+
+use super::verdict::{Circumstances, Judgement, judge};
+
+/// Name of the lock in a work directory; who holds it is alive.
+pub const LOCK_FILE: &str = "lock";
+
+/// Name of the identity in a work directory.
+pub const IDENTITY_FILE: &str = "identity.json";
+
+/// Why a run could not be finished. Its work directory is left as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The raw log could not be converted.
+    #[error("{work}: {source}")]
+    Convert {
+        /// The work directory.
+        work: PathBuf,
+        /// What failed.
+        source: ktstr_analysis::ConvertError,
+    },
+    /// The metrics could not be computed.
+    #[error("{work}: {source}")]
+    Metrics {
+        /// The work directory.
+        work: PathBuf,
+        /// What failed.
+        source: ktstr_analysis::MetricsError,
+    },
+    /// The sidecar or the history could not be written.
+    #[error("{path}: {source}")]
+    Sidecar {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: ktstr_analysis::SidecarError,
+    },
+    /// A file could not be moved or removed.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A run with its files in place.
+#[derive(Debug)]
+pub struct Published {
+    /// What the sidecar says.
+    pub sidecar: Sidecar,
+    /// Path of the sidecar.
+    pub sidecar_path: PathBuf,
+    /// Folder of the tables and the console log.
+    pub folder: PathBuf,
+    /// The verdict and its exit status.
+    pub judgement: Judgement,
+}
+
+/// Converts, computes, judges and publishes the run in `work` (a `.partial` directory whose lock the caller holds).
+pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Result<Published, FinishError> {
+    let raw = work.join("raw.log");
+    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology)
+        .map_err(|source| FinishError::Convert { work: work.into(), source })?;
+    let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
+        .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
+    let judgement = judge(&collected, around);
+    identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
+    identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
+    let complete = collected.truncated.is_none();
+    let sidecar =
+        Sidecar::new(identity, judgement.verdict, judgement.reasons.clone(), collected, metrics);
+    remove_working_files(work, complete);
+    publish(work, sidecar, judgement)
+}
+
+/// What only the run itself needed. The raw log of a run that did not end in order is kept: it may hold more than could
+/// be read.
+fn remove_working_files(work: &Path, complete: bool) {
+    for name in ["initramfs.cpio", "scratch", IDENTITY_FILE] {
+        let _ = fs::remove_file(work.join(name));
+    }
+    if complete {
+        let _ = fs::remove_file(work.join("raw.log"));
+    }
+}
+
+/// Moves the folder to its final name and writes the sidecar last. The old sidecar goes first, so that no sidecar ever
+/// stands beside tables of another run.
+fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Published, FinishError> {
+    let file_error = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| FinishError::File { path, source }
+    };
+    let results = work.parent().unwrap_or(Path::new("."));
+    let folder = results.join(&sidecar.identity.variant);
+    let sidecar_path = results.join(format!("{}.ktstr.json", sidecar.identity.variant));
+    for old in [&sidecar_path, &folder] {
+        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+        if let Err(e) = removed
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            return Err(file_error(old)(e));
+        }
+    }
+    fs::rename(work, &folder).map_err(file_error(&folder))?;
+    let _ = fs::remove_file(folder.join(LOCK_FILE));
+    let sidecar_error = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| FinishError::Sidecar { path, source }
+    };
+    sidecar.write(&sidecar_path).map_err(sidecar_error(&sidecar_path))?;
+    if matches!(judgement.verdict, Verdict::Pass | Verdict::Fail) {
+        let history = results.parent().unwrap_or(results).join("history");
+        ktstr_analysis::write_history(&history, &sidecar).map_err(sidecar_error(&history))?;
+    }
+    Ok(Published { sidecar, sidecar_path, folder, judgement })
+}

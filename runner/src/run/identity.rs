@@ -1,0 +1,110 @@
+//! Who a run is: the identity block of its sidecar.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ktstr_analysis::{HostFacts, Identity};
+use ktstr_wire::spec::{SchedulerSpec, TestSpec};
+use sha2::{Digest, Sha256};
+
+use super::layout::{Project, qualified_test, variant};
+use crate::kernel::Kernel;
+
+/// The name of the kernel's own scheduler in results.
+pub const KERNEL_SCHEDULER: &str = "eevdf";
+
+/// The scheduler as a dimension of results: its name and its arguments.
+pub fn scheduler_label(spec: Option<&SchedulerSpec>) -> String {
+    match spec {
+        None => KERNEL_SCHEDULER.into(),
+        Some(s) if s.args.is_empty() => s.name.clone(),
+        Some(s) => format!("{} {}", s.name, s.args.join(" ")),
+    }
+}
+
+/// A new identifier of a run or session: UTC seconds and the process id, so that it sorts by time.
+pub fn new_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:010x}{:05x}-{:x}", now.as_secs(), now.subsec_micros(), std::process::id())
+}
+
+/// SHA-256 of a file as hexadecimal digits.
+pub fn sha256_file(path: &Path) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = std::fs::File::open(path)?;
+    let mut buf = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut buf)? {
+            0 => break,
+            n => hasher.update(&buf[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// What this host is.
+pub fn host_facts() -> HostFacts {
+    let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let mem_kib = field(&read("/proc/meminfo"), "MemTotal").and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
+    HostFacts {
+        cpu_model: field(&read("/proc/cpuinfo"), "model name"),
+        nr_cpus: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
+        mem_bytes: mem_kib.map(|k| k * 1024),
+        kernel: Some(read("/proc/sys/kernel/osrelease").trim().to_string()).filter(|r| !r.is_empty()),
+        qemu_version: ktstr_vmm::qemu_version(),
+    }
+}
+
+/// Everything that [`identity`] puts together.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// What is run.
+    pub spec: &'a TestSpec,
+    /// On which kernel.
+    pub kernel: &'a Kernel,
+    /// The scheduler's binary.
+    pub scheduler: Option<&'a Path>,
+    /// The project's state.
+    pub project: &'a Project,
+    /// Name of the accelerator.
+    pub accel: &'a str,
+    /// Number of this boot among the repetitions, from 0.
+    pub repeat: u32,
+    /// The invocation of `cargo ktstr test` that this run belongs to.
+    pub session: String,
+}
+
+/// The identity of a run that is about to start.
+pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
+    let test = qualified_test(Path::new(&p.spec.binary), &p.spec.test);
+    let scheduler = scheduler_label(p.spec.scheduler.as_ref());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Identity {
+        run_id: new_id(),
+        session: p.session.clone(),
+        variant: variant(&test, &p.spec.topology.to_string(), &scheduler, p.accel, p.repeat),
+        test,
+        repeat: p.repeat,
+        topology: p.spec.topology,
+        observed: None,
+        scheduler,
+        scheduler_args: p.spec.scheduler.as_ref().map(|s| s.args.clone()).unwrap_or_default(),
+        scheduler_sha256: p.scheduler.map(sha256_file).transpose()?,
+        ops: None,
+        kernel: p.kernel.release.clone(),
+        kernel_sha256: p.kernel.sha256.clone(),
+        config_sha256: p.kernel.config_sha256.clone(),
+        project_commit: p.project.commit.clone(),
+        dirty: p.project.dirty,
+        accel: p.accel.into(),
+        seed: p.spec.seed,
+        started_unix_s: now.as_secs(),
+        duration_ns: p.spec.duration_ns,
+        memory_mib: p.spec.memory_mib,
+        host: host_facts(),
+    })
+}

@@ -1,0 +1,95 @@
+//! What travels into the guest: the agent, the test, the scheduler, and the guest spec.
+
+use std::path::{Path, PathBuf};
+
+use ktstr_vmm::{Initramfs, InitramfsError};
+use ktstr_wire::GUEST_SPEC_PATH;
+use ktstr_wire::message::to_json;
+use ktstr_wire::record::RECORD_BYTES;
+use ktstr_wire::spec::{GuestSpec, TestSpec};
+
+const TEST_PATH: &str = "/ktstr/bin/test";
+const SCHEDULER_PATH: &str = "/ktstr/bin/scheduler";
+
+/// Records that a CPU may emit in a second before its log is full: twice the 50,000 context switches a second that a
+/// pipe ping-pong reaches on one CPU of real hardware.
+const RECORDS_PER_SECOND: u64 = 100_000;
+
+/// Part of the guest's memory that the probe logs may take, as a divisor.
+const LOG_MEMORY_DIVISOR: u64 = 3;
+
+/// The binaries of one run, on the host.
+#[derive(Debug)]
+pub struct Binaries<'a> {
+    /// The guest agent.
+    pub agent: &'a Path,
+    /// The scheduler under test.
+    pub scheduler: Option<&'a Path>,
+    /// Kernel modules in the order in which they are to be loaded.
+    pub modules: &'a [PathBuf],
+}
+
+/// Records that fit each CPU's log: enough for the window, within a third of the guest's memory.
+pub fn records_per_cpu(spec: &TestSpec) -> u32 {
+    let wanted = (spec.duration_ns / 1_000_000_000 + 2) * RECORDS_PER_SECOND;
+    let memory = (u64::from(spec.memory_mib) << 20) / LOG_MEMORY_DIVISOR;
+    let fits = memory / RECORD_BYTES as u64 / u64::from(spec.topology.nr_cpus());
+    u32::try_from(wanted.min(fits)).unwrap_or(u32::MAX)
+}
+
+/// The guest may use ten times the test's duration and a minute: emulated guests are slow to start and stop workers.
+fn timeout_ns(spec: &TestSpec) -> u64 {
+    spec.duration_ns.saturating_mul(10).saturating_add(60_000_000_000)
+}
+
+/// Writes the initramfs to `path`.
+pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, path: &Path) -> Result<(), InitramfsError> {
+    let mut image = Initramfs::new();
+    image.add_binary(binaries.agent, "/init")?;
+    image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
+    if let Some(scheduler) = binaries.scheduler {
+        image.add_binary(scheduler, SCHEDULER_PATH)?;
+    }
+    let mut modules = Vec::new();
+    for (i, module) in binaries.modules.iter().enumerate() {
+        let name = module.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let guest_path = format!("/ktstr/modules/{i:02}-{name}");
+        image.add_file(module, &guest_path, 0o644)?;
+        modules.push(guest_path);
+    }
+    let guest = GuestSpec {
+        test: spec.clone(),
+        test_path: TEST_PATH.into(),
+        scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
+        modules,
+        records_per_cpu: records_per_cpu(spec),
+        timeout_ns: timeout_ns(spec),
+    };
+    image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;
+    image.write(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_fit_a_third_of_memory() {
+        let mut spec = TestSpec {
+            wire_version: ktstr_wire::WIRE_VERSION,
+            test: "t".into(),
+            binary: "/b".into(),
+            manifest_dir: "/".into(),
+            topology: "1n1l4c1t".parse().unwrap(),
+            memory_mib: 512,
+            duration_ns: 2_000_000_000,
+            scheduler: None,
+            seed: 0,
+        };
+        // (2 s + 2 s) x 100,000 a second.
+        assert_eq!(records_per_cpu(&spec), 400_000);
+        spec.duration_ns = 60_000_000_000;
+        // 512 MiB / 3 / 72 bytes / 4 CPUs.
+        assert_eq!(records_per_cpu(&spec), 621_378);
+    }
+}

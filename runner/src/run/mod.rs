@@ -1,0 +1,316 @@
+//! One run's life: from the spec that a test process wrote to the files under `target/ktstr/`.
+//!
+//! 1. read the spec, resolve the kernel, find the scheduler's binary ([`scheduler`]);
+//! 2. make a work directory `VARIANT.RUN_ID.partial/` and lock it, write `identity.json`;
+//! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]);
+//! 4. when the guest is gone: convert, compute, judge ([`verdict`]), publish ([`finish`]);
+//! 5. print what failed ([`report`]).
+//!
+//! Invariants: nothing of a run has its final name before it is complete; whatever happens, the guest is gone when this
+//! returns; a run whose runner was killed is finished by [`crate::recover`] from the same directory.
+
+pub mod collect;
+pub mod finish;
+pub mod identity;
+pub mod image;
+pub mod layout;
+pub mod report;
+pub mod scheduler;
+pub mod verdict;
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ktstr_analysis::Identity;
+use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd};
+use ktstr_wire::spec::TestSpec;
+use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
+
+use crate::exit;
+use crate::kernel::{Kernel, KernelError};
+use collect::Collector;
+use verdict::{Circumstances, Judgement};
+
+/// Why there was no run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The spec of the test cannot be read.
+    #[error("test spec {path}: {reason}")]
+    Spec {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The test binary was built with another version of ktstr.
+    #[error("the test was built with wire version {found}, this cargo-ktstr speaks {WIRE_VERSION}; build both from the same ktstr (cargo update -p ktstr, make install)")]
+    Version {
+        /// Version of the test binary.
+        found: u16,
+    },
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No scheduler.
+    #[error(transparent)]
+    Scheduler(#[from] scheduler::SchedulerError),
+    /// The guest agent is not installed beside this program.
+    #[error("guest agent not found at {0}; build it (cargo build -p cargo-ktstr) or set KTSTR_GUEST to its path")]
+    NoAgent(PathBuf),
+    /// The initramfs could not be made.
+    #[error("initramfs: {0}")]
+    Image(#[from] ktstr_vmm::InitramfsError),
+    /// The guest could not be started.
+    #[error(transparent)]
+    Start(#[from] ktstr_vmm::StartError),
+    /// Files of the run.
+    #[error("{path}: {source}")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The results could not be made from what arrived.
+    #[error(transparent)]
+    Finish(#[from] finish::FinishError),
+    /// SIGINT or SIGTERM.
+    #[error("interrupted; the guest is gone and the unfinished run was removed")]
+    Interrupted,
+}
+
+impl RunError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            RunError::Spec { .. } | RunError::Version { .. } => exit::INTERNAL,
+            RunError::Kernel(e) => e.exit_status(),
+            RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
+            RunError::NoAgent(_) => exit::HOST_LACKS,
+            RunError::Image(e) => storage_status(e, exit::INTERNAL),
+            RunError::Start(e) => storage_status(e, exit::HOST_LACKS),
+            RunError::File { source, .. } => storage_status(source, exit::INTERNAL),
+            RunError::Finish(e) => storage_status(e, exit::INTERNAL),
+            RunError::Interrupted => exit::INTERRUPTED,
+        }
+    }
+}
+
+/// [`exit::NO_SPACE`] if a full device is somewhere in the causes of `e`, else `other`.
+fn storage_status(e: &(dyn std::error::Error + 'static), other: u8) -> u8 {
+    let mut cause = Some(e);
+    while let Some(c) = cause {
+        if c.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::StorageFull) {
+            return exit::NO_SPACE;
+        }
+        cause = c.source();
+    }
+    other
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
+    move |source| RunError::File { path: path.into(), source }
+}
+
+/// Reads the spec that a test process wrote.
+pub fn read_spec(path: &Path) -> Result<TestSpec, RunError> {
+    let spec_error = |reason: String| RunError::Spec { path: path.into(), reason };
+    let text = fs::read_to_string(path).map_err(|e| spec_error(e.to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| spec_error(e.to_string()))?;
+    match value.get("wire_version").and_then(|v| v.as_u64()).and_then(|v| u16::try_from(v).ok()) {
+        Some(WIRE_VERSION) => serde_json::from_value(value).map_err(|e| spec_error(e.to_string())),
+        Some(found) => Err(RunError::Version { found }),
+        None => Err(spec_error("no wire_version".into())),
+    }
+}
+
+/// Everything that one boot needs and that the repetitions share.
+#[derive(Debug)]
+pub struct Plan {
+    /// The test.
+    pub spec: TestSpec,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The scheduler's binary.
+    pub scheduler: Option<PathBuf>,
+    /// `target/ktstr`.
+    pub ktstr_dir: PathBuf,
+    /// State of the project.
+    pub project: layout::Project,
+    /// The invocation that this run belongs to.
+    pub session: String,
+}
+
+impl Plan {
+    /// Finds what the spec names.
+    pub fn new(spec: TestSpec, kernel: Kernel, ktstr_dir: PathBuf, session: String) -> Result<Plan, RunError> {
+        let manifest_dir = Path::new(&spec.manifest_dir);
+        let scheduler = match &spec.scheduler {
+            Some(s) if kernel.supports_sched_ext() == Some(false) => {
+                return Err(KernelError::no_sched_ext(&kernel, &s.name).into());
+            }
+            Some(s) => Some(scheduler::find(&s.binary, manifest_dir)?),
+            None => None,
+        };
+        let project = layout::Project::of(manifest_dir);
+        Ok(Plan { scheduler, project, ktstr_dir, session, spec, kernel })
+    }
+
+    /// Boots once and gives the published result.
+    pub fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
+        let identity = identity::identity(&identity::Parts {
+            spec: &self.spec,
+            kernel: &self.kernel,
+            scheduler: self.scheduler.as_deref(),
+            project: &self.project,
+            accel: "tcg",
+            repeat,
+            session: self.session.clone(),
+        })
+        .map_err(file_error(self.scheduler.as_deref().unwrap_or(Path::new("scheduler"))))?;
+        let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
+        let work = WorkDir::create(&results, &identity)?;
+        let around = match self.run_guest(work.path(), stop) {
+            Ok(around) => around,
+            Err(e) => {
+                work.remove();
+                return Err(e);
+            }
+        };
+        if stop.load(Ordering::Relaxed) {
+            work.remove();
+            return Err(RunError::Interrupted);
+        }
+        Ok(finish::finish(work.path(), identity, &around)?)
+    }
+
+    fn run_guest(&self, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
+        let initramfs = work.join("initramfs.cpio");
+        let agent = agent_path()?;
+        let binaries =
+            image::Binaries { agent: &agent, scheduler: self.scheduler.as_deref(), modules: &self.kernel.modules };
+        image::build(&self.spec, &binaries, &initramfs)?;
+        let scratch = tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
+        fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes()).map_err(file_error(work))?;
+        let config = GuestConfig {
+            kernel: self.kernel.image.clone(),
+            initramfs: initramfs.clone(),
+            topology: self.spec.topology,
+            memory_mib: self.spec.memory_mib,
+            cmdline: Vec::new(),
+            run_dir: scratch.path().into(),
+            console_log: work.join("console.log"),
+        };
+        let (host, device) = UnixStream::pair().map_err(file_error(work))?;
+        let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
+        let mut device = Some(device);
+        let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
+        let mut guest = ktstr_vmm::start(&config, Accel::Tcg, accept)?;
+        let end = wait(&mut guest, &collector, &self.spec, stop);
+        drop(guest);
+        let progress = collector.finish();
+        // The initramfs is as large as the binaries in it and can be made again.
+        let _ = fs::remove_file(&initramfs);
+        Ok(Circumstances {
+            end: Some(end),
+            panic_line: report::panic_line(&config.console_log),
+            write_error: progress.write_error.map(|e| e.to_string()),
+        })
+    }
+}
+
+/// Longest wait for `Hello`. Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; this
+/// allows for a busy one.
+fn boot_limit(spec: &TestSpec) -> Duration {
+    Duration::from_secs(60 + 3 * u64::from(spec.topology.nr_cpus()))
+}
+
+/// Longest wait for the end after `Hello`: the guest ends its test by itself before that.
+fn end_limit(spec: &TestSpec) -> Duration {
+    Duration::from_nanos(spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
+}
+
+/// Waits in short steps, so that a full disk and a stream that has ended are noticed.
+fn wait(guest: &mut Guest, collector: &Collector, spec: &TestSpec, stop: &AtomicBool) -> GuestEnd {
+    let start = Instant::now();
+    let mut limit = start + boot_limit(spec);
+    let (mut up, mut ended) = (false, false);
+    loop {
+        match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
+            GuestEnd::TimedOut => {}
+            end => return end,
+        }
+        let progress = collector.progress();
+        if progress.hello && !up {
+            up = true;
+            limit = Instant::now() + end_limit(spec);
+        }
+        if progress.ended && !ended {
+            ended = true;
+            limit = limit.min(Instant::now() + Duration::from_secs(30));
+        }
+        if Instant::now() >= limit || progress.write_error.is_some() {
+            guest.kill();
+            return GuestEnd::TimedOut;
+        }
+    }
+}
+
+fn agent_path() -> Result<PathBuf, RunError> {
+    let path = match std::env::var_os("KTSTR_GUEST") {
+        Some(p) => PathBuf::from(p),
+        None => std::env::current_exe().map_err(file_error(Path::new("cargo-ktstr")))?.with_file_name("ktstr-guest"),
+    };
+    if path.is_file() { Ok(path) } else { Err(RunError::NoAgent(path)) }
+}
+
+/// The directory of an unfinished run, locked while its runner lives.
+#[derive(Debug)]
+struct WorkDir {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl WorkDir {
+    fn create(results: &Path, identity: &Identity) -> Result<WorkDir, RunError> {
+        let path = results.join(format!("{}.{}.partial", identity.variant, identity.run_id));
+        fs::create_dir_all(&path).map_err(file_error(&path))?;
+        let lock_path = path.join(finish::LOCK_FILE);
+        let lock = fs::File::create(&lock_path).map_err(file_error(&lock_path))?;
+        lock.lock().map_err(file_error(&lock_path))?;
+        let file = path.join(finish::IDENTITY_FILE);
+        let json = serde_json::to_vec_pretty(identity).map_err(|e| RunError::File { path: file.clone(), source: e.into() })?;
+        fs::write(&file, json).map_err(file_error(&file))?;
+        Ok(WorkDir { path, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes what an interrupted or failed start left.
+    fn remove(&self) {
+        // What cannot be removed is found again by the next `stats`.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Runs a test as `internal-run` does: every repetition in turn, reports on stdout. Gives the exit status of the first
+/// boot that did not pass.
+pub fn run_all(plan: &Plan, repeat: u32, stop: &AtomicBool) -> Result<u8, RunError> {
+    let mut status = exit::OK;
+    for i in 0..repeat {
+        let published = plan.boot(i, stop)?;
+        report::print(&published, plan);
+        crate::session::append(&plan.ktstr_dir, &plan.session, &published);
+        let Judgement { exit_status, .. } = published.judgement;
+        if status == exit::OK {
+            status = exit_status;
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,150 @@
+//! What a run was: one verdict and its reasons, from what arrived and how the guest ended.
+//!
+//! Order: what makes the later findings meaningless comes first. A kernel that died or never came up; a scheduler that
+//! ended, for everything the test saw afterwards was another scheduler's work; the test's own result; and a pass only
+//! counts if the data can be trusted.
+
+use ktstr_analysis::{Collected, Verdict};
+use ktstr_vmm::GuestEnd;
+use ktstr_wire::body::Outcome;
+use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
+
+use crate::exit;
+
+/// A verdict with its reasons and the exit status that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, a sentence each; empty on a pass.
+    pub reasons: Vec<String>,
+    /// One of [`crate::exit`].
+    pub exit_status: u8,
+}
+
+/// What is known beside the guest's own words.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// How the guest ended; `None` if the runner itself died (a recovered run).
+    pub end: Option<GuestEnd>,
+    /// The kernel's panic line on the console.
+    pub panic_line: Option<String>,
+    /// The raw log could not be written.
+    pub write_error: Option<String>,
+}
+
+impl Judgement {
+    fn new(verdict: Verdict, exit_status: u8, reasons: Vec<String>) -> Judgement {
+        Judgement { verdict, reasons, exit_status }
+    }
+}
+
+/// Judges a run.
+pub fn judge(c: &Collected, around: &Circumstances) -> Judgement {
+    boot_failure(c, around)
+        .or_else(|| c.scheduler_exit.as_ref().and_then(scheduler_failure))
+        .or_else(|| broken_data(c, around))
+        .or_else(|| c.test_result.as_ref().and_then(test_failure))
+        .or_else(|| untrusted(c))
+        .unwrap_or_else(|| Judgement::new(Verdict::Pass, exit::OK, Vec::new()))
+}
+
+fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
+    if let Some(e) = &c.boot_error {
+        let mut reasons = vec![e.reason.clone()];
+        let (verdict, status) = match e.kind {
+            BootErrorKind::Scheduler => {
+                reasons.extend(c.scheduler_exit.as_ref().map(describe_exit));
+                (Verdict::SchedExit, exit::SCHED_EXIT)
+            }
+            BootErrorKind::NoSchedExt => {
+                reasons.push(
+                    "use a kernel with CONFIG_SCHED_CLASS_EXT=y: cargo ktstr kernel build <linux source>, then --kernel".into(),
+                );
+                (Verdict::BootError, exit::KERNEL_LACKS)
+            }
+            BootErrorKind::Probes => (Verdict::BootError, exit::KERNEL_LACKS),
+            BootErrorKind::Topology | BootErrorKind::Other => (Verdict::BootError, exit::BOOT_ERROR),
+        };
+        return Some(Judgement::new(verdict, status, reasons));
+    }
+    let boot = |reason: String| Some(Judgement::new(Verdict::BootError, exit::BOOT_ERROR, vec![reason]));
+    if let Some(line) = &around.panic_line {
+        return boot(format!("the guest's kernel panicked: {line}"));
+    }
+    if c.hello.is_none() && around.write_error.is_none() {
+        return match &around.end {
+            Some(GuestEnd::TimedOut) => boot("the guest did not answer in time; its console shows how far it came".into()),
+            Some(GuestEnd::Crashed { status, stderr }) => boot(format!("QEMU ended ({status}): {}", stderr.trim())),
+            Some(end) => boot(format!("the guest ended before it answered ({end:?})")),
+            None => None,
+        };
+    }
+    None
+}
+
+fn describe_exit(e: &SchedulerExit) -> String {
+    let mut text = format!("scheduler exit kind {}", e.kind);
+    for part in [&e.reason, &e.message, &e.process_end].into_iter().flatten() {
+        text.push_str(": ");
+        text.push_str(part);
+    }
+    text
+}
+
+fn scheduler_failure(e: &SchedulerExit) -> Option<Judgement> {
+    (!e.clean).then(|| Judgement::new(Verdict::SchedExit, exit::SCHED_EXIT, vec![describe_exit(e)]))
+}
+
+fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
+    let inconclusive = |reason: String| Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]));
+    if let Some(e) = &around.write_error {
+        let reason = format!("the data could not be written: {e}; free some space and run again");
+        return Some(Judgement::new(Verdict::Inconclusive, exit::NO_SPACE, vec![reason]));
+    }
+    match (&c.truncated, &around.end) {
+        (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
+        (Some(why), Some(GuestEnd::TimedOut)) => inconclusive(format!("the guest did not end in time ({why})")),
+        (Some(why), Some(end)) => inconclusive(format!("the guest's data ends early ({why}; guest: {end:?})")),
+        (None, _) => None,
+    }
+}
+
+fn test_failure(t: &TestResult) -> Option<Judgement> {
+    let fail = |reasons| Some(Judgement::new(Verdict::Fail, exit::FAIL, reasons));
+    if let Some(end) = &t.abnormal_end {
+        let mut reasons = vec![format!("the test's process ended abnormally: {end}")];
+        reasons.extend(t.body.iter().flat_map(|b| b.reasons.clone()));
+        return fail(reasons);
+    }
+    let Some(body) = &t.body else {
+        return fail(vec!["the test's process ended without a result".into()]);
+    };
+    match body.outcome {
+        Outcome::Pass => None,
+        Outcome::Skip => Some(Judgement::new(Verdict::Skip, exit::FAIL, body.reasons.clone())),
+        Outcome::Fail | Outcome::Error | Outcome::Panic => fail(body.reasons.clone()),
+    }
+}
+
+/// A run that passed but whose numbers are not to be used.
+fn untrusted(c: &Collected) -> Option<Judgement> {
+    let mut reasons = Vec::new();
+    if c.test_result.is_none() {
+        reasons.push("no test result arrived".to_string());
+    }
+    let dropped: u64 = c.quality.cpus.iter().map(|q| q.dropped).sum();
+    if dropped > 0 {
+        reasons.push(format!("{dropped} probe records were dropped; give the test more memory_mib or less time"));
+    }
+    for q in c.quality.cpus.iter().filter(|q| q.emitted != q.received + q.dropped) {
+        reasons.push(format!(
+            "CPU {}: {} records emitted, but {} received and {} dropped",
+            q.cpu, q.emitted, q.received, q.dropped
+        ));
+    }
+    if c.quality.recursion_misses.unwrap_or(0) > 0 {
+        reasons.push("a probe interrupted itself and missed events".to_string());
+    }
+    (!reasons.is_empty()).then(|| Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, reasons))
+}

@@ -1,0 +1,104 @@
+//! One invocation of `cargo ktstr test`: the runs that belong to it.
+//!
+//! nextest starts one process per test, and each leaves a line here, so that the invocation can say at its end what
+//! there is and choose its exit status.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit;
+use crate::run::finish::Published;
+
+/// Environment variable that carries the session's identifier to the runs.
+pub const SESSION_ENV: &str = "KTSTR_SESSION";
+
+/// One run, or one attempt that became none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The variant, or the test's name where there was no run.
+    pub name: String,
+    /// One of [`crate::exit`].
+    pub exit_status: u8,
+    /// The sidecar, if there was a run.
+    pub sidecar: Option<PathBuf>,
+}
+
+fn file(ktstr_dir: &Path, session: &str) -> PathBuf {
+    ktstr_dir.join("sessions").join(format!("{session}.jsonl"))
+}
+
+/// Notes a finished run.
+pub fn append(ktstr_dir: &Path, session: &str, p: &Published) {
+    let entry = Entry {
+        name: p.sidecar.identity.variant.clone(),
+        exit_status: p.judgement.exit_status,
+        sidecar: Some(p.sidecar_path.clone()),
+    };
+    append_entry(ktstr_dir, session, &entry);
+}
+
+/// Notes an entry. A session file that cannot be written costs the summary, not the run.
+pub fn append_entry(ktstr_dir: &Path, session: &str, entry: &Entry) {
+    let path = file(ktstr_dir, session);
+    let write = || -> std::io::Result<()> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        fs::OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line)
+    };
+    if let Err(e) = write() {
+        eprintln!("ktstr: {}: {e}", path.display());
+    }
+}
+
+/// Reads the entries and removes the file.
+pub fn take(ktstr_dir: &Path, session: &str) -> Vec<Entry> {
+    let path = file(ktstr_dir, session);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(&path);
+    text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+}
+
+/// The exit status of a session whose nextest ended with `nextest`: the one that all failed runs share, else
+/// [`exit::FAIL`]; nextest's own if no run failed.
+pub fn exit_status(entries: &[Entry], nextest: u8) -> u8 {
+    let mut failed: Vec<u8> = entries.iter().map(|e| e.exit_status).filter(|s| *s != exit::OK).collect();
+    failed.dedup();
+    match (failed.as_slice(), nextest) {
+        (_, 0) => exit::OK,
+        ([], n) => n,
+        ([one], _) => *one,
+        (_, _) => exit::FAIL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(exit_status: u8) -> Entry {
+        Entry { name: "t".into(), exit_status, sidecar: None }
+    }
+
+    #[test]
+    fn status_is_shared_or_plain_failure() {
+        assert_eq!(exit_status(&[entry(0), entry(0)], 0), 0);
+        assert_eq!(exit_status(&[entry(0), entry(22), entry(22)], 100), 22);
+        assert_eq!(exit_status(&[entry(22), entry(1)], 100), 1);
+        assert_eq!(exit_status(&[entry(0)], 101), 101);
+    }
+
+    #[test]
+    fn entries_round_trip_and_are_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        append_entry(dir.path(), "s", &entry(1));
+        append_entry(dir.path(), "s", &entry(0));
+        assert_eq!(take(dir.path(), "s"), [entry(1), entry(0)]);
+        assert!(take(dir.path(), "s").is_empty());
+    }
+}

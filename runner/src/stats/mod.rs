@@ -1,0 +1,252 @@
+//! `cargo ktstr stats`: list, explain and compare runs.
+
+mod print;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use ktstr_analysis::compare::{Comparison, compare};
+use ktstr_analysis::pool::{self, DIMENSIONS, Filters, Found, dimension};
+use ktstr_analysis::registry::METRICS;
+use ktstr_analysis::{Sidecar, schema};
+
+use crate::exit;
+
+/// Why there are no statistics.
+#[derive(Debug, thiserror::Error)]
+pub enum StatsError {
+    /// There are no runs.
+    #[error("no runs in {0}; make some with: cargo ktstr test")]
+    NoRuns(String),
+    /// No run has this identifier.
+    #[error("no run '{0}'; cargo ktstr stats list shows them")]
+    NoSuchRun(String),
+    /// No run is of these dimensions.
+    #[error("no run has {0}; cargo ktstr stats list-values shows what there is")]
+    NoMatch(String),
+    /// The sides are the same.
+    #[error("the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple")]
+    SameSides,
+}
+
+impl StatsError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        exit::USAGE
+    }
+}
+
+/// `cargo ktstr stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    #[command(subcommand)]
+    command: Option<StatsCommand>,
+    /// Machine-readable
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum StatsCommand {
+    /// All runs, the oldest first.
+    List,
+    /// The values of each dimension.
+    ListValues,
+    /// Every metric with its definition, and every column.
+    ListMetrics,
+    /// The host of a run.
+    ShowHost {
+        /// Identifier of the run
+        #[arg(long, value_name = "ID")]
+        run: String,
+    },
+    /// Compare two sides, boot by boot.
+    #[command(after_help = "Dimensions that no option names pair the sides; of kernels and commits that no option names, the newest
+is taken. Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
+
+Examples:
+  cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple
+  cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc")]
+    Compare(Box<CompareArgs>),
+}
+
+/// Filters of both sides and of each.
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// Both sides: this test only
+    #[arg(long)]
+    test: Option<String>,
+    /// Both sides: this scheduler only
+    #[arg(long)]
+    scheduler: Option<String>,
+    /// Both sides: this topology only
+    #[arg(long)]
+    topology: Option<String>,
+    /// Both sides: this kernel only
+    #[arg(long)]
+    kernel: Option<String>,
+    /// Both sides: this commit only
+    #[arg(long)]
+    commit: Option<String>,
+    /// Both sides: this accelerator only
+    #[arg(long)]
+    accel: Option<String>,
+    /// Side A: test
+    #[arg(long)]
+    a_test: Option<String>,
+    /// Side B: test
+    #[arg(long)]
+    b_test: Option<String>,
+    /// Side A: scheduler
+    #[arg(long)]
+    a_scheduler: Option<String>,
+    /// Side B: scheduler
+    #[arg(long)]
+    b_scheduler: Option<String>,
+    /// Side A: topology
+    #[arg(long)]
+    a_topology: Option<String>,
+    /// Side B: topology
+    #[arg(long)]
+    b_topology: Option<String>,
+    /// Side A: kernel
+    #[arg(long)]
+    a_kernel: Option<String>,
+    /// Side B: kernel
+    #[arg(long)]
+    b_kernel: Option<String>,
+    /// Side A: commit
+    #[arg(long)]
+    a_commit: Option<String>,
+    /// Side B: commit
+    #[arg(long)]
+    b_commit: Option<String>,
+}
+
+impl CompareArgs {
+    /// The filters of both sides.
+    fn sides(&self) -> (Filters, Filters) {
+        let both =
+            [&self.test, &self.scheduler, &self.topology, &self.kernel, &self.commit, &self.accel];
+        let a = [&self.a_test, &self.a_scheduler, &self.a_topology, &self.a_kernel, &self.a_commit, &None];
+        let b = [&self.b_test, &self.b_scheduler, &self.b_topology, &self.b_kernel, &self.b_commit, &None];
+        let filters = |side: [&Option<String>; 6]| {
+            let values = DIMENSIONS.into_iter().zip(both.into_iter().zip(side));
+            values.filter_map(|(d, (both, own))| Some((d, own.clone().or_else(|| both.clone())?))).collect()
+        };
+        (filters(a), filters(b))
+    }
+}
+
+/// Does what the arguments say and gives the exit status.
+pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
+    if let Some(StatsCommand::ListMetrics) = args.command {
+        list_metrics(args.json);
+        return Ok(exit::OK);
+    }
+    let (runs, errors) = pool::load(ktstr_dir);
+    for e in errors {
+        eprintln!("ktstr: {e}");
+    }
+    if runs.is_empty() {
+        return Err(StatsError::NoRuns(ktstr_dir.display().to_string()));
+    }
+    match &args.command {
+        None => last_session(&runs, args.json),
+        Some(StatsCommand::List) => print::runs(&runs.iter().collect::<Vec<_>>(), args.json),
+        Some(StatsCommand::ListValues) => list_values(&runs, args.json),
+        Some(StatsCommand::ShowHost { run }) => show_host(&runs, run, args.json)?,
+        Some(StatsCommand::Compare(compare)) => return compare_runs(&runs, compare, args.json),
+        Some(StatsCommand::ListMetrics) => {}
+    }
+    Ok(exit::OK)
+}
+
+fn last_session(runs: &[Found], json: bool) {
+    let session = runs.last().map(|r| r.sidecar.identity.session.clone());
+    let last: Vec<&Found> = runs.iter().filter(|r| Some(&r.sidecar.identity.session) == session.as_ref()).collect();
+    print::runs(&last, json);
+}
+
+fn list_values(runs: &[Found], json: bool) {
+    let values: BTreeMap<&str, BTreeSet<String>> =
+        DIMENSIONS.into_iter().map(|d| (d, runs.iter().map(|r| dimension(&r.sidecar, d)).collect())).collect();
+    if json {
+        println!("{}", serde_json::json!(values));
+        return;
+    }
+    for (name, values) in values {
+        println!("{name}");
+        values.iter().for_each(|v| println!("  {v}"));
+    }
+}
+
+fn list_metrics(json: bool) {
+    if json {
+        println!("{}", serde_json::json!(METRICS.to_vec()));
+        return;
+    }
+    for m in &METRICS {
+        println!("{} [{}, {} is better] {}", m.name, m.unit, m.polarity.name(), m.stats.join(" "));
+        println!("    {}", m.definition);
+    }
+    for (table, columns) in schema::TABLES {
+        println!("\n{table}.parquet");
+        columns.iter().for_each(|c| println!("  {:24} {:5} {}", c.name, c.dtype, c.meaning));
+    }
+}
+
+fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError> {
+    let run = runs.iter().rev().find(|r| r.sidecar.identity.run_id == wanted);
+    let host = &run.ok_or_else(|| StatsError::NoSuchRun(wanted.into()))?.sidecar.identity.host;
+    if json {
+        println!("{}", serde_json::json!(host));
+        return Ok(());
+    }
+    let or = |v: Option<String>| v.unwrap_or_else(|| "not known".into());
+    println!("CPU     {}", or(host.cpu_model.clone()));
+    println!("CPUs    {}", or(host.nr_cpus.map(|n| n.to_string())));
+    println!("memory  {}", or(host.mem_bytes.map(|b| format!("{} MiB", b >> 20))));
+    println!("kernel  {}", or(host.kernel.clone()));
+    println!("QEMU    {}", or(host.qemu_version.clone()));
+    Ok(())
+}
+
+/// Of kernels and commits that no filter names, the newest run's.
+fn newest_only(runs: &[Found], a: &mut Filters, b: &mut Filters) {
+    for name in ["kernel", "commit"] {
+        if a.contains_key(name) || b.contains_key(name) {
+            continue;
+        }
+        let values: BTreeSet<String> = runs.iter().map(|r| dimension(&r.sidecar, name)).collect();
+        let Some(newest) = runs.last().map(|r| dimension(&r.sidecar, name)) else { continue };
+        if values.len() > 1 {
+            eprintln!("{name}: only {newest}, the newest of {}; --{name} chooses another", values.len());
+        }
+        a.insert(name, newest.clone());
+        b.insert(name, newest);
+    }
+}
+
+fn compare_runs(runs: &[Found], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
+    let (mut a, mut b) = args.sides();
+    if a == b {
+        return Err(StatsError::SameSides);
+    }
+    newest_only(runs, &mut a, &mut b);
+    for side in [&a, &b] {
+        if !runs.iter().any(|r| pool::matches(&r.sidecar, side)) {
+            let text: Vec<String> = side.iter().map(|(d, v)| format!("{d} {v}")).collect();
+            return Err(StatsError::NoMatch(text.join(", ")));
+        }
+    }
+    let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();
+    let comparison: Comparison = compare(&sidecars, &a, &b);
+    if json {
+        println!("{}", serde_json::json!(comparison));
+    } else {
+        print::comparison(&comparison);
+    }
+    Ok(comparison.exit_status())
+}

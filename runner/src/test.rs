@@ -1,0 +1,160 @@
+//! `cargo ktstr test`, and the call-back of a test process.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use crate::cli::{AccelArg, TestArgs};
+use crate::kernel::{self, Kernel, KernelError};
+use crate::run::{self, Plan, RunError, identity, layout};
+use crate::session::{self, SESSION_ENV};
+use crate::{exit, interrupt};
+
+/// Environment variable: a JSON file with the kernel that `cargo ktstr test` resolved.
+const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
+/// Environment variable: boots of each test.
+const REPEAT_ENV: &str = "KTSTR_REPEAT";
+
+/// Why no test was run.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// nextest is not installed.
+    #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
+    NoNextest,
+    /// A file or a process of our own.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl TestError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            TestError::Kernel(e) => e.exit_status(),
+            TestError::NoNextest => exit::HOST_LACKS,
+            TestError::System { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
+            TestError::System { .. } => exit::INTERNAL,
+        }
+    }
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
+    move |source| TestError::System { what: what.into(), source }
+}
+
+/// Runs the tests and gives the exit status of [`session::exit_status`].
+pub fn run(args: &TestArgs) -> Result<u8, TestError> {
+    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+    require_nextest()?;
+    if args.accel == AccelArg::Auto {
+        eprintln!("accelerator: tcg (QEMU emulation, which runs on any machine)");
+    }
+    let target = layout::target_dir(Path::new("."));
+    let ktstr_dir = target.join("ktstr");
+    let session = identity::new_id();
+    let resolved = Resolved::write(&ktstr_dir, &session, &kernel)?;
+    let exe = std::env::current_exe().map_err(system("path of this program"))?;
+    // Signals go to the whole process group; nextest ends its tests, and this waits for it.
+    let _stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
+    let mut nextest = layout::cargo();
+    nextest
+        .args(["nextest", "run"])
+        .args(&args.nextest)
+        .env("KTSTR_RUNNER", exe)
+        .env("KTSTR_TARGET_DIR", &target)
+        .env(SESSION_ENV, &session)
+        .env(RESOLVED_ENV, &resolved.path)
+        .env(REPEAT_ENV, args.repeat.to_string());
+    if let Some(scheduler) = &args.scheduler {
+        nextest.env("KTSTR_SCHEDULER", scheduler);
+    }
+    let status = nextest.status().map_err(system("cargo nextest run"))?;
+    Ok(summarize(&ktstr_dir, &session, status))
+}
+
+fn require_nextest() -> Result<(), TestError> {
+    let found = layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_ok_and(|s| s.success()) { Ok(()) } else { Err(TestError::NoNextest) }
+}
+
+/// Says what there is now and which command comes next.
+fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
+    let entries = session::take(ktstr_dir, session);
+    let interrupted = entries.iter().any(|e| e.exit_status == exit::INTERRUPTED);
+    let runs = entries.iter().filter(|e| e.sidecar.is_some()).count();
+    if runs > 0 {
+        let (bold, plain) = if io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        eprintln!("{bold}{runs} runs{plain} in {}; look at them with: cargo ktstr stats", ktstr_dir.display());
+    }
+    if interrupted {
+        return exit::INTERRUPTED;
+    }
+    let code = nextest.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(exit::INTERRUPTED);
+    session::exit_status(&entries, code)
+}
+
+/// The resolved kernel as a file for the test processes, gone with the session.
+struct Resolved {
+    path: PathBuf,
+}
+
+impl Resolved {
+    fn write(ktstr_dir: &Path, session: &str, kernel: &Kernel) -> Result<Resolved, TestError> {
+        let dir = ktstr_dir.join("sessions");
+        std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
+        let path = dir.join(format!("{session}.kernel.json"));
+        let json = serde_json::to_vec(kernel).map_err(|e| system("kernel description")(e.into()))?;
+        std::fs::write(&path, json).map_err(system(path.display().to_string()))?;
+        Ok(Resolved { path })
+    }
+}
+
+impl Drop for Resolved {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The kernel of this session, or, in a test that was started by hand, the one that [`kernel::resolve`] finds.
+fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
+    let from_session = std::env::var_os(RESOLVED_ENV)
+        .and_then(|path| std::fs::read(path).ok())
+        .and_then(|json| serde_json::from_slice(&json).ok());
+    match from_session {
+        Some(kernel) => Ok(kernel),
+        None => kernel::resolve(None, manifest_dir),
+    }
+}
+
+/// `internal-run SPEC`: one test, as its process asks for it. Gives the exit status.
+pub fn internal_run(spec_path: &Path) -> Result<u8, RunError> {
+    let spec = run::read_spec(spec_path)?;
+    let stop = interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
+    let manifest_dir = PathBuf::from(&spec.manifest_dir);
+    let target = match std::env::var_os("KTSTR_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => layout::target_dir(&manifest_dir),
+    };
+    let ktstr_dir = target.join("ktstr");
+    let session = std::env::var(SESSION_ENV).unwrap_or_else(|_| identity::new_id());
+    let repeat = std::env::var(REPEAT_ENV).ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let name = layout::qualified_test(Path::new(&spec.binary), &spec.test);
+    let result = session_kernel(&manifest_dir)
+        .map_err(RunError::from)
+        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), session.clone()))
+        .and_then(|plan| run::run_all(&plan, repeat, &stop));
+    if let Err(e) = &result {
+        let entry = session::Entry { name, exit_status: e.exit_status(), sidecar: None };
+        session::append_entry(&ktstr_dir, &session, &entry);
+    }
+    result
+}
+
