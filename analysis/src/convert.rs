@@ -65,6 +65,12 @@ pub struct Quality {
     pub recursion_misses: Option<u64>,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: Option<u64>,
+    /// Context switches that the probes saw in the window, idle CPUs' included.
+    pub switches_seen: u64,
+    /// Context switches in the window by `/proc/stat`; `None`: the run ended before that was known.
+    pub switches_by_kernel: Option<u64>,
+    /// Where the probes and the kernel's own accounts differ; see [`crate::oracle`].
+    pub disagreements: Vec<String>,
 }
 
 /// Records of one CPU: emitted = received + dropped.
@@ -128,6 +134,7 @@ pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Col
     rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
     rows.tasks.sort_by_key(|t| t.tid);
     collected.quality.cpus = quality(&rows);
+    crate::oracle::check(&rows, &mut collected);
     collected.tables = tables::write_all(&rows, out_dir, topology)?;
     Ok(collected)
 }

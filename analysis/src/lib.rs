@@ -11,6 +11,7 @@ pub mod conservation;
 pub mod convert;
 pub mod history;
 pub mod metrics;
+pub mod oracle;
 pub mod pool;
 pub mod registry;
 pub mod schema;

@@ -89,7 +89,7 @@ impl Probes {
         for program in tracepoints {
             self.links.push(program.attach().map_err(bpf("attach"))?);
         }
-        if let Ok(link) = p.yield_fentry.attach() {
+        if let Ok(link) = p.note_sched_yield.attach() {
             self.links.push(link);
             self.yields_seen = true;
         }

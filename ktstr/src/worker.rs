@@ -104,8 +104,13 @@ fn read_byte(fd: i32) -> bool {
     unsafe { libc::read(fd, (&raw mut b).cast(), 1) == 1 }
 }
 
-/// The worker's life; never returns.
-fn work(shared: &'static Shared, slot: usize, work: Work, ends: Option<Ends>, seed: u64) -> ! {
+/// The worker's life; never returns. Its name is its role.
+fn work(shared: &'static Shared, slot: usize, role: &str, work: Work, ends: Option<Ends>, seed: u64) -> ! {
+    // The name is for people: a role with a NUL byte leaves the process its old one.
+    let _ = std::ffi::CString::new(role).map(|name| {
+        // SAFETY: name is NUL-terminated and lives until the call returns; the kernel takes 15 bytes of it.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }
+    });
     while shared.start.load(Ordering::Acquire) == 0 {
         sleep_on(&shared.start, 0);
     }
@@ -156,7 +161,14 @@ fn wake_all(word: &AtomicU32) {
 }
 
 /// Forks a worker, which waits for the start flag. The body has one thread, so the child may allocate.
-fn spawn(shared: &'static Shared, slot: usize, kind: Work, ends: Option<Ends>, seed: u64) -> io::Result<u32> {
+fn spawn(
+    shared: &'static Shared,
+    slot: usize,
+    role: &str,
+    kind: Work,
+    ends: Option<Ends>,
+    seed: u64,
+) -> io::Result<u32> {
     let parent = std::process::id();
     // SAFETY: the body is single-threaded here, so the child's memory is consistent.
     match unsafe { libc::fork() } {
@@ -171,7 +183,7 @@ fn spawn(shared: &'static Shared, slot: usize, kind: Work, ends: Option<Ends>, s
                 // SAFETY: ends this child without running the parent's exit handlers.
                 unsafe { libc::_exit(0) };
             }
-            work(shared, slot, kind, ends, seed)
+            work(shared, slot, role, kind, ends, seed)
         }
         pid => Ok(pid as u32),
     }
@@ -212,7 +224,7 @@ pub fn execute_defs(ctx: &Ctx, defs: &[CgroupDef]) -> Result<AssertResult> {
         let role = def.role.clone().unwrap_or_else(|| def.name.clone());
         for ends in ends_of(def)? {
             let slot = workers.len();
-            let tid = spawn(shared, slot, def.work, ends, ctx.seed() ^ slot as u64)?;
+            let tid = spawn(shared, slot, &role, def.work, ends, ctx.seed() ^ slot as u64)?;
             cgroup.add(tid)?;
             ctx.announce(tid, &role)?;
             workers.push(Worker { tid, slot, role: role.clone(), cgroup: def.name.clone() });

@@ -88,7 +88,16 @@ mod tests {
 
     #[test]
     fn everything_after_two_dashes_goes_to_nextest() {
-        let cli = Cli::try_parse_from(["cargo-ktstr", "test", "--repeat", "2", "--", "-E", "test(a)", "--no-capture"]);
+        let cli = Cli::try_parse_from([
+            "cargo-ktstr",
+            "test",
+            "--repeat",
+            "2",
+            "--",
+            "-E",
+            "test(a)",
+            "--no-capture",
+        ]);
         let Command::Test(args) = cli.unwrap().command else { panic!("not test") };
         assert_eq!((args.repeat, args.nextest.join(" ").as_str()), (2, "-E test(a) --no-capture"));
     }

@@ -9,7 +9,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 pub fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(crate::exit::INTERRUPTED), stop.clone())?;
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(crate::exit::INTERRUPTED),
+            stop.clone(),
+        )?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
     Ok(stop)

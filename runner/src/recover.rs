@@ -21,7 +21,10 @@ pub fn recover(ktstr_dir: &Path) {
         match identity {
             Some(identity) if !empty => finish_abandoned(&work, identity),
             _ => {
-                eprintln!("ktstr: {}: its runner was killed before anything had arrived; removed", work.display());
+                eprintln!(
+                    "ktstr: {}: its runner was killed before anything had arrived; removed",
+                    work.display()
+                );
                 let _ = fs::remove_dir_all(&work);
             }
         }
@@ -29,10 +32,14 @@ pub fn recover(ktstr_dir: &Path) {
 }
 
 fn finish_abandoned(work: &Path, identity: Identity) {
-    let around =
-        Circumstances { panic_line: report::panic_line(&work.join("console.log")), ..Circumstances::default() };
+    let around = Circumstances {
+        panic_line: report::panic_line(&work.join("console.log")),
+        ..Circumstances::default()
+    };
     match finish(work, identity, &around) {
-        Ok(p) => eprintln!("ktstr: recovered {}: {}", p.sidecar_path.display(), p.judgement.reasons.join("; ")),
+        Ok(p) => {
+            eprintln!("ktstr: recovered {}: {}", p.sidecar_path.display(), p.judgement.reasons.join("; "))
+        }
         Err(e) => eprintln!("ktstr: cannot recover: {e}"),
     }
 }

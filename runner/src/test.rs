@@ -81,7 +81,8 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
 }
 
 fn require_nextest() -> Result<(), TestError> {
-    let found = layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found =
+        layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_ok_and(|s| s.success()) { Ok(()) } else { Err(TestError::NoNextest) }
 }
 
@@ -92,7 +93,10 @@ fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
     let runs = entries.iter().filter(|e| e.sidecar.is_some()).count();
     if runs > 0 {
         let (bold, plain) = if io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        eprintln!("{bold}{runs} runs{plain} in {}; look at them with: cargo ktstr stats", ktstr_dir.display());
+        eprintln!(
+            "{bold}{runs} runs{plain} in {}; look at them with: cargo ktstr stats",
+            ktstr_dir.display()
+        );
     }
     if interrupted {
         return exit::INTERRUPTED;
@@ -137,7 +141,8 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
 /// `internal-run SPEC`: one test, as its process asks for it. Gives the exit status.
 pub fn internal_run(spec_path: &Path) -> Result<u8, RunError> {
     let spec = run::read_spec(spec_path)?;
-    let stop = interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
+    let stop =
+        interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
     let manifest_dir = PathBuf::from(&spec.manifest_dir);
     let target = match std::env::var_os("KTSTR_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
@@ -157,4 +162,3 @@ pub fn internal_run(spec_path: &Path) -> Result<u8, RunError> {
     }
     result
 }
-

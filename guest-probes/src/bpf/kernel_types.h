@@ -41,6 +41,10 @@ struct sched_info {
 	unsigned long long run_delay;
 };
 
+struct sched_entity {
+	__u64 sum_exec_runtime;
+};
+
 struct kernfs_node {
 	__u64 id;
 };
@@ -65,6 +69,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	const struct cpumask *cpus_ptr;
+	struct sched_entity se;
 	struct sched_info sched_info;
 	struct css_set *cgroups;
 	char comm[16];

@@ -69,6 +69,11 @@ impl Entry {
     pub fn kernel(&self) -> Result<Kernel, KernelError> {
         let config_path = self.dir.join("config");
         let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
-        Kernel::new(self.dir.join("bzImage"), self.meta.release.clone(), Some(config), self.meta.source.clone())
+        Kernel::new(
+            self.dir.join("bzImage"),
+            self.meta.release.clone(),
+            Some(config),
+            self.meta.source.clone(),
+        )
     }
 }

@@ -90,7 +90,10 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
     if doomed.is_empty()
         && let Some(wanted) = wanted
     {
-        return Err(KernelError::NotFound { spec: wanted.into(), hint: " (see cargo ktstr kernel list)".into() });
+        return Err(KernelError::NotFound {
+            spec: wanted.into(),
+            hint: " (see cargo ktstr kernel list)".into(),
+        });
     }
     for e in doomed {
         let lock_path = cache::root().join(format!("{}.lock", e.key));

@@ -72,7 +72,10 @@ fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
     if !out.is_file() {
         let plain = Command::new(tool).arg("-dc").arg(path).output().map_err(file_error(path))?;
         if !plain.status.success() {
-            return Err(KernelError::NotAKernel { path: path.into(), reason: format!("{tool} cannot decompress it") });
+            return Err(KernelError::NotAKernel {
+                path: path.into(),
+                reason: format!("{tool} cannot decompress it"),
+            });
         }
         let partial = out.with_extension("partial");
         fs::write(&partial, &plain.stdout).map_err(file_error(&partial))?;
@@ -84,7 +87,9 @@ fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
 /// The configuration of an image that lies beside it (`config`, or `config-RELEASE`).
 pub fn config_beside(image: &Path, release: &str) -> Option<String> {
     let dir = image.parent()?;
-    [dir.join("config"), dir.join(format!("config-{release}"))].iter().find_map(|p| fs::read_to_string(p).ok())
+    [dir.join("config"), dir.join(format!("config-{release}"))]
+        .iter()
+        .find_map(|p| fs::read_to_string(p).ok())
 }
 
 /// Release of a bzImage by its setup header (Documentation/arch/x86/boot.rst: magic "HdrS" at 0x202, pointer to the version
@@ -116,11 +121,14 @@ mod tests {
     fn modules_come_after_what_they_need() {
         let dep = "a/vsock.ko.xz:\na/vmw_vsock_virtio_transport_common.ko.xz: a/vsock.ko.xz\n\
                    a/vmw_vsock_virtio_transport.ko.xz: a/vmw_vsock_virtio_transport_common.ko.xz a/vsock.ko.xz\n";
-        assert_eq!(closure(dep, &MODULES), [
-            "a/vsock.ko.xz",
-            "a/vmw_vsock_virtio_transport_common.ko.xz",
-            "a/vmw_vsock_virtio_transport.ko.xz"
-        ]);
+        assert_eq!(
+            closure(dep, &MODULES),
+            [
+                "a/vsock.ko.xz",
+                "a/vmw_vsock_virtio_transport_common.ko.xz",
+                "a/vmw_vsock_virtio_transport.ko.xz"
+            ]
+        );
     }
 
     #[test]

@@ -44,7 +44,9 @@ pub struct Kernel {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Nothing is at this path, and no installed kernel has this name.
-    #[error("no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel")]
+    #[error(
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel"
+    )]
     NotFound {
         /// What was asked for.
         spec: String,
@@ -52,7 +54,9 @@ pub enum KernelError {
         hint: String,
     },
     /// Nothing was asked for and nothing was found.
-    #[error("no kernel found: KTSTR_KERNEL is not set, there is no ./linux or ../linux, no cached kernel and no readable installed one; give one with --kernel, or build one: cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz")]
+    #[error(
+        "no kernel found: KTSTR_KERNEL is not set, there is no ./linux or ../linux, no cached kernel and no readable installed one; give one with --kernel, or build one: cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz"
+    )]
     None,
     /// A directory or file that is neither.
     #[error("{path} is no kernel: {reason}")]
@@ -136,7 +140,12 @@ pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> KernelError +
 
 impl Kernel {
     /// A kernel from an image and what is known of it.
-    fn new(image: PathBuf, release: String, config: Option<String>, source: String) -> Result<Kernel, KernelError> {
+    fn new(
+        image: PathBuf,
+        release: String,
+        config: Option<String>,
+        source: String,
+    ) -> Result<Kernel, KernelError> {
         let sha256 = sha256_file(&image).map_err(file_error(&image))?;
         let config_sha256 = config.as_ref().map(|c| source::hex_digest(c.as_bytes()));
         Ok(Kernel { image, release, sha256, config, config_sha256, modules: Vec::new(), source })
@@ -156,7 +165,9 @@ pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
     if let Some(config) = &kernel.config {
         let missing = options::missing_for_guests(config, !kernel.modules.is_empty());
         if !missing.is_empty() {
-            let mend = "build one with ktstr's own options: cargo ktstr kernel build <source directory or tarball>".into();
+            let mend =
+                "build one with ktstr's own options: cargo ktstr kernel build <source directory or tarball>"
+                    .into();
             return Err(KernelError::Lacks { release: kernel.release, missing, mend });
         }
     }

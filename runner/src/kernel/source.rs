@@ -46,7 +46,8 @@ impl Source {
             return Ok(Source::Tarball(path));
         }
         if !is_kernel_tree(&path) {
-            let reason = "it is no kernel source tree (no Makefile with kernel/sched and scripts/kconfig)".into();
+            let reason =
+                "it is no kernel source tree (no Makefile with kernel/sched and scripts/kconfig)".into();
             return Err(KernelError::NotAKernel { path, reason });
         }
         if path.join(".config").exists() || path.join("include/config/auto.conf").exists() {
@@ -110,7 +111,13 @@ fn tree_digest(root: &Path) -> Result<String, KernelError> {
         for path in names {
             let meta = path.symlink_metadata().map_err(file_error(&path))?;
             let name = path.strip_prefix(root).unwrap_or(&path);
-            hasher.update(format!("{} {} {}.{}\n", name.display(), meta.len(), meta.mtime(), meta.mtime_nsec()));
+            hasher.update(format!(
+                "{} {} {}.{}\n",
+                name.display(),
+                meta.len(),
+                meta.mtime(),
+                meta.mtime_nsec()
+            ));
             if meta.is_dir() {
                 dirs.push(path);
             }

@@ -75,8 +75,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
-    let sidecar =
-        Sidecar::new(identity, judgement.verdict, judgement.reasons.clone(), collected, metrics);
+    let sidecar = Sidecar::new(identity, judgement.verdict, judgement.reasons.clone(), collected, metrics);
     remove_working_files(work, complete);
     publish(work, sidecar, judgement)
 }

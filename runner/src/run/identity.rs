@@ -49,7 +49,8 @@ pub fn host_facts() -> HostFacts {
         let line = text.lines().find(|l| l.starts_with(name))?;
         Some(line.split_once(':')?.1.trim().to_string())
     };
-    let mem_kib = field(&read("/proc/meminfo"), "MemTotal").and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
+    let mem_kib =
+        field(&read("/proc/meminfo"), "MemTotal").and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
     HostFacts {
         cpu_model: field(&read("/proc/cpuinfo"), "model name"),
         nr_cpus: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),

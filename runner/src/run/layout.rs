@@ -41,7 +41,11 @@ pub fn target_dir(manifest_dir: &Path) -> PathBuf {
 
 /// `cargo metadata --no-deps` of the workspace that holds `manifest_dir`, or `None` if Cargo finds none.
 pub fn cargo_metadata(manifest_dir: &Path) -> Option<serde_json::Value> {
-    let out = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(manifest_dir).output().ok()?;
+    let out = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(manifest_dir)
+        .output()
+        .ok()?;
     out.status.success().then(|| serde_json::from_slice(&out.stdout).ok())?
 }
 

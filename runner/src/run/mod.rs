@@ -47,7 +47,9 @@ pub enum RunError {
         reason: String,
     },
     /// The test binary was built with another version of ktstr.
-    #[error("the test was built with wire version {found}, this cargo-ktstr speaks {WIRE_VERSION}; build both from the same ktstr (cargo update -p ktstr, make install)")]
+    #[error(
+        "the test was built with wire version {found}, this cargo-ktstr speaks {WIRE_VERSION}; build both from the same ktstr (cargo update -p ktstr, make install)"
+    )]
     Version {
         /// Version of the test binary.
         found: u16,
@@ -59,7 +61,9 @@ pub enum RunError {
     #[error(transparent)]
     Scheduler(#[from] scheduler::SchedulerError),
     /// The guest agent is not installed beside this program.
-    #[error("guest agent not found at {0}; build it (cargo build -p cargo-ktstr) or set KTSTR_GUEST to its path")]
+    #[error(
+        "guest agent not found at {0}; build it (cargo build -p cargo-ktstr) or set KTSTR_GUEST to its path"
+    )]
     NoAgent(PathBuf),
     /// The initramfs could not be made.
     #[error("initramfs: {0}")]
@@ -147,7 +151,12 @@ pub struct Plan {
 
 impl Plan {
     /// Finds what the spec names.
-    pub fn new(spec: TestSpec, kernel: Kernel, ktstr_dir: PathBuf, session: String) -> Result<Plan, RunError> {
+    pub fn new(
+        spec: TestSpec,
+        kernel: Kernel,
+        ktstr_dir: PathBuf,
+        session: String,
+    ) -> Result<Plan, RunError> {
         let manifest_dir = Path::new(&spec.manifest_dir);
         let scheduler = match &spec.scheduler {
             Some(s) if kernel.supports_sched_ext() == Some(false) => {
@@ -191,11 +200,16 @@ impl Plan {
     fn run_guest(&self, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
-        let binaries =
-            image::Binaries { agent: &agent, scheduler: self.scheduler.as_deref(), modules: &self.kernel.modules };
+        let binaries = image::Binaries {
+            agent: &agent,
+            scheduler: self.scheduler.as_deref(),
+            modules: &self.kernel.modules,
+        };
         image::build(&self.spec, &binaries, &initramfs)?;
-        let scratch = tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
-        fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes()).map_err(file_error(work))?;
+        let scratch =
+            tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
+        fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
+            .map_err(file_error(work))?;
         let config = GuestConfig {
             kernel: self.kernel.image.clone(),
             initramfs: initramfs.clone(),
@@ -263,7 +277,9 @@ fn wait(guest: &mut Guest, collector: &Collector, spec: &TestSpec, stop: &Atomic
 fn agent_path() -> Result<PathBuf, RunError> {
     let path = match std::env::var_os("KTSTR_GUEST") {
         Some(p) => PathBuf::from(p),
-        None => std::env::current_exe().map_err(file_error(Path::new("cargo-ktstr")))?.with_file_name("ktstr-guest"),
+        None => std::env::current_exe()
+            .map_err(file_error(Path::new("cargo-ktstr")))?
+            .with_file_name("ktstr-guest"),
     };
     if path.is_file() { Ok(path) } else { Err(RunError::NoAgent(path)) }
 }
@@ -283,7 +299,8 @@ impl WorkDir {
         let lock = fs::File::create(&lock_path).map_err(file_error(&lock_path))?;
         lock.lock().map_err(file_error(&lock_path))?;
         let file = path.join(finish::IDENTITY_FILE);
-        let json = serde_json::to_vec_pretty(identity).map_err(|e| RunError::File { path: file.clone(), source: e.into() })?;
+        let json = serde_json::to_vec_pretty(identity)
+            .map_err(|e| RunError::File { path: file.clone(), source: e.into() })?;
         fs::write(&file, json).map_err(file_error(&file))?;
         Ok(WorkDir { path, _lock: lock })
     }

@@ -25,7 +25,10 @@ fn text(p: &Published, plan: &Plan) -> String {
     let id = &p.sidecar.identity;
     let name = serde_json::to_value(p.judgement.verdict).ok().and_then(|v| v.as_str().map(str::to_string));
     let verdict = name.unwrap_or_default();
-    let head = format!("{verdict}: {} on {}, scheduler {}, {}, kernel {}", id.test, id.topology, id.scheduler, id.accel, id.kernel);
+    let head = format!(
+        "{verdict}: {} on {}, scheduler {}, {}, kernel {}",
+        id.test, id.topology, id.scheduler, id.accel, id.kernel
+    );
     if p.judgement.verdict == Verdict::Pass {
         return format!("{head}\n");
     }

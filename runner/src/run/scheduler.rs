@@ -19,7 +19,9 @@ pub enum SchedulerError {
         looked: Vec<String>,
     },
     /// The workspace has it but it does not build.
-    #[error("scheduler '{binary}' does not build (cargo build -p {package} --bin {binary}):\n{stderr}")]
+    #[error(
+        "scheduler '{binary}' does not build (cargo build --workspace --bin {binary}, of package {package}):\n{stderr}"
+    )]
     Build {
         /// File name.
         binary: String,
@@ -83,9 +85,12 @@ fn build_in_workspace(binary: &str, manifest_dir: &Path) -> Result<Option<PathBu
     let Some(package) = cargo_metadata(manifest_dir).and_then(|m| owning_package(&m, binary)) else {
         return Ok(None);
     };
-    let failed = |stderr: String| SchedulerError::Build { binary: binary.into(), package: package.clone(), stderr };
+    let failed =
+        |stderr: String| SchedulerError::Build { binary: binary.into(), package: package.clone(), stderr };
     let out = cargo()
-        .args(["build", "--quiet", "--message-format", "json", "-p", &package, "--bin", binary])
+        // The whole workspace decides the features of shared dependencies, as in a build of everything: a package
+        // alone could compile them again.
+        .args(["build", "--quiet", "--message-format", "json", "--workspace", "--bin", binary])
         .current_dir(manifest_dir)
         .stdin(Stdio::null())
         .output()

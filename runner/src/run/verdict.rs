@@ -74,8 +74,12 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     }
     if c.hello.is_none() && around.write_error.is_none() {
         return match &around.end {
-            Some(GuestEnd::TimedOut) => boot("the guest did not answer in time; its console shows how far it came".into()),
-            Some(GuestEnd::Crashed { status, stderr }) => boot(format!("QEMU ended ({status}): {}", stderr.trim())),
+            Some(GuestEnd::TimedOut) => {
+                boot("the guest did not answer in time; its console shows how far it came".into())
+            }
+            Some(GuestEnd::Crashed { status, stderr }) => {
+                boot(format!("QEMU ended ({status}): {}", stderr.trim()))
+            }
             Some(end) => boot(format!("the guest ended before it answered ({end:?})")),
             None => None,
         };
@@ -97,15 +101,20 @@ fn scheduler_failure(e: &SchedulerExit) -> Option<Judgement> {
 }
 
 fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
-    let inconclusive = |reason: String| Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]));
+    let inconclusive =
+        |reason: String| Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]));
     if let Some(e) = &around.write_error {
         let reason = format!("the data could not be written: {e}; free some space and run again");
         return Some(Judgement::new(Verdict::Inconclusive, exit::NO_SPACE, vec![reason]));
     }
     match (&c.truncated, &around.end) {
         (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
-        (Some(why), Some(GuestEnd::TimedOut)) => inconclusive(format!("the guest did not end in time ({why})")),
-        (Some(why), Some(end)) => inconclusive(format!("the guest's data ends early ({why}; guest: {end:?})")),
+        (Some(why), Some(GuestEnd::TimedOut)) => {
+            inconclusive(format!("the guest did not end in time ({why})"))
+        }
+        (Some(why), Some(end)) => {
+            inconclusive(format!("the guest's data ends early ({why}; guest: {end:?})"))
+        }
         (None, _) => None,
     }
 }
@@ -135,7 +144,9 @@ fn untrusted(c: &Collected) -> Option<Judgement> {
     }
     let dropped: u64 = c.quality.cpus.iter().map(|q| q.dropped).sum();
     if dropped > 0 {
-        reasons.push(format!("{dropped} probe records were dropped; give the test more memory_mib or less time"));
+        reasons.push(format!(
+            "{dropped} probe records were dropped; give the test more memory_mib or less time"
+        ));
     }
     for q in c.quality.cpus.iter().filter(|q| q.emitted != q.received + q.dropped) {
         reasons.push(format!(
@@ -146,5 +157,6 @@ fn untrusted(c: &Collected) -> Option<Judgement> {
     if c.quality.recursion_misses.unwrap_or(0) > 0 {
         reasons.push("a probe interrupted itself and missed events".to_string());
     }
+    reasons.extend(c.quality.disagreements.iter().cloned());
     (!reasons.is_empty()).then(|| Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, reasons))
 }

@@ -26,7 +26,9 @@ pub enum StatsError {
     #[error("no run has {0}; cargo ktstr stats list-values shows what there is")]
     NoMatch(String),
     /// The sides are the same.
-    #[error("the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple")]
+    #[error(
+        "the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple"
+    )]
     SameSides,
 }
 
@@ -62,12 +64,14 @@ enum StatsCommand {
         run: String,
     },
     /// Compare two sides, boot by boot.
-    #[command(after_help = "Dimensions that no option names pair the sides; of kernels and commits that no option names, the newest
+    #[command(
+        after_help = "Dimensions that no option names pair the sides; of kernels and commits that no option names, the newest
 is taken. Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
 Examples:
   cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple
-  cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc")]
+  cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc"
+    )]
     Compare(Box<CompareArgs>),
 }
 
@@ -127,8 +131,7 @@ struct CompareArgs {
 impl CompareArgs {
     /// The filters of both sides.
     fn sides(&self) -> (Filters, Filters) {
-        let both =
-            [&self.test, &self.scheduler, &self.topology, &self.kernel, &self.commit, &self.accel];
+        let both = [&self.test, &self.scheduler, &self.topology, &self.kernel, &self.commit, &self.accel];
         let a = [&self.a_test, &self.a_scheduler, &self.a_topology, &self.a_kernel, &self.a_commit, &None];
         let b = [&self.b_test, &self.b_scheduler, &self.b_topology, &self.b_kernel, &self.b_commit, &None];
         let filters = |side: [&Option<String>; 6]| {
@@ -165,13 +168,16 @@ pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
 
 fn last_session(runs: &[Found], json: bool) {
     let session = runs.last().map(|r| r.sidecar.identity.session.clone());
-    let last: Vec<&Found> = runs.iter().filter(|r| Some(&r.sidecar.identity.session) == session.as_ref()).collect();
+    let last: Vec<&Found> =
+        runs.iter().filter(|r| Some(&r.sidecar.identity.session) == session.as_ref()).collect();
     print::runs(&last, json);
 }
 
 fn list_values(runs: &[Found], json: bool) {
-    let values: BTreeMap<&str, BTreeSet<String>> =
-        DIMENSIONS.into_iter().map(|d| (d, runs.iter().map(|r| dimension(&r.sidecar, d)).collect())).collect();
+    let values: BTreeMap<&str, BTreeSet<String>> = DIMENSIONS
+        .into_iter()
+        .map(|d| (d, runs.iter().map(|r| dimension(&r.sidecar, d)).collect()))
+        .collect();
     if json {
         println!("{}", serde_json::json!(values));
         return;

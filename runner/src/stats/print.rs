@@ -12,7 +12,13 @@ use ktstr_analysis::{MetricRow, Verdict};
 fn value(v: Option<f64>, unit: &str) -> String {
     let Some(v) = v else { return "-".into() };
     let scaled = |v: f64, unit: &str| {
-        let digits = if v.abs() >= 100.0 { 0 } else if v.abs() >= 10.0 { 1 } else { 2 };
+        let digits = if v.abs() >= 100.0 {
+            0
+        } else if v.abs() >= 10.0 {
+            1
+        } else {
+            2
+        };
         format!("{v:.digits$}{unit}")
     };
     match unit {
@@ -66,7 +72,8 @@ const KEY_METRICS: [(&str, &str, &str); 5] = [
 /// One line a run.
 pub fn runs(found: &[&Found], json: bool) {
     if json {
-        let rows: Vec<_> = found.iter().map(|f| serde_json::json!({"path": f.path, "sidecar": f.sidecar})).collect();
+        let rows: Vec<_> =
+            found.iter().map(|f| serde_json::json!({"path": f.path, "sidecar": f.sidecar})).collect();
         println!("{}", serde_json::Value::from(rows));
         return;
     }
@@ -137,7 +144,9 @@ pub fn comparison(c: &Comparison) {
     if last.is_some() {
         println!("{out}\n");
     }
-    println!("medians over boots; shift by Hodges and Lehmann; exact Mann-Whitney p, corrected by Benjamini and Hochberg");
+    println!(
+        "medians over boots; shift by Hodges and Lehmann; exact Mann-Whitney p, corrected by Benjamini and Hochberg"
+    );
     for (title, items) in [
         ("left out", &c.inadmissible),
         ("not paired", &c.unpaired),

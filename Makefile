@@ -1,0 +1,59 @@
+# make demo: everything from a fresh machine to a comparison. make test: everything from a fresh machine to all tests.
+
+KERNEL ?= /usr/src/linux-source-6.12.tar.xz
+BOOTS ?= 4
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+VENV := $(CURDIR)/.venv
+export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+.PHONY: help setup build kernel demo test notebook check bench install
+
+help:
+	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
+	@echo "make test     the same set-up, then all tests"
+	@echo "make check    formatting and lints"
+	@echo "make bench    how long a boot and a conversion take"
+	@echo "make install  install cargo-ktstr and its guest agent"
+
+setup:
+	@./setup/install.sh
+
+# The whole workspace at once: parts of it would give polars other features and compile it again.
+build: setup
+	cargo build --workspace --all-targets
+
+kernel: build
+	cargo ktstr kernel build $(KERNEL)
+
+demo: kernel
+	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat $(BOOTS) -- -E 'binary(demo)' -j1
+	cargo ktstr test --kernel $(KERNEL) --scheduler scx_fixture --repeat $(BOOTS) -- -E 'binary(demo)' -j1
+	-cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture
+	cargo ktstr stats
+
+test: kernel
+	cargo fmt --all --check
+	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
+	cargo test --workspace --doc -q
+	$(MAKE) notebook
+
+# Runs the notebook on the runs that the tests made.
+notebook: $(VENV)/ready
+	$(VENV)/bin/python notebooks/check_tables.py $(TARGET)/ktstr
+	KTSTR_RUNS=$(TARGET)/ktstr $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/01_run_overview.ipynb notebooks/01_run_overview.ipynb
+
+$(VENV)/ready: notebooks/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r notebooks/requirements.txt
+	touch $@
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: kernel
+	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
+	cargo ktstr stats
+
+install: setup
+	cargo install --path runner

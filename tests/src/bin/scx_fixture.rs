@@ -1,0 +1,110 @@
+//! The fixture scheduler: a FIFO over one shared queue that misbehaves on request.
+
+mod skel {
+    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
+    include!(concat!(env!("OUT_DIR"), "/fixture.skel.rs"));
+}
+
+use std::error::Error;
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+
+/// A small sched_ext scheduler for tests: FIFO over one shared queue.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Slice of every task, microseconds
+    #[arg(long, default_value_t = 20_000)]
+    slice_us: u64,
+    /// Never run the first task of this name again
+    #[arg(long, value_name = "COMM")]
+    stall: Option<String>,
+    /// The kernel's watchdog ends the scheduler after this time, milliseconds
+    #[arg(long)]
+    timeout_ms: Option<u32>,
+    /// End with an error after this time, milliseconds
+    #[arg(long)]
+    error_after_ms: Option<u64>,
+    /// Move tasks from CPU to CPU needlessly
+    #[arg(long)]
+    scatter: bool,
+    /// Hold each task back for this time before it may run, microseconds
+    #[arg(long)]
+    late_us: Option<u64>,
+    /// Load a program that the verifier refuses
+    #[arg(long)]
+    fail_verifier: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("scx_fixture: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until a signal or the kernel ends it; `true` if it was not an error.
+fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::FixtureSkelBuilder::default().open(&mut storage)?;
+    open.progs.refused.set_autoload(options.fail_verifier);
+    let rodata = open.maps.rodata_data.as_deref_mut().ok_or("the program has no options")?;
+    rodata.slice_ns = options.slice_us * 1_000;
+    rodata.late_ns = options.late_us.unwrap_or(0) * 1_000;
+    rodata.error_after_ns = options.error_after_ms.unwrap_or(0) * 1_000_000;
+    rodata.scatter = options.scatter;
+    for (to, from) in rodata.stall_comm.iter_mut().take(15).zip(options.stall.iter().flat_map(|s| s.bytes()))
+    {
+        *to = from as _;
+    }
+    // SAFETY: libbpf keeps the initial value of the struct_ops map at this address until the object is loaded.
+    unsafe { (*open.struct_ops.fixture_ops).timeout_ms = options.timeout_ms.unwrap_or(0) };
+    let mut skel = open.load()?;
+    let link = skel.maps.fixture_ops.attach_struct_ops()?;
+    let bss = || skel.maps.bss_data.as_deref();
+    while !stop.load(Ordering::Relaxed) && bss().is_none_or(|b| b.exit_kind == 0) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(link);
+    // The exit callback runs on a kernel thread.
+    for _ in 0..250 {
+        if bss().is_some_and(|b| b.exit_kind != 0) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(bss().is_some_and(report))
+}
+
+/// Exit kinds from here on are errors (`enum scx_exit_kind`, kernel/sched/ext.c).
+const SCX_EXIT_ERROR: i32 = 1024;
+
+/// Prints the end as the kernel tree's schedulers do.
+fn report(bss: &skel::types::bss) -> bool {
+    let text = |chars: &[i8]| {
+        let bytes: Vec<u8> = chars.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let dump = text(&bss.exit_dump);
+    let line = "=".repeat(80);
+    if !dump.is_empty() {
+        eprintln!("\nDEBUG DUMP\n{line}\n\n{dump}\n\n{line}\n");
+    }
+    let message = text(&bss.exit_msg);
+    let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    eprintln!("EXIT: {}{message}", text(&bss.exit_reason));
+    bss.exit_kind < SCX_EXIT_ERROR
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A small sched_ext scheduler for tests: FIFO over one shared queue, and ways to misbehave on purpose.
+ *
+ * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; two kfuncs have
+ * other names from 6.13 on).
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#define SHARED_DSQ 1
+#define SCX_DSQ_LOCAL (1ULL << 63 | 2)
+#define SCX_DSQ_LOCAL_ON (1ULL << 63 | 1ULL << 62)
+#define SCX_KICK_IDLE 1
+#define CLOCK_MONOTONIC 1 /* include/uapi/linux/time.h */
+#define MAX_HELD 4096
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct cpumask {
+	unsigned long bits[1];
+};
+
+struct task_struct {
+	int pid;
+	const struct cpumask *cpus_ptr;
+	char comm[16];
+};
+
+enum scx_exit_kind { SCX_EXIT_NONE };
+
+struct scx_exit_info {
+	enum scx_exit_kind kind;
+	const char *reason;
+	char *msg;
+	char *dump;
+};
+#pragma clang attribute pop
+
+struct sched_ext_ops {
+	__s32 (*select_cpu)(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags);
+	void (*enqueue)(struct task_struct *p, __u64 enq_flags);
+	void (*dispatch)(__s32 cpu, struct task_struct *prev);
+	__s32 (*init)(void);
+	void (*exit)(struct scx_exit_info *info);
+	__u32 timeout_ms;
+	char name[128];
+};
+
+__s32 scx_bpf_create_dsq(__u64 dsq_id, __s32 node) __ksym;
+__s32 scx_bpf_select_cpu_dfl(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags, _Bool *is_idle) __ksym;
+void scx_bpf_kick_cpu(__s32 cpu, __u64 flags) __ksym;
+void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data_len) __ksym;
+__u32 scx_bpf_nr_cpu_ids(void) __ksym;
+_Bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *cpumask) __ksym;
+void scx_bpf_dispatch(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
+void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
+_Bool scx_bpf_consume(__u64 dsq_id) __ksym __weak;
+_Bool scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym __weak;
+
+/* Options. */
+const volatile __u64 slice_ns = 20000000;
+const volatile __u64 late_ns;
+const volatile __u64 error_after_ns;
+const volatile _Bool scatter;
+const volatile char stall_comm[16];
+
+/* How it ended. */
+int exit_kind;
+char exit_reason[128];
+char exit_msg[1024];
+char exit_dump[32768];
+
+static __u64 started_ns;
+static int stalled_pid;
+static __u32 next_cpu;
+static __u64 due_ns[MAX_HELD];
+static __u64 nr_held, nr_released;
+
+struct hold_timer {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hold_timer);
+} timers SEC(".maps");
+
+static __always_inline void insert(struct task_struct *p, __u64 dsq, __u64 enq_flags)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_insert))
+		scx_bpf_dsq_insert(p, dsq, slice_ns, enq_flags);
+	else
+		scx_bpf_dispatch(p, dsq, slice_ns, enq_flags);
+}
+
+static __always_inline _Bool move_to_local(__u64 dsq)
+{
+	return bpf_ksym_exists(scx_bpf_dsq_move_to_local) ? scx_bpf_dsq_move_to_local(dsq) : scx_bpf_consume(dsq);
+}
+
+SEC("struct_ops/fixture_select_cpu")
+__s32 BPF_PROG(fixture_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
+{
+	_Bool idle = 0;
+	__s32 cpu;
+
+	if (late_ns || scatter || stall_comm[0])
+		return prev_cpu;
+	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (idle)
+		insert(p, SCX_DSQ_LOCAL, 0);
+	return cpu;
+}
+
+/* The first task of that name is never dispatched again. */
+static __always_inline _Bool stalls(struct task_struct *p)
+{
+	if (!stall_comm[0])
+		return 0;
+	if (stalled_pid)
+		return p->pid == stalled_pid;
+	for (int i = 0; i < 16; i++) {
+		if (p->comm[i] != stall_comm[i])
+			return 0;
+		if (!stall_comm[i])
+			break;
+	}
+	stalled_pid = p->pid;
+	return 1;
+}
+
+static __always_inline void scatter_task(struct task_struct *p, __u64 enq_flags)
+{
+	__u32 nr = scx_bpf_nr_cpu_ids(), cpu = __sync_fetch_and_add(&next_cpu, 1);
+
+	for (int i = 0; i < 8; i++, cpu++) {
+		__u32 to = nr ? cpu % nr : 0;
+
+		if (bpf_cpumask_test_cpu(to, p->cpus_ptr)) {
+			insert(p, SCX_DSQ_LOCAL_ON | to, enq_flags);
+			scx_bpf_kick_cpu(to, SCX_KICK_IDLE);
+			return;
+		}
+	}
+	insert(p, SHARED_DSQ, enq_flags);
+}
+
+SEC("struct_ops/fixture_enqueue")
+void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (error_after_ns && now > started_ns + error_after_ns) {
+		static char fmt[] = "error on purpose after %llu ns";
+		unsigned long long args[] = { error_after_ns };
+
+		scx_bpf_error_bstr(fmt, args, sizeof(args));
+	}
+	if (stalls(p))
+		return;
+	if (scatter) {
+		scatter_task(p, enq_flags);
+		return;
+	}
+	if (late_ns)
+		due_ns[__sync_fetch_and_add(&nr_held, 1) % MAX_HELD] = now + late_ns;
+	insert(p, SHARED_DSQ, enq_flags);
+	scx_bpf_kick_cpu(bpf_get_smp_processor_id(), SCX_KICK_IDLE);
+}
+
+SEC("struct_ops/fixture_dispatch")
+void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
+{
+	/* All tasks are held for the same time, so they come due in the order of the queue. */
+	if (late_ns && bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD])
+		return;
+	if (move_to_local(SHARED_DSQ) && late_ns)
+		__sync_fetch_and_add(&nr_released, 1);
+}
+
+static int kick_all(void *map, int *key, struct hold_timer *t)
+{
+	__u32 nr = scx_bpf_nr_cpu_ids();
+
+	for (__u32 cpu = 0; cpu < 256; cpu++) {
+		if (cpu >= nr)
+			break;
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	}
+	bpf_timer_start(&t->timer, late_ns, 0);
+	return 0;
+}
+
+SEC("struct_ops.s/fixture_init")
+__s32 BPF_PROG(fixture_init)
+{
+	__u32 key = 0;
+	struct hold_timer *t = bpf_map_lookup_elem(&timers, &key);
+
+	started_ns = bpf_ktime_get_ns();
+	if (late_ns && t) {
+		bpf_timer_init(&t->timer, &timers, CLOCK_MONOTONIC);
+		bpf_timer_set_callback(&t->timer, kick_all);
+		bpf_timer_start(&t->timer, late_ns, 0);
+	}
+	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+}
+
+SEC("struct_ops/fixture_exit")
+void BPF_PROG(fixture_exit, struct scx_exit_info *info)
+{
+	bpf_probe_read_kernel_str(exit_reason, sizeof(exit_reason), info->reason);
+	bpf_probe_read_kernel_str(exit_msg, sizeof(exit_msg), info->msg);
+	bpf_probe_read_kernel_str(exit_dump, sizeof(exit_dump), info->dump);
+	exit_kind = info->kind;
+}
+
+/* Loaded only on request: reads beyond its context, which no verifier accepts. */
+SEC("?raw_tp/sched_switch")
+int refused(unsigned long long *ctx)
+{
+	return ctx[64];
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops fixture_ops = {
+	.select_cpu = (void *)fixture_select_cpu,
+	.enqueue = (void *)fixture_enqueue,
+	.dispatch = (void *)fixture_dispatch,
+	.init = (void *)fixture_init,
+	.exit = (void *)fixture_exit,
+	.timeout_ms = 0,
+	.name = "fixture",
+};
