@@ -55,6 +55,7 @@ __s32 scx_bpf_select_cpu_dfl(struct task_struct *p, __s32 prev_cpu, __u64 wake_f
 void scx_bpf_kick_cpu(__s32 cpu, __u64 flags) __ksym;
 void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data_len) __ksym;
 __u32 scx_bpf_nr_cpu_ids(void) __ksym;
+__s32 scx_bpf_dsq_nr_queued(__u64 dsq_id) __ksym;
 _Bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *cpumask) __ksym;
 void scx_bpf_dispatch(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
 void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
@@ -177,7 +178,14 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 SEC("struct_ops/fixture_dispatch")
 void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
 {
-	/* All tasks are held for the same time, so they come due in the order of the queue. */
+	/*
+	 * All tasks are held for the same time, so they come due in the order of the queue. A task can leave the queue
+	 * by other ways (a new affinity, its end): an empty queue holds nobody.
+	 */
+	if (late_ns && !scx_bpf_dsq_nr_queued(SHARED_DSQ)) {
+		nr_released = nr_held;
+		return;
+	}
 	if (late_ns && bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD])
 		return;
 	if (move_to_local(SHARED_DSQ) && late_ns)
