@@ -363,6 +363,8 @@ mod tests {
         let count = std::thread::spawn(move || {
             let mut buf = vec![0; total];
             reader.read_exact(&mut buf).unwrap();
+            // Kept open: its end would be told to the guest.
+            reader
         });
         let (mut sent, mut forwarded) = (0u32, 0u32);
         while (sent as usize) < total {
@@ -377,7 +379,7 @@ mod tests {
             }
         }
         d.finish(std::time::Duration::from_secs(5));
-        count.join().unwrap();
+        drop(count.join().unwrap());
     }
 
     #[test]
