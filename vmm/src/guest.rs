@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -17,6 +20,12 @@ use crate::qemu;
 pub use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
 
+/// The longest path of a Unix socket, bytes (`sun_path` without its NUL, unix(7)).
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// How much of QEMU's messages is kept, bytes; what went wrong stands at their beginning.
+const MAX_STDERR_BYTES: usize = 16 << 10;
+
 /// What is asked of a guest.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
@@ -30,7 +39,7 @@ pub struct GuestConfig {
     pub memory_mib: u32,
     /// More kernel parameters.
     pub cmdline: Vec<String>,
-    /// An existing directory for sockets. Its path must be short: a socket's is at most 107 bytes.
+    /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
     pub run_dir: PathBuf,
     /// Where the console goes.
     pub console_log: PathBuf,
@@ -75,6 +84,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The run directory is too deep.
+    #[error(
+        "{path} is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's path may have; use a shorter directory, by TMPDIR for example"
+    )]
+    LongPath {
+        /// The socket that was to be made.
+        path: PathBuf,
+    },
     /// The vsock device could not be set up.
     #[error("vsock device at {path}: {source}")]
     Vsock {
@@ -98,15 +115,18 @@ pub enum StartError {
 pub struct Guest {
     child: Child,
     status: Option<ExitStatus>,
-    stderr_path: PathBuf,
+    /// What QEMU writes to standard error; a file without a name.
+    stderr: File,
     /// Reason of the QMP event `SHUTDOWN`, once there was one.
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
-    qmp_socket: PathBuf,
     vsock: Option<Server>,
 }
 
 /// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
+///
+/// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
+/// therefore outlive it.
 pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest, StartError> {
     match accel {
         Accel::Tcg => start_qemu(config, accept),
@@ -115,31 +135,34 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
 
 fn start_qemu(config: &GuestConfig, accept: Accept) -> Result<Guest, StartError> {
     let socket = config.run_dir.join("vsock");
-    let qmp_socket = config.run_dir.join("qmp");
-    let stderr_path = config.run_dir.join("stderr");
-    let file_error = |source| StartError::File { path: stderr_path.clone(), source };
-    let stderr = File::create(&stderr_path).map_err(file_error)?;
+    if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(StartError::LongPath { path: socket });
+    }
+    let in_run_dir = |source| StartError::File { path: config.run_dir.clone(), source };
+    let stderr = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
+    let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
+    let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
     let vsock = Server::start(&socket, qemu::GUEST_CID, accept)
         .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
     let mut command = Command::new(qemu::PROGRAM);
     command
-        .args(qemu::arguments(config, &socket, &qmp_socket))
+        .args(qemu::arguments(config, &socket, child_qmp.as_raw_fd()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(stderr)
+        .stderr(child_stderr)
         // Away from the terminal's signals: this process decides when the guest ends.
         .process_group(0);
-    let parent = std::process::id();
-    // SAFETY: between fork and exec this calls only prctl and getppid, which are async-signal-safe, and allocates nothing.
-    unsafe { command.pre_exec(move || die_with(parent)) };
+    let (parent, inherited) = (std::process::id(), child_qmp.as_raw_fd());
+    // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
+    // nothing.
+    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| inherit(inherited))) };
     let child = command.spawn().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => StartError::NoQemu,
         _ => StartError::Spawn { source: e },
     })?;
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest =
-        Guest { child, status: None, stderr_path, shutdown, qmp: None, qmp_socket, vsock: Some(vsock) };
-    guest.qmp = guest.watch_qmp();
+    let mut guest = Guest { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock) };
+    guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
 
@@ -156,23 +179,30 @@ fn die_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps a descriptor open over exec.
+fn inherit(fd: RawFd) -> io::Result<()> {
+    // SAFETY: F_SETFD takes flags and touches no memory.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 impl Guest {
-    /// Follows QMP for the reason of the shutdown. Without it a guest's end is still seen, only not told apart.
-    fn watch_qmp(&self) -> Option<JoinHandle<()>> {
-        let socket = self.qmp_socket.clone();
+    /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
+    fn watch_qmp(&self, mut qmp: UnixStream) -> io::Result<JoinHandle<()>> {
         let shutdown = self.shutdown.clone();
         let follow = move || {
-            let Some(mut stream) = connect(&socket) else { return };
-            if stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_err() {
+            if qmp.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_err() {
                 return;
             }
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            for line in BufReader::new(qmp).lines().map_while(Result::ok) {
                 if let Some(reason) = shutdown_reason(&line) {
                     *shutdown.lock().unwrap_or_else(|p| p.into_inner()) = Some(reason);
                 }
             }
         };
-        std::thread::Builder::new().name("qmp".into()).spawn(follow).ok()
+        std::thread::Builder::new().name("qmp".into()).spawn(follow)
     }
 
     /// Waits for the guest's end, for the deadline, or for the flag.
@@ -205,11 +235,16 @@ impl Guest {
         match (status.success(), reason.as_deref()) {
             (true, Some("guest-shutdown")) => GuestEnd::PoweredOff,
             (true, Some("guest-reset" | "guest-panic")) => GuestEnd::Reset,
-            _ => {
-                let stderr = std::fs::read_to_string(&self.stderr_path).unwrap_or_default();
-                GuestEnd::Crashed { status: status.to_string(), stderr }
-            }
+            _ => GuestEnd::Crashed { status: status.to_string(), stderr: self.stderr_text() },
         }
+    }
+
+    /// The first [`MAX_STDERR_BYTES`] of what QEMU wrote.
+    fn stderr_text(&self) -> String {
+        let mut text = vec![0; MAX_STDERR_BYTES];
+        // Without it the status still tells that QEMU failed.
+        let len = self.stderr.read_at(&mut text, 0).unwrap_or(0);
+        String::from_utf8_lossy(&text[..len]).trim_end().to_string()
     }
 
     /// Ends the guest at once.
@@ -229,21 +264,7 @@ impl Drop for Guest {
             let _ = qmp.join();
         }
         drop(self.vsock.take());
-        for path in [&self.qmp_socket, &self.stderr_path] {
-            let _ = std::fs::remove_file(path);
-        }
     }
-}
-
-/// QEMU makes its socket shortly after its start.
-fn connect(socket: &std::path::Path) -> Option<UnixStream> {
-    for _ in 0..200 {
-        if let Ok(stream) = UnixStream::connect(socket) {
-            return Some(stream);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    None
 }
 
 /// `reason` of a QMP event `SHUTDOWN` (QEMU QMP reference, ShutdownCause). Events are one JSON object a line.

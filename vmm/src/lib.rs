@@ -14,6 +14,6 @@ mod libraries;
 pub mod qemu;
 pub mod vsock;
 
-pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, StartError, start};
+pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, start};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use qemu::qemu_version;

@@ -1,5 +1,6 @@
 //! The closure of shared libraries that an ELF binary needs, found as the dynamic loader would find it (ld.so(8)).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,9 @@ pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsErro
             let host = locate(&name, &search)
                 .ok_or_else(|| InitramfsError::Library { binary: file.clone(), library: name.clone() })?;
             let guest = guest_path(&name, &host);
-            if found.insert(guest, host.clone()).is_none() {
+            // The loader keeps the library that it found first under a name.
+            if let Entry::Vacant(place) = found.entry(guest) {
+                place.insert(host.clone());
                 queue.push_back((host, search.clone()));
             }
         }

@@ -1,5 +1,6 @@
 //! QEMU's command line for a guest.
 
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -29,8 +30,9 @@ const CMDLINE: [&str; 8] = [
     "rcupdate.rcu_expedited=1",
 ];
 
-/// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP at `qmp_socket`.
-pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp_socket: &Path) -> Vec<String> {
+/// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP on the inherited
+/// descriptor `qmp`.
+pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     arg("-accel", "tcg,thread=multi".into());
@@ -47,7 +49,8 @@ pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp_socket: &Path) -
     arg("-serial", format!("file:{}", escaped(&config.console_log)));
     arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
     arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
-    arg("-qmp", format!("unix:{},server=on,wait=off", escaped(qmp_socket)));
+    arg("-chardev", format!("socket,id=qmp,fd={qmp}"));
+    arg("-mon", "chardev=qmp,mode=control".into());
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
     args
 }

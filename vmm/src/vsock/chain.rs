@@ -16,12 +16,12 @@ fn invalid(what: impl ToString) -> io::Error {
 }
 
 /// Reads the packet that a guest put into `chain`.
-pub fn read<M>(chain: DescriptorChain<M>, mem: &M::Target) -> io::Result<Packet>
+pub fn read<M>(chain: DescriptorChain<M>, mem: &M) -> io::Result<Packet>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
 {
-    let mut reader = chain.reader(mem).map_err(invalid)?;
+    let mut reader = chain.reader(&**mem).map_err(invalid)?;
     let mut head = [0; HEADER_BYTES];
     reader.read_exact(&mut head)?;
     let header = Header::parse(&head);
@@ -38,21 +38,21 @@ where
 }
 
 /// Bytes of payload that fit into `chain` beside a header; `None` if not even a header does.
-pub fn room<M>(chain: &DescriptorChain<M>, mem: &M::Target) -> Option<usize>
+pub fn room<M>(chain: &DescriptorChain<M>, mem: &M) -> Option<usize>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
 {
-    chain.clone().writer(mem).ok()?.available_bytes().checked_sub(HEADER_BYTES)
+    chain.clone().writer(&**mem).ok()?.available_bytes().checked_sub(HEADER_BYTES)
 }
 
 /// Writes `packet` into `chain` and gives the bytes used.
-pub fn write<M>(packet: &Packet, chain: DescriptorChain<M>, mem: &M::Target) -> io::Result<u32>
+pub fn write<M>(packet: &Packet, chain: DescriptorChain<M>, mem: &M) -> io::Result<u32>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
 {
-    let mut writer = chain.writer(mem).map_err(invalid)?;
+    let mut writer = chain.writer(&**mem).map_err(invalid)?;
     writer.write_all(&packet.header.to_bytes())?;
     writer.write_all(&packet.payload)?;
     u32::try_from(HEADER_BYTES + packet.payload.len()).map_err(invalid)

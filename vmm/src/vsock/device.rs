@@ -19,6 +19,9 @@ pub const BUFFER_BYTES: u32 = 256 << 10;
 /// Connections that a guest may have at a time.
 const MAX_CONNECTIONS: usize = 64;
 
+/// Answers that may wait for a guest before it is no longer listened to.
+const MAX_CONTROL: usize = 256;
+
 /// Gives the host's end of a stream to a port, or refuses.
 pub type Accept = Box<dyn FnMut(u32) -> Option<UnixStream> + Send>;
 
@@ -50,6 +53,8 @@ pub struct Device {
     guest_cid: u64,
     accept: Accept,
     connections: BTreeMap<Key, Connection>,
+    /// Ended for the guest, with data that the host's reader has not taken yet.
+    lingering: Vec<Connection>,
     control: VecDeque<Packet>,
     new_fds: Vec<RawFd>,
     next: Key,
@@ -100,6 +105,7 @@ impl Device {
             guest_cid,
             accept,
             connections: BTreeMap::new(),
+            lingering: Vec::new(),
             control: VecDeque::new(),
             new_fds: Vec::new(),
             next: (0, 0),
@@ -110,6 +116,11 @@ impl Device {
     /// packets again when one becomes readable or writable.
     pub fn take_new_fds(&mut self) -> Vec<RawFd> {
         std::mem::take(&mut self.new_fds)
+    }
+
+    /// Whether so many answers wait for the guest that nothing more may be received from it.
+    pub fn is_congested(&self) -> bool {
+        self.control.len() >= MAX_CONTROL
     }
 
     fn send(&mut self, key: Key, op: u16, flags: u32) {
@@ -150,13 +161,16 @@ impl Device {
         }
         let key = (h.src_port, h.dst_port);
         if h.kind != TYPE_STREAM {
-            return if h.op == op::RST { () } else { self.reset(key) };
+            if h.op != op::RST {
+                self.reset(key);
+            }
+            return;
         }
         match (h.op, self.connections.get_mut(&key)) {
             (op::RST, _) => {
-                if let Some(mut c) = self.connections.remove(&key) {
-                    // An end without a shutdown: what had arrived is still the reader's.
-                    let _ = c.flush();
+                if let Some(c) = self.connections.remove(&key) {
+                    // What had arrived is still the reader's, however slow it is.
+                    self.lingering.push(c);
                 }
             }
             (op::REQUEST, None) => self.connect(key, &h),
@@ -170,7 +184,9 @@ impl Device {
     }
 
     fn connect(&mut self, key: Key, h: &Header) {
-        let stream = (self.connections.len() < MAX_CONNECTIONS).then(|| (self.accept)(key.1)).flatten();
+        let stream = (self.connections.len() + self.lingering.len() < MAX_CONNECTIONS)
+            .then(|| (self.accept)(key.1))
+            .flatten();
         let Some(stream) = stream.filter(|s| s.set_nonblocking(true).is_ok()) else {
             return self.reset(key);
         };
@@ -213,6 +229,7 @@ impl Device {
 
     /// Moves data towards the host, grants credit, and ends what has ended.
     pub fn flush(&mut self) {
+        self.lingering.retain_mut(|c| c.flush().is_ok() && !c.buffered.is_empty());
         let keys: Vec<Key> = self.connections.keys().copied().collect();
         for key in keys {
             let Some(c) = self.connections.get_mut(&key) else { continue };
@@ -282,7 +299,8 @@ impl Device {
     /// nothing any more.
     pub fn finish(&mut self, patience: std::time::Duration) {
         self.accept = Box::new(|_| None);
-        for (_, mut c) in std::mem::take(&mut self.connections) {
+        let open = std::mem::take(&mut self.connections).into_values();
+        for mut c in open.chain(std::mem::take(&mut self.lingering)) {
             let blocking =
                 c.stream.set_nonblocking(false).and_then(|()| c.stream.set_write_timeout(Some(patience)));
             if blocking.is_ok() {
@@ -354,6 +372,51 @@ mod tests {
     }
 
     #[test]
+    fn slow_reader_gets_everything_after_the_guest_gave_up() {
+        let (mut d, host) = device();
+        d.receive(packet(op::REQUEST, 0, b""));
+        let mut reader = host.lock().unwrap().take().unwrap();
+        let mut sent = 0;
+        // More than a socket's buffer takes at once.
+        while d.connections.values().all(|c| c.buffered.is_empty()) {
+            d.receive(packet(op::RW, 0, &[7; 65536]));
+            d.flush();
+            sent += 65536;
+        }
+        d.receive(packet(op::SHUTDOWN, SHUTDOWN_RCV | SHUTDOWN_SEND, b""));
+        d.receive(packet(op::RST, 0, b""));
+        let count = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            reader.read_to_end(&mut got).unwrap();
+            got.len()
+        });
+        while !d.lingering.is_empty() {
+            d.flush();
+        }
+        assert_eq!(count.join().unwrap(), sent);
+    }
+
+    #[test]
+    fn half_close_lets_the_answer_through() {
+        let (mut d, host) = device();
+        d.receive(packet(op::REQUEST, 0, b""));
+        assert_eq!(ops(&mut d), [op::RESPONSE]);
+        let mut reader = host.lock().unwrap().take().unwrap();
+        d.receive(packet(op::RW, 0, b"question"));
+        d.receive(packet(op::SHUTDOWN, SHUTDOWN_SEND, b""));
+        d.flush();
+        let mut got = String::new();
+        reader.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "question");
+        reader.write_all(b"answer").unwrap();
+        drop(reader);
+        let answer = d.next_packet(4096).unwrap();
+        assert_eq!((answer.header.op, answer.payload), (op::RW, b"answer".to_vec()));
+        let end = d.next_packet(4096).unwrap().header;
+        assert_eq!((end.op, end.flags), (op::SHUTDOWN, SHUTDOWN_SEND));
+    }
+
+    #[test]
     fn one_way_stream_gets_credit_updates() {
         let (mut d, host) = device();
         d.receive(packet(op::REQUEST, 0, b""));
@@ -363,7 +426,7 @@ mod tests {
         let count = std::thread::spawn(move || {
             let mut buf = vec![0; total];
             reader.read_exact(&mut buf).unwrap();
-            // Kept open: its end would be told to the guest.
+            // Open until the sender has ended, so that no packet tells of a closed reader.
             reader
         });
         let (mut sent, mut forwarded) = (0u32, 0u32);
@@ -379,7 +442,7 @@ mod tests {
             }
         }
         d.finish(std::time::Duration::from_secs(5));
-        drop(count.join().unwrap());
+        count.join().unwrap();
     }
 
     #[test]

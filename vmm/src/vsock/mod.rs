@@ -1,10 +1,11 @@
 //! A virtio socket device in user space: guest streams to CID 2 become Unix streams of the caller.
 //!
 //! [`packet`] is the format, [`device`] the connections and their credit, [`chain`] how a packet lies in a descriptor
-//! chain, [`vhost_user`] the front end that QEMU talks to. The first three know no front end. Source: virtio 1.2,
-//! section 5.10. Stream sockets only.
+//! chain, [`queues`] moves packets between the device and the virtqueues; they know no front end. [`vhost_user`] is the front
+//! end that QEMU talks to. Source: virtio 1.2, section 5.10. Stream sockets only.
 
 pub mod chain;
 pub mod device;
 pub mod packet;
+pub mod queues;
 pub mod vhost_user;

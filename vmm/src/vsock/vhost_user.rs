@@ -4,6 +4,8 @@
 //! Queues 0 (host to guest) and 1 (guest to host) are ours; QEMU keeps the event queue.
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -11,13 +13,12 @@ use std::time::Duration;
 
 use vhost::vhost_user::{Listener, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringEpollHandler, VringRwLock, VringT};
-use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
-use super::chain;
 use super::device::{Accept, Device};
+use super::queues;
 
 /// To the guest.
 const RX: usize = 0;
@@ -51,12 +52,19 @@ impl Backend {
     /// Moves packets both ways until nothing moves.
     fn process(&self, vrings: &[VringRwLock]) -> io::Result<()> {
         let Some(memory) = lock(&self.memory).clone() else { return Ok(()) };
+        let mem = memory.memory();
         let mut device = lock(&self.device);
         loop {
-            let received = receive(&mut device, &vrings[TX], &memory)?;
+            let received = queues::receive(&mut device, vrings[TX].get_mut().get_queue_mut(), &mem);
+            if received {
+                vrings[TX].signal_used_queue()?;
+            }
             device.flush();
             self.watch(&mut device)?;
-            let sent = send(&mut device, &vrings[RX], &memory)?;
+            let sent = queues::send(&mut device, vrings[RX].get_mut().get_queue_mut(), &mem);
+            if sent {
+                vrings[RX].signal_used_queue()?;
+            }
             if !received && !sent {
                 return Ok(());
             }
@@ -72,62 +80,6 @@ impl Backend {
         }
         Ok(())
     }
-}
-
-/// Takes every packet that the guest has put into its queue. Says whether there was one.
-fn receive(device: &mut Device, vring: &VringRwLock, memory: &Memory) -> io::Result<bool> {
-    let mem = memory.memory();
-    let mut any = false;
-    loop {
-        let chain = {
-            let mut state = vring.get_mut();
-            if !state.get_queue().ready() {
-                return Ok(any);
-            }
-            state.get_queue_mut().pop_descriptor_chain(mem.clone())
-        };
-        let Some(chain) = chain else { break };
-        let head = chain.head_index();
-        // A chain that holds no packet is given back and otherwise ignored.
-        if let Ok(packet) = chain::read(chain, &*mem) {
-            device.receive(packet);
-        }
-        vring.add_used(head, 0).map_err(io::Error::other)?;
-        any = true;
-    }
-    if any {
-        vring.signal_used_queue()?;
-    }
-    Ok(any)
-}
-
-/// Fills the guest's receive queue. Says whether anything was sent.
-fn send(device: &mut Device, vring: &VringRwLock, memory: &Memory) -> io::Result<bool> {
-    let mem = memory.memory();
-    let mut any = false;
-    loop {
-        let mut state = vring.get_mut();
-        if !state.get_queue().ready() {
-            break;
-        }
-        let Some(chain) = state.get_queue_mut().pop_descriptor_chain(mem.clone()) else { break };
-        let head = chain.head_index();
-        let Some(room) = chain::room(&chain, &*mem) else {
-            state.add_used(head, 0).map_err(io::Error::other)?;
-            continue;
-        };
-        let Some(packet) = device.next_packet(room) else {
-            state.get_queue_mut().go_to_previous_position();
-            break;
-        };
-        let used = chain::write(&packet, chain, &*mem).unwrap_or(0);
-        state.add_used(head, used).map_err(io::Error::other)?;
-        any = true;
-    }
-    if any {
-        vring.signal_used_queue()?;
-    }
-    Ok(any)
 }
 
 impl VhostUserBackend for Backend {
@@ -183,13 +135,17 @@ impl VhostUserBackend for Backend {
 #[derive(Debug)]
 pub struct Server {
     socket: PathBuf,
+    listening: UnixListener,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Binds `socket` and serves one guest from threads of this process.
     pub fn start(socket: &Path, guest_cid: u64, accept: Accept) -> io::Result<Server> {
-        let mut listener = Listener::new(socket, true).map_err(io::Error::other)?;
+        // Left over from a process that was killed.
+        let _ = std::fs::remove_file(socket);
+        let listening = UnixListener::bind(socket)?;
+        let mut listener = Listener::from(listening.try_clone()?);
         let backend = Arc::new(Backend {
             guest_cid,
             device: Mutex::new(Device::new(guest_cid, accept)),
@@ -212,15 +168,16 @@ impl Server {
             lock(&backend.epoll).take();
             lock(&backend.device).finish(PATIENCE);
         })?;
-        Ok(Server { socket: socket.into(), thread: Some(thread) })
+        Ok(Server { socket: socket.into(), listening, thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     /// Waits for the threads; call it when QEMU is gone.
     fn drop(&mut self) {
-        // If QEMU never came, the listener still waits: this is its one connection.
-        drop(std::os::unix::net::UnixStream::connect(&self.socket));
+        // If QEMU never came, the thread still waits for it: this makes its accept(2) fail.
+        // SAFETY: shutdown touches no memory, and the descriptor is open as long as `self`.
+        unsafe { libc::shutdown(self.listening.as_raw_fd(), libc::SHUT_RDWR) };
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
