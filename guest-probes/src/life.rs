@@ -119,7 +119,10 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
     let measured = measure(spec, probes, scheduler)?;
-    measured.send(channel).map_err(other)
+    let sent = measured.send(channel).map_err(other);
+    // The probes stay attached, see there.
+    std::mem::forget(measured);
+    sent
 }
 
 fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {
@@ -184,7 +187,6 @@ fn measure(
     let exit =
         scheduler.map(Scheduler::stop).map(|e| if gave_up { SchedulerExit { clean: false, ..e } } else { e });
     let result = body.finish(end);
-    probes.detach();
     Ok(Measured {
         open: WindowEdge { ts_ns: open_ns, nr_switches: before.nr_switches },
         close: WindowEdge { ts_ns: close_ns, nr_switches: after.nr_switches },

@@ -49,9 +49,12 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
     move |source| ProbeError::System { what, source }
 }
 
-/// Attached probes.
+/// Attached probes. They stay attached until the guest is gone: detaching patches the kernel's code while every CPU runs it,
+/// and QEMU's multi-threaded emulation can then run a breakpoint that the kernel has already taken back ("Oops: int3" in
+/// `__schedule`, seen with QEMU 7.2 and Linux 6.12).
 pub struct Probes {
     skel: skel::ProbesSkel<'static>,
+    /// Kept for their drop.
     links: Vec<Link>,
     nr_cpus: u32,
     records_per_cpu: u32,
@@ -203,11 +206,6 @@ impl Probes {
             .into_iter()
             .filter_map(misses)
             .sum()
-    }
-
-    /// Detaches the probes; what they recorded stays.
-    pub fn detach(&mut self) {
-        self.links.clear();
     }
 }
 
