@@ -34,7 +34,7 @@ const ACK_LIMIT_S: i64 = 30;
 struct Trouble {
     kind: BootErrorKind,
     reason: String,
-    exit: Option<SchedulerExit>,
+    exit: Option<Box<SchedulerExit>>,
 }
 
 fn trouble(kind: BootErrorKind, reason: impl ToString) -> Trouble {
@@ -70,7 +70,7 @@ pub fn live() {
 fn report(channel: &mut Channel, t: Trouble) {
     if let Some(exit) = &t.exit {
         // Each may fail because the host is gone; the console has the reason.
-        let _ = channel.send(Kind::SchedulerExit, exit);
+        let _ = channel.send(Kind::SchedulerExit, exit.as_ref());
     }
     let _ = channel.send(Kind::BootError, &BootError { reason: t.reason, kind: t.kind });
     let _ = channel.send(Kind::Bye, &Bye { nr_records: 0, agent_cpu_ns: 0, recursion_misses: 0 });

@@ -43,7 +43,7 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// Starts `path` and waits until it is in charge. On failure this says how it ended.
-    pub fn start(path: &str, args: &[String]) -> Result<Scheduler, SchedulerExit> {
+    pub fn start(path: &str, args: &[String]) -> Result<Scheduler, Box<SchedulerExit>> {
         let before = enable_seq();
         let spawned = Command::new(path)
             .args(args)
@@ -51,7 +51,7 @@ impl Scheduler {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = spawned.map_err(|e| not_started(&e))?;
+        let mut child = spawned.map_err(|e| Box::new(not_started(&e)))?;
         let output = [child.stdout.take().map(Tail::of), child.stderr.take().map(Tail::of)];
         let started = SchedulerStarted { ops: String::new(), enable_seq: before };
         let mut scheduler =
@@ -74,7 +74,7 @@ impl Scheduler {
         if exit.reason.is_none() {
             exit.kind = "not_started".into();
         }
-        Err(exit)
+        Err(Box::new(exit))
     }
 
     /// Process id.

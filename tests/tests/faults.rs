@@ -1,6 +1,7 @@
 //! What goes wrong on purpose is seen where it should be: schedulers that misbehave, fail, or are missing, and tests that fail.
 //!
 //! Each test hands a spec to the runner as a test process does, and reads the sidecar that it leaves.
+#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
