@@ -1,7 +1,8 @@
 //! Host mode: the harness that nextest and `cargo test` talk to, and the hand-over to the runner.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 
 use ktstr_wire::WIRE_VERSION;
 use ktstr_wire::message::to_json;
@@ -77,34 +78,19 @@ fn runner() -> Result<PathBuf, Failed> {
     })
 }
 
+/// Hands the test over to the runner, which reads the spec from its standard input.
 fn run_test(entry: &TestEntry) -> Result<(), Failed> {
-    let spec = spec(entry)?;
-    let file = SpecFile::write(&spec)?;
+    let spec = to_json(&spec(entry)?);
     let runner = runner()?;
-    let status = Command::new(&runner)
-        .arg("internal-run")
-        .arg(&file.0)
-        .status()
-        .map_err(|e| format!("{}: {e}", runner.display()))?;
+    let failed = |e: std::io::Error| format!("{}: {e}", runner.display());
+    let mut child =
+        Command::new(&runner).arg("internal-run").stdin(Stdio::piped()).spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A runner that ends without reading it says why.
+        let _ = stdin.write_all(&spec);
+    }
+    let status = child.wait().map_err(failed)?;
     if status.success() { Ok(()) } else { Err(Failed::without_message()) }
-}
-
-/// The spec in a file that is gone with the test.
-struct SpecFile(PathBuf);
-
-impl SpecFile {
-    fn write(spec: &TestSpec) -> Result<SpecFile, Failed> {
-        let name = format!("ktstr-spec-{}-{}.json", std::process::id(), spec.test.replace(['/', ':'], "_"));
-        let path = Path::new(&std::env::temp_dir()).join(name);
-        std::fs::write(&path, to_json(spec)).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(SpecFile(path))
-    }
-}
-
-impl Drop for SpecFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

@@ -27,12 +27,9 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Run one test spec (called by test binaries).
+    /// Run the test spec on standard input (called by test binaries).
     #[command(hide = true)]
-    InternalRun {
-        /// The spec, a JSON file.
-        spec: PathBuf,
-    },
+    InternalRun,
 }
 
 /// The accelerators that this build knows.

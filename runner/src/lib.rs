@@ -86,6 +86,6 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
             Ok(exit::OK)
         }
-        Command::InternalRun { spec } => Ok(test::internal_run(spec)?),
+        Command::InternalRun => Ok(test::internal_run()?),
     }
 }

@@ -138,9 +138,9 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
     }
 }
 
-/// `internal-run SPEC`: one test, as its process asks for it. Gives the exit status.
-pub fn internal_run(spec_path: &Path) -> Result<u8, RunError> {
-    let spec = run::read_spec(spec_path)?;
+/// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
+pub fn internal_run() -> Result<u8, RunError> {
+    let spec = run::read_spec(io::stdin().lock())?;
     let stop =
         interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
     let manifest_dir = PathBuf::from(&spec.manifest_dir);

@@ -3,8 +3,9 @@
 //! Each test hands a spec to the runner as a test process does, and reads the sidecar that it leaves.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -52,16 +53,18 @@ fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
         "scheduler": {"name": binary, "binary": binary, "args": args},
         "seed": 0,
     });
-    let spec_path = dir.path().join("spec.json");
-    std::fs::write(&spec_path, spec.to_string()).unwrap();
     let runner = deps().with_file_name("cargo-ktstr");
-    let out: Output = Command::new(runner)
+    let mut child = Command::new(runner)
         .arg("internal-run")
-        .arg(&spec_path)
         .env("KTSTR_TARGET_DIR", dir.path())
         .env_remove("KTSTR_REPEAT")
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
+    let out: Output = child.wait_with_output().unwrap();
     let output = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     let leftovers: Vec<_> =
         walk(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains(".partial")).collect();

@@ -72,15 +72,13 @@ pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<En
     let work = root.join(format!("{key}.building"));
     // What a killed build left: its holder is gone, for we have the lock.
     let _ = fs::remove_dir_all(&work);
-    let result =
-        Build { source, extra_config, work: &work, stop: interrupt::stop_flag().map_err(file_error(&work))? }
-            .run(&dir);
-    match &result {
-        // The log is what the message points to.
-        Err(KernelError::Build { .. }) => {}
-        _ => {
-            let _ = fs::remove_dir_all(&work);
-        }
+    let build =
+        Build { source, extra_config, work: &work, stop: interrupt::stop_flag().map_err(file_error(&work))? };
+    let result = build.run(&dir);
+    let _ = fs::remove_dir_all(&work);
+    // The log is what the message of a failed build points to.
+    if !matches!(&result, Err(KernelError::Build { .. })) {
+        let _ = fs::remove_file(build.log_path());
     }
     result
 }
@@ -93,6 +91,10 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
+    fn log_path(&self) -> PathBuf {
+        self.work.with_extension("log")
+    }
+
     fn run(&self, dir: &Path) -> Result<Entry, KernelError> {
         let started = Instant::now();
         let out = self.work.join("out");
@@ -173,7 +175,7 @@ impl Build<'_> {
 
     /// Runs a command with its output in `build.log`, and counts the lines.
     fn run_logged(&self, mut command: Command, bar: Option<&ProgressBar>) -> Result<u64, KernelError> {
-        let log_path = self.work.with_extension("log");
+        let log_path = self.log_path();
         let mut log = File::create(&log_path).map_err(file_error(&log_path))?;
         let (reader, writer) = io::pipe().map_err(file_error(&log_path))?;
         let errors = writer.try_clone().map_err(file_error(&log_path))?;
@@ -215,14 +217,12 @@ impl Build<'_> {
             return Err(KernelError::Interrupted);
         }
         if status.success() {
-            let _ = fs::remove_file(&log_path);
             return Ok(lines);
         }
         let tail = Vec::from(tail).join("\n");
         if tail.contains("No space left on device") {
-            return Err(file_error(self.work)(io::ErrorKind::StorageFull.into()));
+            return Err(KernelError::NoSpace(cache::root()));
         }
-        let _ = fs::remove_dir_all(self.work);
         Err(KernelError::Build { tail, log: log_path })
     }
 

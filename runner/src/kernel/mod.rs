@@ -84,6 +84,11 @@ pub enum KernelError {
         /// The log.
         log: PathBuf,
     },
+    /// The disk of the cache is full.
+    #[error(
+        "no space left in {0}: a build takes about 3 GB while it runs; free some, or set KTSTR_CACHE_DIR to a directory on another disk"
+    )]
+    NoSpace(PathBuf),
     /// Programs or headers are missing.
     #[error("to build a kernel, install: apt-get install {0}")]
     Tools(String),
@@ -116,6 +121,7 @@ impl KernelError {
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
             KernelError::Build { .. } => 13,
             KernelError::Tools(_) => exit::HOST_LACKS,
+            KernelError::NoSpace(_) => exit::NO_SPACE,
             KernelError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
             KernelError::File { .. } | KernelError::InUse(_) => exit::INTERNAL,
             KernelError::Interrupted => exit::INTERRUPTED,

@@ -39,13 +39,8 @@ use verdict::{Circumstances, Judgement};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The spec of the test cannot be read.
-    #[error("test spec {path}: {reason}")]
-    Spec {
-        /// Where it was looked for.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("test spec on standard input: {0}")]
+    Spec(String),
     /// The test binary was built with another version of ktstr.
     #[error(
         "the test was built with wire version {found}, this cargo-ktstr speaks {WIRE_VERSION}; build both from the same ktstr (cargo update -p ktstr, make install)"
@@ -91,7 +86,7 @@ impl RunError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> u8 {
         match self {
-            RunError::Spec { .. } | RunError::Version { .. } => exit::INTERNAL,
+            RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
             RunError::Kernel(e) => e.exit_status(),
             RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
             RunError::NoAgent(_) => exit::HOST_LACKS,
@@ -120,15 +115,14 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
     move |source| RunError::File { path: path.into(), source }
 }
 
-/// Reads the spec that a test process wrote.
-pub fn read_spec(path: &Path) -> Result<TestSpec, RunError> {
-    let spec_error = |reason: String| RunError::Spec { path: path.into(), reason };
-    let text = fs::read_to_string(path).map_err(|e| spec_error(e.to_string()))?;
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| spec_error(e.to_string()))?;
+/// Reads the spec that a test process writes.
+pub fn read_spec(from: impl io::Read) -> Result<TestSpec, RunError> {
+    let spec_error = |e: serde_json::Error| RunError::Spec(e.to_string());
+    let value: serde_json::Value = serde_json::from_reader(from).map_err(spec_error)?;
     match value.get("wire_version").and_then(|v| v.as_u64()).and_then(|v| u16::try_from(v).ok()) {
-        Some(WIRE_VERSION) => serde_json::from_value(value).map_err(|e| spec_error(e.to_string())),
+        Some(WIRE_VERSION) => serde_json::from_value(value).map_err(spec_error),
         Some(found) => Err(RunError::Version { found }),
-        None => Err(spec_error("no wire_version".into())),
+        None => Err(RunError::Spec("no wire_version".into())),
     }
 }
 

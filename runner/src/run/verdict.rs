@@ -80,6 +80,10 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
             Some(GuestEnd::Crashed { status, stderr }) => {
                 boot(format!("QEMU ended ({status}): {}", stderr.trim()))
             }
+            Some(GuestEnd::Reset) => boot(
+                "the guest reset itself before it answered; its console shows why (too little memory_mib?)"
+                    .into(),
+            ),
             Some(end) => boot(format!("the guest ended before it answered ({end:?})")),
             None => None,
         };
