@@ -8,32 +8,21 @@ use ktstr_wire::frame::{self, HEADER_BYTES, Kind};
 use ktstr_wire::message::to_json;
 use serde::Serialize;
 
-/// A connection to the host over vsock.
-#[derive(Debug)]
+/// A connection to the host over vsock. What is sent before [`Channel::connect`] is kept until then.
+#[derive(Debug, Default)]
 pub struct Channel {
-    stream: File,
+    stream: Option<File>,
+    held: Vec<u8>,
     seq: u64,
 }
 
 impl Channel {
-    /// Connects to a port of the host.
-    pub fn connect(port: u32) -> io::Result<Channel> {
-        // SAFETY: plain system call, no memory involved.
-        let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
+    /// Connects to a port of the host, if that has not been done, and sends what was kept.
+    pub fn connect(&mut self, port: u32) -> io::Result<()> {
+        if self.stream.is_none() {
+            self.stream.insert(connect(port)?).write_all(&std::mem::take(&mut self.held))?;
         }
-        // SAFETY: fd was just opened and nobody else owns it.
-        let stream = unsafe { File::from_raw_fd(fd) };
-        // SAFETY: sockaddr_vm holds integers only, for which zero is valid.
-        let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
-        address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
-        address.svm_cid = libc::VMADDR_CID_HOST;
-        address.svm_port = port;
-        let len = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
-        // SAFETY: address is a sockaddr_vm of len bytes and lives until the call returns.
-        let r = unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), len) };
-        if r < 0 { Err(io::Error::last_os_error()) } else { Ok(Channel { stream, seq: 0 }) }
+        Ok(())
     }
 
     /// Sends one frame.
@@ -41,7 +30,13 @@ impl Channel {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
         frame::encode(kind, self.seq, payload, &mut bytes).map_err(io::Error::other)?;
         self.seq += 1;
-        self.stream.write_all(&bytes)
+        match &mut self.stream {
+            Some(stream) => stream.write_all(&bytes),
+            None => {
+                self.held.append(&mut bytes);
+                Ok(())
+            }
+        }
     }
 
     /// Sends one message.
@@ -51,18 +46,38 @@ impl Channel {
 
     /// Waits for the host's acknowledgement, at most `seconds`.
     pub fn wait_for_ack(&mut self, seconds: i64) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let timeout = libc::timeval { tv_sec: seconds, tv_usec: 0 };
         let len = size_of::<libc::timeval>() as libc::socklen_t;
         // SAFETY: timeout is a timeval of len bytes and lives until the call returns.
         unsafe {
             libc::setsockopt(
-                self.stream.as_raw_fd(),
+                stream.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_RCVTIMEO,
                 (&raw const timeout).cast(),
                 len,
             )
         };
-        self.stream.read_exact(&mut [0; HEADER_BYTES])
+        stream.read_exact(&mut [0; HEADER_BYTES])
     }
+}
+
+fn connect(port: u32) -> io::Result<File> {
+    // SAFETY: plain system call, no memory involved.
+    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fd was just opened and nobody else owns it.
+    let stream = unsafe { File::from_raw_fd(fd) };
+    // SAFETY: sockaddr_vm holds integers only, for which zero is valid.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_cid = libc::VMADDR_CID_HOST;
+    address.svm_port = port;
+    let len = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
+    // SAFETY: address is a sockaddr_vm of len bytes and lives until the call returns.
+    let r = unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), len) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(stream) }
 }

@@ -58,7 +58,7 @@ pub fn live() {
         Ok((spec, mut channel)) => {
             if let Err(t) = run(&spec, &mut channel) {
                 eprintln!("ktstr-guest: {}", t.reason);
-                report(&mut channel, t);
+                report(&spec, &mut channel, t);
             }
             if let Err(e) = channel.wait_for_ack(ACK_LIMIT_S) {
                 eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
@@ -67,7 +67,10 @@ pub fn live() {
     }
 }
 
-fn report(channel: &mut Channel, t: Trouble) {
+fn report(spec: &GuestSpec, channel: &mut Channel, t: Trouble) {
+    if let Err(e) = open(spec, channel) {
+        eprintln!("ktstr-guest: {}", e.reason);
+    }
     if let Some(exit) = &t.exit {
         // Each may fail because the host is gone; the console has the reason.
         let _ = channel.send(Kind::SchedulerExit, exit.as_ref());
@@ -84,12 +87,23 @@ fn connect() -> Result<(GuestSpec, Channel), Trouble> {
     for module in &spec.modules {
         system::load_module(Path::new(module)).map_err(other)?;
     }
-    let channel = Channel::connect(VSOCK_PORT).map_err(|e| {
+    let mut channel = Channel::default();
+    if !spec.hold_frames {
+        open(&spec, &mut channel)?;
+    }
+    Ok((spec, channel))
+}
+
+/// Connects to the host. From here on a deterministic guest is no longer one.
+fn open(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
+    if spec.hold_frames {
+        system::stay_awake();
+    }
+    channel.connect(VSOCK_PORT).map_err(|e| {
         other(format!(
             "vsock to the host: {e} (the kernel needs CONFIG_VIRTIO_VSOCKETS and CONFIG_VIRTIO_PCI)"
         ))
-    })?;
-    Ok((spec, channel))
+    })
 }
 
 fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
@@ -118,7 +132,14 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
     if let Some(s) = &scheduler {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
+    if spec.hold_frames {
+        println!("ktstr-guest: the window opens");
+    }
     let measured = measure(spec, probes, scheduler)?;
+    if spec.hold_frames {
+        println!("ktstr-guest: the window has ended");
+    }
+    open(spec, channel)?;
     let sent = measured.send(channel).map_err(other);
     // The probes stay attached, see there.
     std::mem::forget(measured);

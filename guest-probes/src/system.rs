@@ -79,6 +79,16 @@ pub fn load_module(path: &Path) -> Result<(), SystemError> {
     if r == 0 || e.raw_os_error() == Some(libc::EEXIST) { Ok(()) } else { Err(failed(what())(e)) }
 }
 
+/// Keeps a CPU busy for the rest of the guest's life. Where virtual time jumps over idleness (QEMU's `-icount sleep=off`),
+/// a wait for the host would otherwise time out at once.
+pub fn stay_awake() {
+    std::thread::spawn(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+}
+
 /// Ends the guest.
 pub fn power_off() {
     // SAFETY: both calls take no pointers; what had to be kept was sent.

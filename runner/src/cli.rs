@@ -39,6 +39,19 @@ pub enum AccelArg {
     Auto,
     /// QEMU, multi-threaded emulation: works anywhere, its times are no hardware's.
     Tcg,
+    /// QEMU, time counted in instructions: the same numbers on every machine.
+    Sim,
+}
+
+impl AccelArg {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            AccelArg::Auto => "auto",
+            AccelArg::Tcg => "tcg",
+            AccelArg::Sim => "sim",
+        }
+    }
 }
 
 /// `cargo ktstr test`.

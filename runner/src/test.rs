@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use ktstr_vmm::Accel;
+
 use crate::cli::{AccelArg, TestArgs};
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, identity, layout};
@@ -12,6 +14,8 @@ use crate::{exit, interrupt};
 
 /// Environment variable: a JSON file with the kernel that `cargo ktstr test` resolved.
 const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
+/// Environment variable: the accelerator.
+const ACCEL_ENV: &str = "KTSTR_ACCEL";
 /// Environment variable: boots of each test.
 const REPEAT_ENV: &str = "KTSTR_REPEAT";
 
@@ -54,8 +58,9 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     require_nextest()?;
-    if args.accel == AccelArg::Auto {
-        eprintln!("accelerator: tcg (QEMU emulation, which runs on any machine)");
+    match args.accel {
+        AccelArg::Auto => eprintln!("accelerator: tcg (QEMU emulation, which runs on any machine)"),
+        AccelArg::Tcg | AccelArg::Sim => {}
     }
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
@@ -72,7 +77,8 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         .env("KTSTR_TARGET_DIR", &target)
         .env(SESSION_ENV, &session)
         .env(RESOLVED_ENV, &resolved.path)
-        .env(REPEAT_ENV, args.repeat.to_string());
+        .env(REPEAT_ENV, args.repeat.to_string())
+        .env(ACCEL_ENV, args.accel.name());
     if let Some(scheduler) = &args.scheduler {
         nextest.env("KTSTR_SCHEDULER", scheduler);
     }
@@ -138,6 +144,15 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
     }
 }
 
+/// The accelerator that `KTSTR_ACCEL` names.
+fn accel(name: Option<&str>) -> Result<Accel, RunError> {
+    match name {
+        None | Some("" | "auto" | "tcg") => Ok(Accel::Tcg),
+        Some("sim") => Ok(Accel::Sim { quantum_us: 10 }),
+        Some(other) => Err(RunError::Accel(other.into())),
+    }
+}
+
 /// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
 pub fn internal_run() -> Result<u8, RunError> {
     let spec = run::read_spec(io::stdin().lock())?;
@@ -151,10 +166,11 @@ pub fn internal_run() -> Result<u8, RunError> {
     let ktstr_dir = target.join("ktstr");
     let session = std::env::var(SESSION_ENV).unwrap_or_else(|_| identity::new_id());
     let repeat = std::env::var(REPEAT_ENV).ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let accel = accel(std::env::var(ACCEL_ENV).ok().as_deref())?;
     let name = layout::qualified_test(Path::new(&spec.binary), &spec.test);
     let result = session_kernel(&manifest_dir)
         .map_err(RunError::from)
-        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), session.clone()))
+        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), session.clone(), accel))
         .and_then(|plan| run::run_all(&plan, repeat, &stop));
     if let Err(e) = &result {
         let entry = session::Entry { name, exit_status: e.exit_status(), sidecar: None };

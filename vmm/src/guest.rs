@@ -50,6 +50,21 @@ pub struct GuestConfig {
 pub enum Accel {
     /// QEMU, a thread per CPU, emulated.
     Tcg,
+    /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
+    Sim {
+        /// The longest turn of a CPU, microseconds of virtual time.
+        quantum_us: u32,
+    },
+}
+
+impl Accel {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Accel::Tcg => "tcg",
+            Accel::Sim { .. } => "sim",
+        }
+    }
 }
 
 /// How a guest ended.
@@ -128,12 +143,6 @@ pub struct Guest {
 /// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
 pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest, StartError> {
-    match accel {
-        Accel::Tcg => start_qemu(config, accept),
-    }
-}
-
-fn start_qemu(config: &GuestConfig, accept: Accept) -> Result<Guest, StartError> {
     let socket = config.run_dir.join("vsock");
     if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
         return Err(StartError::LongPath { path: socket });
@@ -146,7 +155,7 @@ fn start_qemu(config: &GuestConfig, accept: Accept) -> Result<Guest, StartError>
         .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
     let mut command = Command::new(qemu::PROGRAM);
     command
-        .args(qemu::arguments(config, &socket, child_qmp.as_raw_fd()))
+        .args(qemu::arguments(config, accel, &socket, child_qmp.as_raw_fd()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(child_stderr)

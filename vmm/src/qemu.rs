@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::Command;
 
-use crate::guest::GuestConfig;
+use crate::guest::{Accel, GuestConfig};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -19,28 +19,35 @@ pub fn qemu_version() -> Option<String> {
 }
 
 /// Kernel parameters of every guest. `panic=-1` with `-no-reboot` ends QEMU at once when the kernel panics.
-const CMDLINE: [&str; 8] = [
+const CMDLINE: [&str; 7] = [
     "console=ttyS0",
     "panic=-1",
     "quiet",
     "loglevel=4",
     "nokaslr",
     "no_timer_check",
-    "random.trust_cpu=on",
     "rcupdate.rcu_expedited=1",
 ];
 
 /// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP on the inherited
 /// descriptor `qmp`.
-pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
+pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
-    arg("-accel", "tcg,thread=multi".into());
-    arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
-    // AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated.
-    arg("-cpu", "Skylake-Server,-hle,-rtm".into());
-    topology(config, &mut arg);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();
+    match accel {
+        Accel::Tcg => {
+            arg("-accel", "tcg,thread=multi".into());
+            arg("-cpu", CPU.into());
+            cmdline.push("random.trust_cpu=on");
+        }
+        Accel::Sim { quantum_us } => {
+            deterministic(quantum_us, &mut arg);
+            cmdline.extend(SIM_CMDLINE);
+        }
+    }
+    arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
+    topology(config, &mut arg);
     cmdline.extend(config.cmdline.iter().map(String::as_str));
     arg("-kernel", config.kernel.display().to_string());
     arg("-initrd", config.initramfs.display().to_string());
@@ -53,6 +60,28 @@ pub fn arguments(config: &GuestConfig, vsock_socket: &Path, qmp: RawFd) -> Vec<S
     arg("-mon", "chardev=qmp,mode=control".into());
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
     args
+}
+
+/// AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated.
+const CPU: &str = "Skylake-Server,-hle,-rtm";
+
+/// More kernel parameters where time is counted in instructions. The clock needs no calibration, and nothing random comes
+/// from outside.
+const SIM_CMDLINE: [&str; 5] =
+    ["random.trust_cpu=off", "random.trust_bootloader=off", "norandmaps", "tsc=reliable", "lpj=1000000"];
+
+/// One emulation thread, an instruction a nanosecond of virtual time, no clock and no entropy of the host's.
+///
+/// A CPU's turn ends with the next virtual timer, and a busy guest's next one may be a tick away. The filter's timer fires
+/// every `quantum_us` without any work for the guest.
+fn deterministic(quantum_us: u32, arg: &mut impl FnMut(&str, String)) {
+    arg("-accel", "tcg,thread=single".into());
+    arg("-icount", "shift=0,sleep=off".into());
+    arg("-rtc", "base=2025-01-01,clock=vm".into());
+    arg("-seed", "1".into());
+    arg("-cpu", format!("{CPU},-rdrand,-rdseed"));
+    arg("-netdev", "hubport,id=quantum,hubid=0".into());
+    arg("-object", format!("filter-buffer,id=turns,netdev=quantum,interval={quantum_us},queue=all"));
 }
 
 /// QEMU separates options by commas; a comma in a path is written twice.

@@ -55,6 +55,9 @@ pub struct GuestSpec {
     pub modules: Vec<String>,
     /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
     pub records_per_cpu: u32,
+    /// Nothing is sent before the window has ended, and the guest never sleeps afterwards: what the host answers, and when,
+    /// must not reach a deterministic guest (`--accel sim`).
+    pub hold_frames: bool,
     /// The test body is killed after this time and the test fails, in nanoseconds.
     pub timeout_ns: u64,
 }

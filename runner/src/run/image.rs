@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ktstr_vmm::{Initramfs, InitramfsError};
+use ktstr_vmm::{Accel, Initramfs, InitramfsError};
 use ktstr_wire::GUEST_SPEC_PATH;
 use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
@@ -43,7 +43,12 @@ fn timeout_ns(spec: &TestSpec) -> u64 {
 }
 
 /// Writes the initramfs to `path`.
-pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, path: &Path) -> Result<(), InitramfsError> {
+pub fn build(
+    spec: &TestSpec,
+    binaries: &Binaries<'_>,
+    accel: Accel,
+    path: &Path,
+) -> Result<(), InitramfsError> {
     let mut image = Initramfs::new();
     image.add_binary(binaries.agent, "/init")?;
     image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
@@ -58,11 +63,13 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, path: &Path) -> Result<()
         modules.push(guest_path);
     }
     let guest = GuestSpec {
-        test: spec.clone(),
+        // Where things are on the host is none of the guest's business, and would make it depend on that.
+        test: TestSpec { binary: String::new(), manifest_dir: String::new(), ..spec.clone() },
         test_path: TEST_PATH.into(),
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
+        hold_frames: matches!(accel, Accel::Sim { .. }),
         timeout_ns: timeout_ns(spec),
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;

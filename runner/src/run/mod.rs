@@ -49,6 +49,9 @@ pub enum RunError {
         /// Version of the test binary.
         found: u16,
     },
+    /// `KTSTR_ACCEL` is wrong.
+    #[error("KTSTR_ACCEL is '{0}'; it may be auto, tcg or sim")]
+    Accel(String),
     /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -87,6 +90,7 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
+            RunError::Accel(_) => exit::USAGE,
             RunError::Kernel(e) => e.exit_status(),
             RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
             RunError::NoAgent(_) => exit::HOST_LACKS,
@@ -141,6 +145,8 @@ pub struct Plan {
     pub project: layout::Project,
     /// The invocation that this run belongs to.
     pub session: String,
+    /// How the guest is run.
+    pub accel: Accel,
 }
 
 impl Plan {
@@ -150,6 +156,7 @@ impl Plan {
         kernel: Kernel,
         ktstr_dir: PathBuf,
         session: String,
+        accel: Accel,
     ) -> Result<Plan, RunError> {
         let manifest_dir = Path::new(&spec.manifest_dir);
         let scheduler = match &spec.scheduler {
@@ -160,7 +167,7 @@ impl Plan {
             None => None,
         };
         let project = layout::Project::of(manifest_dir);
-        Ok(Plan { scheduler, project, ktstr_dir, session, spec, kernel })
+        Ok(Plan { scheduler, project, ktstr_dir, session, spec, kernel, accel })
     }
 
     /// Boots once and gives the published result.
@@ -170,7 +177,7 @@ impl Plan {
             kernel: &self.kernel,
             scheduler: self.scheduler.as_deref(),
             project: &self.project,
-            accel: "tcg",
+            accel: self.accel.name(),
             repeat,
             session: self.session.clone(),
         })
@@ -199,7 +206,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             modules: &self.kernel.modules,
         };
-        image::build(&self.spec, &binaries, &initramfs)?;
+        image::build(&self.spec, &binaries, self.accel, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -217,8 +224,8 @@ impl Plan {
         let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, Accel::Tcg, accept)?;
-        let end = wait(&mut guest, &collector, &self.spec, stop);
+        let mut guest = ktstr_vmm::start(&config, self.accel, accept)?;
+        let end = wait(&mut guest, &collector, self, stop);
         drop(guest);
         let progress = collector.finish();
         // The initramfs is as large as the binaries in it and can be made again.
@@ -232,20 +239,24 @@ impl Plan {
 }
 
 /// Longest wait for `Hello`. Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; this
-/// allows for a busy one.
-fn boot_limit(spec: &TestSpec) -> Duration {
-    Duration::from_secs(60 + 3 * u64::from(spec.topology.nr_cpus()))
+/// allows for a busy one. A deterministic guest says nothing before its window has ended.
+fn boot_limit(plan: &Plan) -> Duration {
+    let boot = Duration::from_secs(60 + 3 * u64::from(plan.spec.topology.nr_cpus()));
+    match plan.accel {
+        Accel::Tcg => boot,
+        Accel::Sim { .. } => (boot + end_limit(plan)) * 5,
+    }
 }
 
 /// Longest wait for the end after `Hello`: the guest ends its test by itself before that.
-fn end_limit(spec: &TestSpec) -> Duration {
-    Duration::from_nanos(spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
+fn end_limit(plan: &Plan) -> Duration {
+    Duration::from_nanos(plan.spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
 }
 
 /// Waits in short steps, so that a full disk and a stream that has ended are noticed.
-fn wait(guest: &mut Guest, collector: &Collector, spec: &TestSpec, stop: &AtomicBool) -> GuestEnd {
+fn wait(guest: &mut Guest, collector: &Collector, plan: &Plan, stop: &AtomicBool) -> GuestEnd {
     let start = Instant::now();
-    let mut limit = start + boot_limit(spec);
+    let mut limit = start + boot_limit(plan);
     let (mut up, mut ended) = (false, false);
     loop {
         match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
@@ -255,7 +266,7 @@ fn wait(guest: &mut Guest, collector: &Collector, spec: &TestSpec, stop: &Atomic
         let progress = collector.progress();
         if progress.hello && !up {
             up = true;
-            limit = Instant::now() + end_limit(spec);
+            limit = Instant::now() + end_limit(plan);
         }
         if progress.ended && !ended {
             ended = true;
