@@ -7,6 +7,7 @@
 //! Owns: guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
 //! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
 
+mod calibration;
 mod cpio;
 mod guest;
 pub mod initramfs;
@@ -14,6 +15,7 @@ mod libraries;
 pub mod qemu;
 pub mod vsock;
 
+pub use calibration::quicken_calibration;
 pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, start};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use qemu::qemu_version;

@@ -230,6 +230,7 @@ impl Build<'_> {
         let ready = self.work.join("ready");
         fs::create_dir_all(&ready).map_err(file_error(&ready))?;
         fs::copy(out.join("arch/x86/boot/bzImage"), ready.join("bzImage")).map_err(file_error(&ready))?;
+        self.publish_vmlinux(&out.join("vmlinux"), &ready)?;
         fs::copy(out.join(".config"), ready.join("config")).map_err(file_error(&ready))?;
         let json = serde_json::to_vec_pretty(meta).map_err(|e| file_error(&ready)(e.into()))?;
         fs::write(ready.join("meta.json"), json).map_err(file_error(&ready))?;
@@ -237,6 +238,21 @@ impl Build<'_> {
         let _ = fs::remove_dir_all(dir);
         fs::rename(&ready, dir).map_err(file_error(dir))?;
         cache::entry(dir).ok_or_else(|| file_error(dir)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// The image for deterministic guests, without symbols and debug sections.
+    fn publish_vmlinux(&self, built: &Path, ready: &Path) -> Result<(), KernelError> {
+        let mut vmlinux = fs::read(built).map_err(file_error(built))?;
+        if !ktstr_vmm::quicken_calibration(&mut vmlinux) {
+            eprintln!(
+                "kernel: its APIC calibration has another form than Linux 6.12's; --accel sim will boot it slowly"
+            );
+        }
+        let whole = self.work.join("vmlinux");
+        fs::write(&whole, vmlinux).map_err(file_error(&whole))?;
+        let mut strip = Command::new("strip");
+        strip.arg("--strip-all").arg("-o").arg(ready.join("vmlinux")).arg(&whole);
+        self.run_logged(strip, None).map(drop)
     }
 }
 

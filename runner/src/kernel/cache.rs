@@ -1,4 +1,5 @@
-//! The cache of built kernels: `~/.cache/ktstr/kernels/KEY/` with `bzImage`, `config` and `meta.json`.
+//! The cache of built kernels: `~/.cache/ktstr/kernels/KEY/` with `bzImage`, `vmlinux` (see [`Kernel::sim_image`]), `config` and
+//! `meta.json`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub fn root() -> PathBuf {
 /// The entry in `dir`, if it is whole.
 pub fn entry(dir: &Path) -> Option<Entry> {
     let meta = serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()?;
-    let whole = dir.join("bzImage").is_file() && dir.join("config").is_file();
+    let whole = ["bzImage", "vmlinux", "config"].iter().all(|f| dir.join(f).is_file());
     let key = dir.file_name()?.to_string_lossy().into_owned();
     whole.then(|| Entry { key, dir: dir.into(), meta })
 }
@@ -69,11 +70,8 @@ impl Entry {
     pub fn kernel(&self) -> Result<Kernel, KernelError> {
         let config_path = self.dir.join("config");
         let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
-        Kernel::new(
-            self.dir.join("bzImage"),
-            self.meta.release.clone(),
-            Some(config),
-            self.meta.source.clone(),
-        )
+        let image = self.dir.join("bzImage");
+        let kernel = Kernel::new(image, self.meta.release.clone(), Some(config), self.meta.source.clone())?;
+        Ok(Kernel { sim_image: Some(self.dir.join("vmlinux")), ..kernel })
     }
 }

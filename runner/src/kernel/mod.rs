@@ -26,6 +26,9 @@ use options::MissingOption;
 pub struct Kernel {
     /// The bzImage or vmlinux.
     pub image: PathBuf,
+    /// The same kernel as a vmlinux whose boot is short where time is counted in instructions
+    /// ([`ktstr_vmm::quicken_calibration`]); only of kernels that were built here.
+    pub sim_image: Option<PathBuf>,
     /// `uname -r` as far as it can be told from the outside, else the image's file name.
     pub release: String,
     /// SHA-256 of the image.
@@ -154,7 +157,16 @@ impl Kernel {
     ) -> Result<Kernel, KernelError> {
         let sha256 = sha256_file(&image).map_err(file_error(&image))?;
         let config_sha256 = config.as_ref().map(|c| source::hex_digest(c.as_bytes()));
-        Ok(Kernel { image, release, sha256, config, config_sha256, modules: Vec::new(), source })
+        Ok(Kernel {
+            image,
+            sim_image: None,
+            release,
+            sha256,
+            config,
+            config_sha256,
+            modules: Vec::new(),
+            source,
+        })
     }
 
     /// Whether it has sched_ext; `None` where its configuration is not known.

@@ -198,6 +198,13 @@ impl Plan {
         Ok(finish::finish(work.path(), identity, &around)?)
     }
 
+    fn image(&self) -> &Path {
+        match (&self.kernel.sim_image, self.accel) {
+            (Some(image), Accel::Sim { .. }) => image,
+            _ => &self.kernel.image,
+        }
+    }
+
     fn run_guest(&self, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
@@ -212,7 +219,7 @@ impl Plan {
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
             .map_err(file_error(work))?;
         let config = GuestConfig {
-            kernel: self.kernel.image.clone(),
+            kernel: self.image().to_path_buf(),
             initramfs: initramfs.clone(),
             topology: self.spec.topology,
             memory_mib: self.spec.memory_mib,
