@@ -12,6 +12,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use sha2::{Digest, Sha256};
+
 use crate::convert::TableFile;
 
 /// Rows of a row group at most.
@@ -22,6 +24,11 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 pub struct Columns {
     fields: Vec<Field>,
     arrays: Vec<ArrayRef>,
+}
+
+/// SHA-256 in hexadecimal digits.
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Columns {
@@ -86,8 +93,14 @@ impl Columns {
         writer.close()?;
         let path = dir.join(&file);
         fs::rename(&partial, &path)?;
-        let bytes = fs::metadata(&path)?.len();
-        Ok(TableFile { table: table.into(), file, rows: batch.num_rows() as u64, bytes })
+        let contents = fs::read(&path)?;
+        Ok(TableFile {
+            table: table.into(),
+            file,
+            rows: batch.num_rows() as u64,
+            bytes: contents.len() as u64,
+            sha256: hex_digest(&contents),
+        })
     }
 
     /// zstd 3; times and ids as differences, which are small where rows are sorted by time.

@@ -1,20 +1,21 @@
 //! Deciding between two sides. The unit of replication is the boot.
 //!
-//! Runs are split into sides by filters and paired by the dimensions that no filter names. For each pair and metric
-//! there is one value a boot; a verdict needs significance (exact Mann-Whitney test, corrected over all metrics by Benjamini
-//! and Hochberg) and materiality (the registry's least shift). "Unchanged" is said only if the interval of the shift lies
-//! inside the immaterial range; what is left is "cannot decide", with the boots that it would take.
+//! Runs are split into sides by filters and grouped by the dimensions that no filter names. For each group and metric
+//! there is one value a boot. In `sim` a boot is its seed: boots of the same seed are pairs. A verdict needs significance
+//! ([`crate::permutation`], corrected over all metrics of all groups) and materiality ([`Policy`]). "Unchanged" is said
+//! only if the interval of the shift lies inside the immaterial range; what is left is "cannot decide", with the boots
+//! that it would take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::permutation::{self, Block, Design, Sample, Significance};
+use crate::policy::Policy;
 use crate::pool::{DIMENSIONS, Filters, dimension, matches};
 use crate::registry::{self, Polarity};
 use crate::sidecar::Sidecar;
-use crate::statistics::{
-    ALPHA, benjamini_hochberg, cliffs_delta, hodges_lehmann, least_p, mann_whitney_p, median,
-};
+use crate::statistics::{ALPHA, cliffs_delta, hodges_lehmann, hodges_lehmann_paired, median};
 
 /// What was found for a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,27 +46,32 @@ pub struct Line {
     pub stat: String,
     /// Unit.
     pub unit: String,
-    /// Values of side A, one a boot.
-    pub a: Vec<f64>,
-    /// Values of side B, one a boot.
-    pub b: Vec<f64>,
+    /// The boots are pairs, of the same seeds.
+    pub paired: bool,
+    /// Values of side A, one a boot; null: could not be measured.
+    pub a: Vec<Option<f64>>,
+    /// Values of side B, one a boot; pairs at the same index.
+    pub b: Vec<Option<f64>>,
     /// Median of A.
     pub a_median: Option<f64>,
     /// Median of B.
     pub b_median: Option<f64>,
     /// Hodges-Lehmann shift from A to B.
     pub shift: Option<f64>,
-    /// Its 95 % interval; null with too few boots.
+    /// Its interval, of at least 95 %; null with too few boots.
     pub shift_interval: Option<(f64, f64)>,
     /// Cliff's delta.
     pub cliffs_delta: Option<f64>,
-    /// Exact two-sided p-value.
+    /// Two-sided p-value of this line alone.
     pub p: f64,
-    /// Corrected over all lines.
+    /// Corrected over all lines: the chance of a false alarm anywhere.
     pub p_corrected: f64,
+    /// Whether it counts for the exit status.
+    pub judged: bool,
     /// What it means.
     pub finding: Finding,
-    /// Boots a side that it would take to decide, where that cannot be done now.
+    /// Boots a side that it would take to decide, by an estimate from what there is, where that cannot be done now; null
+    /// beyond [`MOST_BOOTS`].
     pub boots_needed: Option<usize>,
 }
 
@@ -74,6 +80,10 @@ pub struct Line {
 pub struct Comparison {
     /// Metric by metric.
     pub lines: Vec<Line>,
+    /// Relabellings of boots that the p-values are from.
+    pub nr_relabelings: usize,
+    /// They are all that there are, and the p-values exact.
+    pub exact: bool,
     /// Boots that were left out, with the reason.
     pub inadmissible: Vec<String>,
     /// Dimensions that nobody named and in which the sides differ.
@@ -83,14 +93,13 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// 1 if anything regressed, else 3 if something that is judged cannot be decided or there is nothing, else 0.
+    /// 1 if anything that is judged regressed, else 3 if something that is judged cannot be decided or there is nothing,
+    /// else 0.
     pub fn exit_status(&self) -> u8 {
-        let judged = |l: &&Line| registry::metric(&l.metric).is_some_and(|m| m.polarity != Polarity::Neutral);
-        if self.lines.iter().any(|l| l.finding == Finding::Regression) {
+        let judged = |f: Finding| self.lines.iter().any(|l| l.judged && l.finding == f);
+        if judged(Finding::Regression) {
             1
-        } else if self.lines.is_empty()
-            || self.lines.iter().filter(judged).any(|l| l.finding == Finding::CannotDecide)
-        {
+        } else if self.lines.is_empty() || judged(Finding::CannotDecide) {
             3
         } else {
             0
@@ -98,15 +107,52 @@ impl Comparison {
     }
 }
 
+/// What is said of more boots than this is that it would take too many.
+pub const MOST_BOOTS: usize = 500;
+
 type Key = (String, Option<String>, String);
 
+/// The boots of both sides that share every dimension that is not compared.
+struct Group<'a> {
+    pair: BTreeMap<String, String>,
+    a: Vec<&'a Sidecar>,
+    b: Vec<&'a Sidecar>,
+    paired: bool,
+}
+
 /// Compares the runs of side A with those of side B.
-pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters) -> Comparison {
+pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters, policy: &Policy) -> Comparison {
+    let mut comparison = Comparison {
+        lines: vec![],
+        nr_relabelings: 0,
+        exact: true,
+        inadmissible: vec![],
+        hidden_differences: vec![],
+        unpaired: vec![],
+    };
+    let groups = groups(runs, a, b, &mut comparison);
+    let mut lines: Vec<Vec<Line>> = groups.iter().map(|g| lines(g, policy)).collect();
+    let block = |(g, lines): (&Group<'_>, &Vec<Line>)| Block {
+        design: g.design(),
+        samples: lines.iter().map(|l| Sample { a: l.a.clone(), b: l.b.clone() }).collect(),
+    };
+    let blocks: Vec<Block> = groups.iter().zip(&lines).map(block).collect();
+    let tested = permutation::test(&blocks);
+    let designs = groups.iter().zip(&mut lines).flat_map(|(g, l)| l.iter_mut().map(|l| (g.design(), l)));
+    for ((design, line), s) in designs.zip(&tested.of) {
+        decide(line, s, tested.critical_t, design, policy);
+    }
+    comparison.lines = lines.into_iter().flatten().collect();
+    comparison.nr_relabelings = tested.nr_relabelings;
+    comparison.exact = tested.exact;
+    comparison
+}
+
+/// Splits the runs, and says what was left out.
+fn groups<'a>(runs: &[&'a Sidecar], a: &Filters, b: &Filters, c: &mut Comparison) -> Vec<Group<'a>> {
     let named: BTreeSet<&str> = a.keys().chain(b.keys()).copied().filter(|d| a.get(d) != b.get(d)).collect();
-    let mut comparison =
-        Comparison { lines: vec![], inadmissible: vec![], hidden_differences: vec![], unpaired: vec![] };
-    let mut pairs: BTreeMap<Vec<String>, (Vec<&Sidecar>, Vec<&Sidecar>)> = BTreeMap::new();
-    let paired: Vec<&str> = DIMENSIONS.into_iter().filter(|d| !named.contains(d)).collect();
+    let shared: Vec<&str> = DIMENSIONS.into_iter().filter(|d| !named.contains(d)).collect();
+    let mut sides: BTreeMap<Vec<String>, (Vec<&Sidecar>, Vec<&Sidecar>)> = BTreeMap::new();
     for run in runs {
         let (on_a, on_b) = (matches(run, a), matches(run, b));
         if !on_a && !on_b {
@@ -114,29 +160,66 @@ pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters) -> Comparison {
         }
         if !run.is_admissible() {
             let reason = run.reasons.first().cloned().unwrap_or_default();
-            comparison.inadmissible.push(format!("{}: {reason}", run.identity.variant));
+            c.inadmissible.push(format!("{}: {reason}", run.identity.variant));
             continue;
         }
-        let sides = pairs.entry(paired.iter().map(|d| dimension(run, d)).collect()).or_default();
+        let group = sides.entry(shared.iter().map(|d| dimension(run, d)).collect()).or_default();
         if on_a {
-            sides.0.push(run);
+            group.0.push(run);
         }
         if on_b {
-            sides.1.push(run);
+            group.1.push(run);
         }
     }
-    for (values, (on_a, on_b)) in pairs {
-        let pair: BTreeMap<String, String> = paired.iter().map(|d| d.to_string()).zip(values).collect();
-        if on_a.is_empty() || on_b.is_empty() {
-            let side = if on_a.is_empty() { "A" } else { "B" };
-            comparison.unpaired.push(format!("{}: no boot on side {side}", describe(&pair)));
+    let mut groups = Vec::new();
+    for (values, (a, b)) in sides {
+        let pair: BTreeMap<String, String> = shared.iter().map(|d| d.to_string()).zip(values).collect();
+        if a.is_empty() || b.is_empty() {
+            let side = if a.is_empty() { "A" } else { "B" };
+            c.unpaired.push(format!("{}: no boot on side {side}", describe(&pair)));
             continue;
         }
-        comparison.hidden_differences.extend(hidden(&pair, &on_a, &on_b));
-        comparison.lines.extend(lines(&pair, &on_a, &on_b));
+        let group = Group::new(pair, a, b, &mut c.unpaired);
+        c.hidden_differences.extend(hidden(&group.pair, &group.a, &group.b));
+        groups.push(group);
     }
-    decide(&mut comparison.lines);
-    comparison
+    groups
+}
+
+/// The name of the accelerator whose boots are decided by their seeds.
+const DETERMINISTIC: &str = "sim";
+
+impl<'a> Group<'a> {
+    /// Boots of `sim` become pairs by their seeds; the same seed again is the same boot again and no other sample.
+    fn new(
+        pair: BTreeMap<String, String>,
+        a: Vec<&'a Sidecar>,
+        b: Vec<&'a Sidecar>,
+        left_out: &mut Vec<String>,
+    ) -> Group<'a> {
+        if a.iter().chain(&b).any(|s| s.identity.accel != DETERMINISTIC) {
+            return Group { pair, a, b, paired: false };
+        }
+        let by_seed = |side: Vec<&'a Sidecar>| -> BTreeMap<u64, &'a Sidecar> {
+            side.into_iter().map(|s| (s.identity.seed, s)).collect()
+        };
+        let (a, mut b) = (by_seed(a), by_seed(b));
+        if !a.keys().any(|seed| b.contains_key(seed)) {
+            return Group { pair, a: a.into_values().collect(), b: b.into_values().collect(), paired: false };
+        }
+        let total = a.len() + b.len();
+        let (a, b): (Vec<_>, Vec<_>) =
+            a.into_iter().filter_map(|(seed, s)| Some((s, b.remove(&seed)?))).unzip();
+        let alone = total - 2 * a.len();
+        if alone > 0 {
+            left_out.push(format!("{}: {alone} boots whose seeds the other side has not", describe(&pair)));
+        }
+        Group { pair, a, b, paired: true }
+    }
+
+    fn design(&self) -> Design {
+        if self.paired { Design::Paired(self.a.len()) } else { Design::Unpaired(self.a.len(), self.b.len()) }
+    }
 }
 
 fn describe(pair: &BTreeMap<String, String>) -> String {
@@ -161,140 +244,108 @@ fn hidden(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Ve
 }
 
 /// The values of each compared metric, one a boot; a boot in which it could not be measured has none.
-fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<f64>> {
-    let mut all: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
-    for m in side.iter().flat_map(|s| &s.metrics) {
+fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
+    let mut all: BTreeMap<Key, Vec<Option<f64>>> = BTreeMap::new();
+    for (i, m) in side.iter().enumerate().flat_map(|(i, s)| s.metrics.iter().map(move |m| (i, m))) {
         let compared = registry::metric(&m.name).is_some_and(|r| r.compared.contains(&m.stat.as_str()));
-        if let (true, true, Some(v)) = (compared, m.scope != "cpu", m.value) {
-            all.entry((m.name.clone(), m.role.clone(), m.stat.clone())).or_default().push(v);
+        if compared && m.scope != "cpu" {
+            let key = (m.name.clone(), m.role.clone(), m.stat.clone());
+            let values = all.entry(key).or_insert_with(|| vec![None; side.len()]);
+            values[i] = m.value;
         }
     }
+    all.retain(|_, values| values.iter().any(Option::is_some));
     all
 }
 
-fn lines(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Vec<Line> {
-    let (a, mut b) = (values(a), values(b));
+/// A line for each metric that both sides have and that is not always 0, with everything but its significance.
+fn lines(group: &Group<'_>, policy: &Policy) -> Vec<Line> {
+    let (a, mut b) = (values(&group.a), values(&group.b));
     let both = a.into_iter().filter_map(|(key, a)| b.remove(&key).map(|b| (key, a, b)));
-    let changing = both.filter(|(_, a, b)| a.iter().chain(b).any(|v| *v != 0.0));
-    changing
-        .map(|((metric, role, stat), a, b)| {
-            let (shift, shift_interval) = hodges_lehmann(&a, &b);
-            Line {
-                pair: pair.clone(),
-                unit: registry::metric(&metric).map_or("", |m| m.unit).into(),
-                metric,
-                role,
-                stat,
-                a_median: median(&a),
-                b_median: median(&b),
-                shift,
-                shift_interval,
-                cliffs_delta: cliffs_delta(&a, &b),
-                p: mann_whitney_p(&a, &b),
-                p_corrected: 1.0,
-                finding: Finding::CannotDecide,
-                boots_needed: None,
-                a,
-                b,
-            }
-        })
-        .collect()
+    let changing = both.filter(|(_, a, b)| a.iter().chain(b).flatten().any(|v| *v != 0.0));
+    changing.map(|(key, a, b)| Line::new(group, key, a, b, policy)).collect()
 }
 
-fn decide(lines: &mut [Line]) {
-    let corrected = benjamini_hochberg(&lines.iter().map(|l| l.p).collect::<Vec<_>>());
-    let nr_lines = lines.len();
-    for (line, p) in lines.iter_mut().zip(corrected) {
-        line.p_corrected = p;
-        let metric = registry::metric(&line.metric);
-        let polarity = metric.map_or(Polarity::Neutral, |m| m.polarity);
-        let least = metric.map_or(0.05, |m| m.material_frac) * line.a_median.unwrap_or(0.0).abs();
-        let shift = line.shift.unwrap_or(0.0);
-        let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
-        line.finding = if p <= ALPHA && shift.abs() > least {
-            match (polarity, shift > 0.0) {
-                (Polarity::Neutral, _) => Finding::Different,
-                (Polarity::Lower, true) | (Polarity::Higher, false) => Finding::Regression,
-                _ => Finding::Improvement,
-            }
-        } else if inside {
-            Finding::Unchanged
+impl Line {
+    fn new(
+        group: &Group<'_>,
+        (metric, role, stat): Key,
+        a: Vec<Option<f64>>,
+        b: Vec<Option<f64>>,
+        policy: &Policy,
+    ) -> Line {
+        let known: [Vec<f64>; 2] = [&a, &b].map(|side| side.iter().copied().flatten().collect());
+        let (shift, shift_interval) = if group.paired {
+            let pairs = a.iter().zip(&b).filter_map(|(a, b)| a.zip(*b));
+            hodges_lehmann_paired(&pairs.map(|(a, b)| b - a).collect::<Vec<_>>())
         } else {
-            line.boots_needed = boots_needed(line.a.len().min(line.b.len()), nr_lines);
-            Finding::CannotDecide
+            hodges_lehmann(&known[0], &known[1])
         };
-    }
-}
-
-/// The least number of boots a side whose smallest p-value survives the correction over `nr_lines` if no other line is
-/// significant; at least one more than there are.
-fn boots_needed(now: usize, nr_lines: usize) -> Option<usize> {
-    (now + 1..=64).find(|n| least_p(*n, *n) * nr_lines as f64 <= ALPHA)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(metric: &str, a: &[f64], b: &[f64]) -> Line {
-        let (shift, shift_interval) = hodges_lehmann(a, b);
+        let registered = registry::metric(&metric);
         Line {
-            pair: BTreeMap::new(),
-            metric: metric.into(),
-            role: None,
-            stat: "p99".into(),
-            unit: "ns".into(),
-            a: a.into(),
-            b: b.into(),
-            a_median: median(a),
-            b_median: median(b),
+            pair: group.pair.clone(),
+            unit: registered.map_or("", |m| m.unit).into(),
+            judged: registered.is_some_and(|m| policy.judges(m)),
+            metric,
+            role,
+            stat,
+            paired: group.paired,
+            a_median: median(&known[0]),
+            b_median: median(&known[1]),
             shift,
             shift_interval,
-            cliffs_delta: cliffs_delta(a, b),
-            p: mann_whitney_p(a, b),
+            cliffs_delta: cliffs_delta(&known[0], &known[1]),
+            p: 1.0,
             p_corrected: 1.0,
             finding: Finding::CannotDecide,
             boots_needed: None,
+            a,
+            b,
         }
     }
-
-    fn found(metric: &str, a: &[f64], b: &[f64]) -> Finding {
-        let mut lines = [line(metric, a, b)];
-        decide(&mut lines);
-        lines[0].finding
-    }
-
-    const A: [f64; 5] = [100.0, 101.0, 102.0, 103.0, 104.0];
-
-    #[test]
-    fn polarity_decides_between_worse_and_better() {
-        let up = A.map(|v| v * 1.5);
-        assert_eq!(found("wakeup_latency", &A, &up), Finding::Regression);
-        assert_eq!(found("wakeup_latency", &up, &A), Finding::Improvement);
-        assert_eq!(found("fairness_jain", &A, &up), Finding::Improvement);
-        assert_eq!(found("slice_length", &A, &up), Finding::Different);
-    }
-
-    #[test]
-    fn significant_but_immaterial_is_unchanged() {
-        let tiny = [100.0, 100.1, 100.2, 100.3, 100.4];
-        let shifted = tiny.map(|v| v + 0.5);
-        assert_eq!(found("wakeup_latency", &tiny, &shifted), Finding::Unchanged);
-    }
-
-    #[test]
-    fn three_boots_decide_nothing() {
-        let mut lines = [line("wakeup_latency", &A[..3], &[500.0, 501.0, 502.0])];
-        decide(&mut lines);
-        assert_eq!((lines[0].finding, lines[0].boots_needed), (Finding::CannotDecide, Some(4)));
-        assert_eq!(found("wakeup_latency", &A[..3], &A[..3]), Finding::CannotDecide);
-    }
-
-    #[test]
-    fn noise_cannot_be_called_unchanged() {
-        assert_eq!(
-            found("wakeup_latency", &[10.0, 100.0, 50.0, 80.0], &[90.0, 20.0, 60.0, 70.0]),
-            Finding::CannotDecide
-        );
-    }
 }
+
+fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design, policy: &Policy) {
+    let metric = registry::metric(&line.metric);
+    let polarity = metric.map_or(Polarity::Neutral, |m| m.polarity);
+    let least = metric.map_or(0.05, |m| policy.material_frac(m)) * line.a_median.unwrap_or(0.0).abs();
+    let shift = line.shift.unwrap_or(0.0);
+    let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
+    (line.p, line.p_corrected) = (s.p, s.corrected);
+    line.finding = if s.corrected <= ALPHA && shift.abs() > least {
+        match (polarity, shift > 0.0) {
+            (Polarity::Neutral, _) => Finding::Different,
+            (Polarity::Lower, true) | (Polarity::Higher, false) => Finding::Regression,
+            _ => Finding::Improvement,
+        }
+    } else if inside {
+        Finding::Unchanged
+    } else {
+        line.boots_needed = boots_needed(line, s.t, critical_t, least, design);
+        Finding::CannotDecide
+    };
+}
+
+/// Boots a side after which t would be critical, or the interval inside the immaterial range, if the shift and the spread
+/// stay as they are: the one grows, the other shrinks, with the root of the number of boots.
+fn boots_needed(line: &Line, t: f64, critical_t: f64, least: f64, design: Design) -> Option<usize> {
+    let now = line.a.len().min(line.b.len());
+    let enough = |n: &usize| match design {
+        Design::Unpaired(..) => Design::Unpaired(*n, *n).least_p() <= ALPHA,
+        Design::Paired(_) => Design::Paired(*n).least_p() <= ALPHA,
+    };
+    let fewest = (1..=MOST_BOOTS).find(enough)?;
+    let shift = line.shift?.abs();
+    let factor = match line.shift_interval {
+        _ if shift > least => (critical_t / t).powi(2),
+        Some((low, high)) => ((high - low) / 2.0 / (least - shift)).powi(2),
+        None => 1.0,
+    };
+    let estimate = (now as f64 * factor.max(1.0)).ceil();
+    let needed = if now < fewest { fewest } else { (estimate.min(1e9) as usize).max(now + 1) };
+    (needed <= MOST_BOOTS).then_some(needed)
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

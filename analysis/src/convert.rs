@@ -54,6 +54,9 @@ pub struct TableFile {
     pub rows: u64,
     /// Size.
     pub bytes: u64,
+    /// Digest of the file.
+    #[serde(default)]
+    pub sha256: String,
 }
 
 /// Whether the data is complete.

@@ -12,6 +12,8 @@ pub mod convert;
 pub mod history;
 pub mod metrics;
 pub mod oracle;
+pub mod permutation;
+pub mod policy;
 pub mod pool;
 pub mod registry;
 pub mod schema;

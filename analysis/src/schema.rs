@@ -85,13 +85,14 @@ pub const TASKS: [Column; 28] = [
 ];
 
 /// One row is one CPU.
-pub const CPUS: [Column; 10] = [
+pub const CPUS: [Column; 11] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
     c("llc", "u32", "last-level cache, counted over the machine"),
     c("node", "u32", "NUMA node"),
     c("busy_ns", "i64", "time with a task, clipped to the window"),
     c("idle_ns", "i64", "time with the idle task, clipped to the window"),
+    c("timer_late_max_ns", "i64", "how late a timer interrupt that was due in the window came at most"),
     c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
     c("emitted", "i64", "records that the probes wanted to write"),
     c("received", "i64", "records that arrived"),

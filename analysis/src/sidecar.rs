@@ -113,8 +113,23 @@ pub struct Identity {
     pub dirty: bool,
     /// How the guest was run.
     pub accel: String,
-    /// Seed of the workload.
+    /// `KTSTR_SCHEDULER` as it was, if it replaced the test's own scheduler.
+    #[serde(default)]
+    pub scheduler_override: Option<String>,
+    /// What to write after `--kernel` to get the kernel again.
+    #[serde(default)]
+    pub kernel_source: String,
+    /// Seed of this boot; with all the digests, the topology and `sim`, it decides everything.
     pub seed: u64,
+    /// Digest of the test's binary.
+    #[serde(default)]
+    pub test_sha256: String,
+    /// Digest of the guest agent.
+    #[serde(default)]
+    pub guest_sha256: String,
+    /// Place of this boot among those of its session, where the order was random.
+    #[serde(default)]
+    pub position: Option<u32>,
     /// Start, seconds since 1970.
     pub started_unix_s: u64,
     /// Duration of the workload, nanoseconds.

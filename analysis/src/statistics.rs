@@ -1,4 +1,4 @@
-//! Exact tests for small samples.
+//! Medians, shifts, effect sizes of small samples.
 
 /// The level at which a corrected p-value counts as significant.
 pub const ALPHA: f64 = 0.05;
@@ -13,52 +13,6 @@ pub fn median(values: &[f64]) -> Option<f64> {
         n if n % 2 == 1 => v.get(mid).copied(),
         _ => Some((v[mid - 1] + v[mid]) / 2.0),
     }
-}
-
-/// Twice the mid-ranks of `a` followed by `b`, so that ties stay integers.
-fn doubled_ranks(a: &[f64], b: &[f64]) -> Vec<usize> {
-    let all: Vec<f64> = a.iter().chain(b).copied().collect();
-    let rank = |x: f64| {
-        let below = all.iter().filter(|y| **y < x).count();
-        let equal = all.iter().filter(|y| **y == x).count();
-        2 * below + equal + 1
-    };
-    all.iter().map(|x| rank(*x)).collect()
-}
-
-/// Exact two-sided p-value of the Mann-Whitney test: the share of all ways to split the pooled values into two samples of
-/// these sizes whose rank sum is at least as far from its mean. Ties keep their mid-ranks, so this is the permutation test.
-pub fn mann_whitney_p(a: &[f64], b: &[f64]) -> f64 {
-    let (n, total) = (a.len(), a.len() + b.len());
-    if a.is_empty() || b.is_empty() {
-        return 1.0;
-    }
-    let ranks = doubled_ranks(a, b);
-    let top: usize = ranks.iter().sum();
-    // ways[k][s]: subsets of k values with doubled rank sum s. Counts are floating-point: they outgrow integers.
-    let mut ways = vec![vec![0.0f64; top + 1]; n + 1];
-    ways[0][0] = 1.0;
-    for r in &ranks {
-        for k in (1..=n).rev() {
-            for s in (*r..=top).rev() {
-                ways[k][s] += ways[k - 1][s - r];
-            }
-        }
-    }
-    let observed: usize = ranks[..n].iter().sum();
-    // The mean of the doubled rank sum is n (total + 1).
-    let distance = |s: usize| (s as f64 - (n * (total + 1)) as f64).abs();
-    let far: f64 = (0..=top).filter(|s| distance(*s) >= distance(observed)).map(|s| ways[n][s]).sum();
-    far / ways[n].iter().sum::<f64>()
-}
-
-/// The smallest p-value that samples of these sizes can give: 2 / C(n + m, n).
-pub fn least_p(n: usize, m: usize) -> f64 {
-    if n == 0 || m == 0 {
-        return 1.0;
-    }
-    let ways = (1..=n).fold(1.0, |w, i| w * (m + i) as f64 / i as f64);
-    (2.0 / ways).min(1.0)
 }
 
 /// Shift from `a` to `b` by Hodges and Lehmann: the median of all differences, with an interval from the order statistics of
@@ -117,52 +71,39 @@ pub fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(sum / (a.len() * b.len()) as f64)
 }
 
-/// Corrects p-values for their number by Benjamini and Hochberg (1995): the share of false alarms among the alarms is at most
-/// [`ALPHA`] in expectation.
-pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
-    let mut corrected = vec![1.0; p.len()];
-    let mut least = 1.0f64;
-    for (i, at) in order.iter().enumerate() {
-        let rank = p.len() - i;
-        least = least.min(p[*at] * p.len() as f64 / rank as f64);
-        corrected[*at] = least;
+/// Shift of pairs by Hodges and Lehmann: the median of the averages of all two differences (and of each with itself), with
+/// an interval from their order statistics at the level of [`ALPHA`] (exact signed-rank distribution of Wilcoxon without
+/// ties). The interval is `None` if there are too few pairs for that level.
+pub fn hodges_lehmann_paired(differences: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
+    let averages = |i: usize| differences[i..].iter().map(move |d| (differences[i] + d) / 2.0);
+    let mut walsh: Vec<f64> = (0..differences.len()).flat_map(averages).collect();
+    walsh.sort_by(f64::total_cmp);
+    let Some(k) = signed_rank(differences.len()) else { return (median(&walsh), None) };
+    let interval = walsh.get(k).zip(walsh.len().checked_sub(k + 1).and_then(|h| walsh.get(h)));
+    (median(&walsh), interval.map(|(l, h)| (*l, *h)))
+}
+
+/// How many averages may be cut off at each end: the greatest k with P(W <= k) <= ALPHA / 2.
+fn signed_rank(n: usize) -> Option<usize> {
+    // ways[w]: sets of ranks with sum w.
+    let mut ways = vec![0.0f64; n * (n + 1) / 2 + 1];
+    ways[0] = 1.0;
+    for rank in 1..=n {
+        for w in (rank..ways.len()).rev() {
+            ways[w] += ways[w - rank];
+        }
     }
-    corrected
+    let total = (n as f64).exp2();
+    let below = ways.iter().scan(0.0, |sum, w| {
+        *sum += w;
+        Some(*sum / total)
+    });
+    below.take_while(|p| *p <= ALPHA / 2.0).count().checked_sub(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn close(a: f64, b: f64) {
-        assert!((a - b).abs() < 1e-9, "{a} is not {b}");
-    }
-
-    #[test]
-    fn least_p_values_of_separated_samples() {
-        // 2 / C(2n, n): 0.1, 0.02857, 0.00794, 0.00216 for n = 3 to 6.
-        for (n, p) in [(3, 0.1), (4, 2.0 / 70.0), (5, 2.0 / 252.0), (6, 2.0 / 924.0)] {
-            let a: Vec<f64> = (0..n).map(f64::from).collect();
-            let b: Vec<f64> = (0..n).map(|i| f64::from(i) + 100.0).collect();
-            close(mann_whitney_p(&a, &b), p);
-            close(least_p(n as usize, n as usize), p);
-        }
-    }
-
-    #[test]
-    fn equal_samples_are_no_evidence() {
-        close(mann_whitney_p(&[1.0, 1.0, 1.0], &[1.0, 1.0, 1.0]), 1.0);
-        close(mann_whitney_p(&[], &[1.0]), 1.0);
-    }
-
-    #[test]
-    fn one_overlap_by_hand() {
-        // a = 1, 2, 4 and b = 3, 5, 6: rank sum of a is 7, mean 10.5. Of the 20 subsets, 6, 7 and 14, 15 are as far:
-        // {1,2,3} {1,2,4} and their mirrors, 4 of 20.
-        close(mann_whitney_p(&[1.0, 2.0, 4.0], &[3.0, 5.0, 6.0]), 0.2);
-    }
 
     #[test]
     fn shift_and_its_interval() {
@@ -178,11 +119,17 @@ mod tests {
     }
 
     #[test]
-    fn correction_by_hand() {
-        // Sorted 0.01 (x3), 0.02 (x3/2), 0.5 (x1).
-        let q = benjamini_hochberg(&[0.02, 0.5, 0.01]);
-        close(q[0], 0.03);
-        close(q[1], 0.5);
-        close(q[2], 0.03);
+    fn paired_shift_and_its_interval() {
+        let d = [1.0, 2.0, 3.0, 4.0, 5.0, 9.0];
+        // 21 averages; the eleventh is 3.5.
+        let (shift, interval) = hodges_lehmann_paired(&d);
+        assert_eq!(shift, Some(3.5));
+        // n = 6: P(W <= 0) = 1/64 is below 0.025, P(W <= 1) = 2/64 is not: the extremes bound the interval.
+        assert_eq!(interval, Some((1.0, 9.0)));
+        assert_eq!(hodges_lehmann_paired(&d[..5]).1, None);
+        // n = 8: P(W <= 3) = 5/256 = 0.0195 (ranks {}, 1, 2, 3, 1+2), P(W <= 4) = 7/256 = 0.027.
+        assert_eq!(signed_rank(8), Some(3));
+        assert_eq!(hodges_lehmann_paired(&[]), (None, None));
+        assert_eq!(hodges_lehmann_paired(&[0.0; 6]), (Some(0.0), Some((0.0, 0.0))));
     }
 }

@@ -88,6 +88,7 @@ impl Probes {
             &mut p.sched_wakeup_new,
             &mut p.sched_switch,
             &mut p.sched_migrate_task,
+            &mut p.hrtimer_expire_entry,
         ];
         for program in tracepoints {
             self.links.push(program.attach().map_err(bpf("attach"))?);
@@ -182,6 +183,7 @@ impl Probes {
                 dropped: at(1),
                 idle_ns: at(2),
                 busy_ns: at(3),
+                timer_late_max_ns: at(4),
                 steal_ns: None,
             });
         }

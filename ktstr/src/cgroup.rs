@@ -14,10 +14,9 @@ const ROOT: &str = "/sys/fs/cgroup/ktstr";
 pub enum Work {
     /// Computes without a pause. One iteration is 10,000 rounds of a linear congruential generator.
     Spin,
-    /// Workers in pairs pass a byte to and fro over pipes and compute `compute` rounds before each pass. One iteration is
-    /// one round trip.
+    /// Workers in pairs pass a byte to and fro over pipes and compute before each pass. One iteration is one round trip.
     Message {
-        /// Rounds of the generator before each pass.
+        /// Rounds of the generator before each pass, on average: the test's seed draws from three to five quarters of it.
         compute: u32,
     },
 }

@@ -104,8 +104,29 @@ fn read_byte(fd: i32) -> bool {
     unsafe { libc::read(fd, (&raw mut b).cast(), 1) == 1 }
 }
 
+/// Longest time between the start flag and a worker's first work: no two boots with different seeds start alike.
+const START_SPREAD_NS: u64 = 1_000_000;
+
+/// A number of 0 to `bound` - 1 from the generator's better upper bits; `x` moves on.
+fn random(x: &mut u64, bound: u64) -> u64 {
+    *x = compute(*x, 1);
+    ((u128::from(*x) * u128::from(bound)) >> 64) as u64
+}
+
+/// Where the generator of a worker starts: neighbouring seeds and slots must not give neighbouring numbers.
+fn generator(seed: u64, slot: usize) -> u64 {
+    compute(seed ^ (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), 8)
+}
+
 /// The worker's life; never returns. Its name is its role.
-fn work(shared: &'static Shared, slot: usize, role: &str, work: Work, ends: Option<Ends>, seed: u64) -> ! {
+fn work(
+    shared: &'static Shared,
+    slot: usize,
+    role: &str,
+    work: Work,
+    ends: Option<Ends>,
+    mut seed: u64,
+) -> ! {
     // The name is for people: a role with a NUL byte leaves the process its old one.
     let _ = std::ffi::CString::new(role).map(|name| {
         // SAFETY: name is NUL-terminated and lives until the call returns; the kernel takes 15 bytes of it.
@@ -114,6 +135,7 @@ fn work(shared: &'static Shared, slot: usize, role: &str, work: Work, ends: Opti
     while shared.start.load(Ordering::Acquire) == 0 {
         sleep_on(&shared.start, 0);
     }
+    std::thread::sleep(Duration::from_nanos(random(&mut seed, START_SPREAD_NS)));
     let slot = &shared.slots[slot];
     let running = || shared.stop.load(Ordering::Relaxed) == 0;
     match (work, ends) {
@@ -140,6 +162,8 @@ fn pass_messages(slot: &Slot, e: Ends, rounds: u32, seed: u64, running: &dyn Fn(
         return;
     }
     while running() && read_byte(e.from) {
+        // From three quarters to five quarters of what was asked for.
+        let rounds = rounds - rounds / 4 + random(&mut x, u64::from(rounds / 2) + 1) as u32;
         x = compute(x, rounds);
         if !write_byte(e.to) {
             break;
@@ -219,17 +243,19 @@ pub fn execute_defs(ctx: &Ctx, defs: &[CgroupDef]) -> Result<AssertResult> {
     }
     let shared = map_shared()?;
     let (mut workers, mut cgroups) = (Vec::new(), Vec::new());
-    for def in defs {
-        let cgroup = Cgroup::create(def)?;
-        let role = def.role.clone().unwrap_or_else(|| def.name.clone());
-        for ends in ends_of(def)? {
-            let slot = workers.len();
-            let tid = spawn(shared, slot, &role, def.work, ends, ctx.seed() ^ slot as u64)?;
-            cgroup.add(tid)?;
-            ctx.announce(tid, &role)?;
-            workers.push(Worker { tid, slot, role: role.clone(), cgroup: def.name.clone() });
-        }
-        cgroups.push((def.name.clone(), cgroup));
+    let mut waiting = Vec::new();
+    for (of, def) in defs.iter().enumerate() {
+        cgroups.push((def.name.clone(), Cgroup::create(def)?));
+        waiting.extend(ends_of(def)?.into_iter().map(|ends| (of, ends)));
+    }
+    shuffle(&mut waiting, ctx.seed());
+    for (slot, (of, ends)) in waiting.into_iter().enumerate() {
+        let (def, (name, cgroup)) = (&defs[of], &cgroups[of]);
+        let role = def.role.as_ref().unwrap_or(&def.name);
+        let tid = spawn(shared, slot, role, def.work, ends, generator(ctx.seed(), slot))?;
+        cgroup.add(tid)?;
+        ctx.announce(tid, role)?;
+        workers.push(Worker { tid, slot, role: role.clone(), cgroup: name.clone() });
     }
     let before: Vec<u64> = cgroups.iter().map(|(_, c)| c.usage_us()).collect::<Result<_>>()?;
     shared.start.store(1, Ordering::Release);
@@ -242,6 +268,14 @@ pub fn execute_defs(ctx: &Ctx, defs: &[CgroupDef]) -> Result<AssertResult> {
         result.cpu_usage.push(CgroupUsage { cgroup: name.clone(), usage_us });
     }
     Ok(result)
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut x = generator(seed, MAX_WORKERS);
+    for i in (1..items.len()).rev() {
+        items.swap(i, random(&mut x, i as u64 + 1) as usize);
+    }
 }
 
 fn wait_until_asleep(shared: &Shared, workers: &[Worker]) -> AssertResult {
@@ -266,4 +300,42 @@ fn wait_until_asleep(shared: &Shared, workers: &[Worker]) -> AssertResult {
         });
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_fill_their_range_evenly() {
+        let mut x = generator(1, 0);
+        let mut seen = [0u32; 10];
+        (0..10_000).for_each(|_| seen[random(&mut x, 10) as usize] += 1);
+        // 1000 expected, standard deviation 30.
+        assert!(seen.iter().all(|n| (850..1150).contains(n)), "{seen:?}");
+        assert_eq!(random(&mut x, 1), 0);
+    }
+
+    #[test]
+    fn seeds_decide_the_order_and_nothing_else_does() {
+        let order = |seed| {
+            let mut items: Vec<u32> = (0..8).collect();
+            shuffle(&mut items, seed);
+            items
+        };
+        assert_eq!(order(1), order(1));
+        let distinct: std::collections::BTreeSet<_> = (0..100).map(order).collect();
+        assert!(distinct.len() > 95, "{}", distinct.len());
+        let mut sorted = order(3);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn neighbouring_slots_start_apart() {
+        let starts: Vec<u64> = (0..64).map(|s| random(&mut generator(0, s), START_SPREAD_NS)).collect();
+        let mean = starts.iter().sum::<u64>() / 64;
+        // 500 us expected, standard deviation of the mean 36 us.
+        assert!((380_000..620_000).contains(&mean), "{mean}");
+    }
 }

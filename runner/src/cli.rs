@@ -61,6 +61,7 @@ impl AccelArg {
   cargo ktstr test --kernel /usr/src/linux-source-6.12.tar.xz -- -E 'test(sched_basic_proportional)'
   cargo ktstr test --scheduler scx_simple --repeat 5
   cargo ktstr test --scheduler eevdf
+  cargo ktstr test --accel sim --seed 7
 Then: cargo ktstr stats")]
 pub struct TestArgs {
     /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
@@ -73,6 +74,9 @@ pub struct TestArgs {
     /// Boot each test this many times; boots are what `stats compare` counts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repeat: u32,
+    /// Seed of everything that varies on purpose; each boot has one derived from it [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
     /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own
     #[arg(long, value_name = "SCHEDULER")]
     pub scheduler: Option<String>,

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod exit;
 pub mod interrupt;
+pub mod invocation;
 pub mod kernel;
 pub mod recover;
 pub mod run;

@@ -7,17 +7,14 @@ use std::process::{ExitStatus, Stdio};
 use ktstr_vmm::Accel;
 
 use crate::cli::{AccelArg, TestArgs};
+use crate::invocation::{
+    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, REPEAT_ENV, RESOLVED_ENV,
+    ResolvedKernel, TARGET_ENV,
+};
 use crate::kernel::{self, Kernel, KernelError};
-use crate::run::{self, Plan, RunError, identity, layout};
+use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
 use crate::{exit, interrupt};
-
-/// Environment variable: a JSON file with the kernel that `cargo ktstr test` resolved.
-const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
-/// Environment variable: the accelerator.
-const ACCEL_ENV: &str = "KTSTR_ACCEL";
-/// Environment variable: boots of each test.
-const REPEAT_ENV: &str = "KTSTR_REPEAT";
 
 /// Why no test was run.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +47,8 @@ impl TestError {
     }
 }
 
-fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
+/// Says what was tried when the system refused it.
+pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
     move |source| TestError::System { what: what.into(), source }
 }
 
@@ -65,28 +63,27 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
     let session = identity::new_id();
-    let resolved = Resolved::write(&ktstr_dir, &session, &kernel)?;
-    let exe = std::env::current_exe().map_err(system("path of this program"))?;
+    let resolved = ResolvedKernel::write(&ktstr_dir, &session, &kernel)?;
     // Signals go to the whole process group; nextest ends its tests, and this waits for it.
     let _stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
-    let mut nextest = layout::cargo();
-    nextest
-        .args(["nextest", "run"])
-        .args(&args.nextest)
-        .env("KTSTR_RUNNER", exe)
-        .env("KTSTR_TARGET_DIR", &target)
-        .env(SESSION_ENV, &session)
-        .env(RESOLVED_ENV, &resolved.path)
-        .env(REPEAT_ENV, args.repeat.to_string())
-        .env(ACCEL_ENV, args.accel.name());
-    if let Some(scheduler) = &args.scheduler {
-        nextest.env("KTSTR_SCHEDULER", scheduler);
-    }
-    let status = nextest.status().map_err(system("cargo nextest run"))?;
+    let invocation = Invocation {
+        target: &target,
+        session: &session,
+        kernel: &resolved,
+        accel: args.accel.name(),
+        seed: args.seed,
+        repeats: 0..args.repeat,
+        scheduler: args.scheduler.as_deref(),
+        boot_seed: None,
+        position: None,
+    };
+    let mut nextest = invocation.nextest(Path::new("."))?;
+    let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
     Ok(summarize(&ktstr_dir, &session, status))
 }
 
-fn require_nextest() -> Result<(), TestError> {
+/// Looks whether nextest is installed.
+pub fn require_nextest() -> Result<(), TestError> {
     let found =
         layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_ok_and(|s| s.success()) { Ok(()) } else { Err(TestError::NoNextest) }
@@ -111,28 +108,6 @@ fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
     session::exit_status(&entries, code)
 }
 
-/// The resolved kernel as a file for the test processes, gone with the session.
-struct Resolved {
-    path: PathBuf,
-}
-
-impl Resolved {
-    fn write(ktstr_dir: &Path, session: &str, kernel: &Kernel) -> Result<Resolved, TestError> {
-        let dir = ktstr_dir.join("sessions");
-        std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
-        let path = dir.join(format!("{session}.kernel.json"));
-        let json = serde_json::to_vec(kernel).map_err(|e| system("kernel description")(e.into()))?;
-        std::fs::write(&path, json).map_err(system(path.display().to_string()))?;
-        Ok(Resolved { path })
-    }
-}
-
-impl Drop for Resolved {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 /// The kernel of this session, or, in a test that was started by hand, the one that [`kernel::resolve`] finds.
 fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
     let from_session = std::env::var_os(RESOLVED_ENV)
@@ -148,9 +123,23 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
 fn accel(name: Option<&str>) -> Result<Accel, RunError> {
     match name {
         None | Some("" | "auto" | "tcg") => Ok(Accel::Tcg),
-        Some("sim") => Ok(Accel::Sim { quantum_us: 10 }),
+        Some("sim") => Ok(Accel::Sim),
         Some(other) => Err(RunError::Accel(other.into())),
     }
+}
+
+/// What the environment says of the runs.
+fn settings() -> Result<Settings, RunError> {
+    let var = |name: &str| std::env::var(name).ok();
+    let number = |name: &str| var(name).and_then(|n| n.parse::<u32>().ok());
+    let first = number(FIRST_REPEAT_ENV).unwrap_or(0);
+    Ok(Settings {
+        session: var(SESSION_ENV).unwrap_or_else(identity::new_id),
+        accel: accel(var(ACCEL_ENV).as_deref())?,
+        repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
+        boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
+        position: number(POSITION_ENV),
+    })
 }
 
 /// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
@@ -159,19 +148,18 @@ pub fn internal_run() -> Result<u8, RunError> {
     let stop =
         interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
     let manifest_dir = PathBuf::from(&spec.manifest_dir);
-    let target = match std::env::var_os("KTSTR_TARGET_DIR") {
+    let target = match std::env::var_os(TARGET_ENV) {
         Some(dir) => PathBuf::from(dir),
         None => layout::target_dir(&manifest_dir),
     };
     let ktstr_dir = target.join("ktstr");
-    let session = std::env::var(SESSION_ENV).unwrap_or_else(|_| identity::new_id());
-    let repeat = std::env::var(REPEAT_ENV).ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let accel = accel(std::env::var(ACCEL_ENV).ok().as_deref())?;
+    let settings = settings()?;
+    let session = settings.session.clone();
     let name = layout::qualified_test(Path::new(&spec.binary), &spec.test);
     let result = session_kernel(&manifest_dir)
         .map_err(RunError::from)
-        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), session.clone(), accel))
-        .and_then(|plan| run::run_all(&plan, repeat, &stop));
+        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), settings))
+        .and_then(|plan| run::run_all(&plan, &stop));
     if let Err(e) = &result {
         let entry = session::Entry { name, exit_status: e.exit_status(), sidecar: None };
         session::append_entry(&ktstr_dir, &session, &entry);

@@ -55,9 +55,18 @@ pub struct GuestSpec {
     pub modules: Vec<String>,
     /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
     pub records_per_cpu: u32,
-    /// Nothing is sent before the window has ended, and the guest never sleeps afterwards: what the host answers, and when,
-    /// must not reach a deterministic guest (`--accel sim`).
-    pub hold_frames: bool,
+    /// Set in a deterministic guest (`--accel sim`): nothing is sent before the window has ended, and the guest never sleeps
+    /// afterwards, for what the host answers, and when, must not reach it.
+    pub sim: Option<SimSpec>,
     /// The test body is killed after this time and the test fails, in nanoseconds.
     pub timeout_ns: u64,
+}
+
+/// What a deterministic guest does beside the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimSpec {
+    /// Longest turn of a CPU in the window, nanoseconds of virtual time, a multiple of 10.
+    pub quantum_ns: u32,
+    /// The window opens this much later, nanoseconds of virtual time: where timer ticks lie in it is up to the seed.
+    pub phase_ns: u32,
 }

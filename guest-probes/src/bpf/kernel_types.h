@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The kernel's types as far as the probes read them (include/linux/sched.h, cgroup-defs.h, kernfs.h of Linux 6.12).
+ * The kernel's types as far as the probes read them (include/linux/sched.h, cgroup-defs.h, kernfs.h, hrtimer_types.h of Linux 6.12).
  * Offsets come from the running kernel's BTF.
  */
 #pragma once
@@ -55,6 +55,15 @@ struct cgroup {
 
 struct css_set {
 	struct cgroup *dfl_cgrp;
+};
+
+struct timerqueue_node {
+	__s64 expires;
+};
+
+struct hrtimer {
+	struct timerqueue_node node;
+	__u8 is_soft;
 };
 
 struct thread_info {

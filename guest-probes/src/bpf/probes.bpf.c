@@ -365,6 +365,27 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 	return 0;
 }
 
+/*
+ * How late a timer interrupt is says how long the CPU was kept from running. Timers that run in a soft interrupt wait for
+ * more than the CPU.
+ */
+SEC("tp_btf/hrtimer_expire_entry")
+int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer, __s64 *basenow)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
+	__s64 now = 0, late;
+	__u64 due;
+
+	if (!c || timer->is_soft || bpf_probe_read_kernel(&now, sizeof(now), basenow))
+		return 0;
+	late = now - timer->node.expires;
+	due = bpf_ktime_get_ns() - late;
+	if (late > 0 && due >= window_start_ns && due < window_end_ns && (__u64)late > c->timer_late_max_ns)
+		c->timer_late_max_ns = late;
+	return 0;
+}
+
 static __always_inline void note_yield(void)
 {
 	struct task_state *s = state_of(bpf_get_current_task_btf());

@@ -70,6 +70,7 @@ struct cpu_state {
 	unsigned long long dropped;
 	unsigned long long idle_ns;
 	unsigned long long busy_ns;
+	unsigned long long timer_late_max_ns;
 	/* Of the slice that is on the CPU now. */
 	unsigned long long in_ts_ns;
 	unsigned long long wait_ns;

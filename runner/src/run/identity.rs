@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use super::layout::{Project, qualified_test, variant};
 use crate::kernel::Kernel;
 
+/// Environment variable: the scheduler of every test, in place of the test's own.
+pub const SCHEDULER_ENV: &str = "KTSTR_SCHEDULER";
+
 /// The name of the kernel's own scheduler in results.
 pub const KERNEL_SCHEDULER: &str = "eevdf";
 
@@ -69,6 +72,10 @@ pub struct Parts<'a> {
     pub kernel: &'a Kernel,
     /// The scheduler's binary.
     pub scheduler: Option<&'a Path>,
+    /// The guest agent.
+    pub agent: &'a Path,
+    /// Place among the boots of a session in random order.
+    pub position: Option<u32>,
     /// The project's state.
     pub project: &'a Project,
     /// Name of the accelerator.
@@ -102,7 +109,12 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         project_commit: p.project.commit.clone(),
         dirty: p.project.dirty,
         accel: p.accel.into(),
+        scheduler_override: std::env::var(SCHEDULER_ENV).ok().filter(|s| !s.trim().is_empty()),
+        kernel_source: p.kernel.source.clone(),
         seed: p.spec.seed,
+        test_sha256: sha256_file(Path::new(&p.spec.binary))?,
+        guest_sha256: sha256_file(p.agent)?,
+        position: p.position,
         started_unix_s: now.as_secs(),
         duration_ns: p.spec.duration_ns,
         memory_mib: p.spec.memory_mib,

@@ -8,6 +8,8 @@ use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
 use ktstr_wire::spec::{GuestSpec, TestSpec};
 
+use super::seed;
+
 const TEST_PATH: &str = "/ktstr/bin/test";
 const SCHEDULER_PATH: &str = "/ktstr/bin/scheduler";
 
@@ -69,7 +71,7 @@ pub fn build(
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
-        hold_frames: matches!(accel, Accel::Sim { .. }),
+        sim: seed::sim(spec.seed, accel, spec.topology),
         timeout_ns: timeout_ns(spec),
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;

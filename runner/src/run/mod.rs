@@ -16,6 +16,7 @@ pub mod image;
 pub mod layout;
 pub mod report;
 pub mod scheduler;
+pub mod seed;
 pub mod verdict;
 
 use std::fs;
@@ -143,10 +144,23 @@ pub struct Plan {
     pub ktstr_dir: PathBuf,
     /// State of the project.
     pub project: layout::Project,
+    /// How it is run.
+    pub settings: Settings,
+}
+
+/// How a test process was told to run its test.
+#[derive(Clone, Debug)]
+pub struct Settings {
     /// The invocation that this run belongs to.
     pub session: String,
     /// How the guest is run.
     pub accel: Accel,
+    /// Numbers of the boots.
+    pub repeats: std::ops::Range<u32>,
+    /// The seed of the boot, where it is not derived from the run's.
+    pub boot_seed: Option<u64>,
+    /// Place of the boot in a session whose order is random.
+    pub position: Option<u32>,
 }
 
 impl Plan {
@@ -155,8 +169,7 @@ impl Plan {
         spec: TestSpec,
         kernel: Kernel,
         ktstr_dir: PathBuf,
-        session: String,
-        accel: Accel,
+        settings: Settings,
     ) -> Result<Plan, RunError> {
         let manifest_dir = Path::new(&spec.manifest_dir);
         let scheduler = match &spec.scheduler {
@@ -167,24 +180,27 @@ impl Plan {
             None => None,
         };
         let project = layout::Project::of(manifest_dir);
-        Ok(Plan { scheduler, project, ktstr_dir, session, spec, kernel, accel })
+        Ok(Plan { scheduler, project, ktstr_dir, spec, kernel, settings })
     }
 
     /// Boots once and gives the published result.
     pub fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
+        let spec = self.seeded(repeat);
         let identity = identity::identity(&identity::Parts {
-            spec: &self.spec,
+            spec: &spec,
             kernel: &self.kernel,
             scheduler: self.scheduler.as_deref(),
+            agent: &agent_path()?,
+            position: self.settings.position,
             project: &self.project,
-            accel: self.accel.name(),
+            accel: self.settings.accel.name(),
             repeat,
-            session: self.session.clone(),
+            session: self.settings.session.clone(),
         })
         .map_err(file_error(self.scheduler.as_deref().unwrap_or(Path::new("scheduler"))))?;
         let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
         let work = WorkDir::create(&results, &identity)?;
-        let around = match self.run_guest(work.path(), stop) {
+        let around = match self.run_guest(&spec, work.path(), stop) {
             Ok(around) => around,
             Err(e) => {
                 work.remove();
@@ -198,14 +214,23 @@ impl Plan {
         Ok(finish::finish(work.path(), identity, &around)?)
     }
 
+    /// The spec of one boot. What the test process asked for has the seed of the whole run.
+    fn seeded(&self, repeat: u32) -> TestSpec {
+        let seed = match self.settings.boot_seed {
+            Some(seed) => seed,
+            None => seed::of_boot(self.spec.seed, &self.spec.test, repeat),
+        };
+        TestSpec { seed, ..self.spec.clone() }
+    }
+
     fn image(&self) -> &Path {
-        match (&self.kernel.sim_image, self.accel) {
-            (Some(image), Accel::Sim { .. }) => image,
+        match (&self.kernel.sim_image, self.settings.accel) {
+            (Some(image), Accel::Sim) => image,
             _ => &self.kernel.image,
         }
     }
 
-    fn run_guest(&self, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
+    fn run_guest(&self, spec: &TestSpec, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
         let binaries = image::Binaries {
@@ -213,7 +238,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             modules: &self.kernel.modules,
         };
-        image::build(&self.spec, &binaries, self.accel, &initramfs)?;
+        image::build(spec, &binaries, self.settings.accel, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -231,7 +256,7 @@ impl Plan {
         let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, self.accel, accept)?;
+        let mut guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
         let end = wait(&mut guest, &collector, self, stop);
         drop(guest);
         let progress = collector.finish();
@@ -249,9 +274,9 @@ impl Plan {
 /// allows for a busy one. A deterministic guest says nothing before its window has ended.
 fn boot_limit(plan: &Plan) -> Duration {
     let boot = Duration::from_secs(60 + 3 * u64::from(plan.spec.topology.nr_cpus()));
-    match plan.accel {
+    match plan.settings.accel {
         Accel::Tcg => boot,
-        Accel::Sim { .. } => (boot + end_limit(plan)) * 5,
+        Accel::Sim => (boot + end_limit(plan)) * 5,
     }
 }
 
@@ -330,12 +355,12 @@ impl WorkDir {
 
 /// Runs a test as `internal-run` does: every repetition in turn, reports on stdout. Gives the exit status of the first
 /// boot that did not pass.
-pub fn run_all(plan: &Plan, repeat: u32, stop: &AtomicBool) -> Result<u8, RunError> {
+pub fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
     let mut status = exit::OK;
-    for i in 0..repeat {
+    for i in plan.settings.repeats.clone() {
         let published = plan.boot(i, stop)?;
         report::print(&published, plan);
-        crate::session::append(&plan.ktstr_dir, &plan.session, &published);
+        crate::session::append(&plan.ktstr_dir, &plan.settings.session, &published);
         let Judgement { exit_status, .. } = published.judgement;
         if status == exit::OK {
             status = exit_status;

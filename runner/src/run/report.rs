@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ktstr_analysis::Verdict;
+use ktstr_vmm::Accel;
 
 use super::Plan;
 use super::finish::Published;
@@ -46,6 +47,10 @@ fn text(p: &Published, plan: &Plan) -> String {
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
     out.push_str(&format!("rerun: {}\n", rerun_command(plan)));
+    if plan.settings.accel == Accel::Sim {
+        let sidecar = quoted(&p.sidecar_path.display().to_string());
+        out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
+    }
     out
 }
 
@@ -68,7 +73,7 @@ fn tail(text: &str, lines: usize) -> String {
 /// The command that runs this test again, alone.
 pub fn rerun_command(plan: &Plan) -> String {
     let mut command = format!("cargo ktstr test --kernel {}", quoted(&plan.kernel.source));
-    if std::env::var_os("KTSTR_SCHEDULER").is_some() {
+    if std::env::var_os(super::identity::SCHEDULER_ENV).is_some() {
         let label = super::identity::scheduler_label(plan.spec.scheduler.as_ref());
         command.push_str(&format!(" --scheduler {}", quoted(&label)));
     }
@@ -76,7 +81,7 @@ pub fn rerun_command(plan: &Plan) -> String {
 }
 
 /// `s` as one word of a POSIX shell.
-fn quoted(s: &str) -> String {
+pub fn quoted(s: &str) -> String {
     if !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/+:@".contains(&b)) {
         return s.into();
     }

@@ -1,12 +1,15 @@
 //! `cargo ktstr stats`: list, explain and compare runs.
 
+mod ab;
 mod print;
+mod worktree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use ktstr_analysis::compare::{Comparison, compare};
+use ktstr_analysis::policy::{Policy, PolicyError};
 use ktstr_analysis::pool::{self, DIMENSIONS, Filters, Found, dimension};
 use ktstr_analysis::registry::METRICS;
 use ktstr_analysis::{Sidecar, schema};
@@ -25,6 +28,20 @@ pub enum StatsError {
     /// No run is of these dimensions.
     #[error("no run has {0}; cargo ktstr stats list-values shows what there is")]
     NoMatch(String),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Boots of an A/B run could not be made.
+    #[error(transparent)]
+    Ab(#[from] ab::AbError),
+    /// The report cannot be written.
+    #[error("{path}: {source}")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The sides are the same.
     #[error(
         "the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple"
@@ -35,7 +52,11 @@ pub enum StatsError {
 impl StatsError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> u8 {
-        exit::USAGE
+        match self {
+            StatsError::Ab(e) => e.exit_status(),
+            StatsError::Report { .. } => exit::INTERNAL,
+            _ => exit::USAGE,
+        }
     }
 }
 
@@ -73,11 +94,64 @@ Examples:
   cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc"
     )]
     Compare(Box<CompareArgs>),
+    /// Boot both sides in alternation, in random order, then compare them.
+    #[command(after_help = "Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
+
+Examples:
+  cargo ktstr stats ab --a-scheduler eevdf --b-scheduler scx_simple --accel sim
+  cargo ktstr stats ab --a-commit main --b-commit HEAD --repeat 8 -- -E 'test(latency)'")]
+    Ab(ab::AbArgs),
+    /// Compare this checkout with another commit, for CI.
+    #[command(
+        after_help = "What is not committed counts as this checkout's, but for files that git does not track.
+Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
+
+Examples:
+  cargo ktstr stats gate --base origin/main
+  cargo ktstr stats gate --base main --repeat 8 --markdown report.md -- -E 'test(latency)'"
+    )]
+    Gate(ab::GateArgs),
+}
+
+/// How a comparison is judged and shown.
+#[derive(Clone, Debug, Args)]
+struct ReportArgs {
+    /// TOML file: what shift matters ([material] METRIC = PART) and what is judged ([judge] METRIC = false)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Write the comparison as Markdown to this file, - for standard output in place of the table
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    fn policy(&self) -> Result<Policy, StatsError> {
+        Ok(self.policy.as_deref().map(Policy::read).transpose()?.unwrap_or_default())
+    }
+
+    /// Prints a comparison and gives its exit status.
+    fn report(&self, comparison: &Comparison, json: bool) -> Result<u8, StatsError> {
+        let dash = Path::new("-");
+        if let Some(path) = self.markdown.as_deref().filter(|p| *p != dash) {
+            std::fs::write(path, print::markdown(comparison))
+                .map_err(|source| StatsError::Report { path: path.into(), source })?;
+        }
+        if json {
+            println!("{}", serde_json::json!(comparison));
+        } else if self.markdown.as_deref() == Some(dash) {
+            print!("{}", print::markdown(comparison));
+        } else {
+            print::comparison(comparison);
+        }
+        Ok(comparison.exit_status())
+    }
 }
 
 /// Filters of both sides and of each.
 #[derive(Debug, Args)]
 struct CompareArgs {
+    #[command(flatten)]
+    report: ReportArgs,
     /// Both sides: this test only
     #[arg(long)]
     test: Option<String>,
@@ -148,6 +222,11 @@ pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
         list_metrics(args.json);
         return Ok(exit::OK);
     }
+    match &args.command {
+        Some(StatsCommand::Ab(ab)) => return ab.run(args.json),
+        Some(StatsCommand::Gate(gate)) => return gate.run(args.json),
+        _ => {}
+    }
     let (runs, errors) = pool::load(ktstr_dir);
     for e in errors {
         eprintln!("ktstr: {e}");
@@ -161,7 +240,7 @@ pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
         Some(StatsCommand::ListValues) => list_values(&runs, args.json),
         Some(StatsCommand::ShowHost { run }) => show_host(&runs, run, args.json)?,
         Some(StatsCommand::Compare(compare)) => return compare_runs(&runs, compare, args.json),
-        Some(StatsCommand::ListMetrics) => {}
+        Some(StatsCommand::ListMetrics | StatsCommand::Ab(_) | StatsCommand::Gate(_)) => {}
     }
     Ok(exit::OK)
 }
@@ -248,11 +327,6 @@ fn compare_runs(runs: &[Found], args: &CompareArgs, json: bool) -> Result<u8, St
         }
     }
     let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();
-    let comparison: Comparison = compare(&sidecars, &a, &b);
-    if json {
-        println!("{}", serde_json::json!(comparison));
-    } else {
-        print::comparison(&comparison);
-    }
-    Ok(comparison.exit_status())
+    let comparison = compare(&sidecars, &a, &b, &args.report.policy()?);
+    args.report.report(&comparison, json)
 }

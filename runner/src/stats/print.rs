@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
-use ktstr_analysis::compare::{Comparison, Finding, Line};
+use ktstr_analysis::compare::{Comparison, Finding, Line, MOST_BOOTS};
 use ktstr_analysis::pool::Found;
 use ktstr_analysis::{MetricRow, Verdict};
 
@@ -102,58 +102,160 @@ pub fn runs(found: &[&Found], json: bool) {
     dirs.iter().for_each(|d| println!("files: {}", d.display()));
 }
 
-fn finding_cell(line: &Line) -> Cell {
-    match line.finding {
-        Finding::Regression => Cell::new("REGRESSION").fg(Color::Red),
-        Finding::Improvement => Cell::new("improvement").fg(Color::Green),
-        Finding::Different => Cell::new("different"),
-        Finding::Unchanged => Cell::new("unchanged"),
-        Finding::CannotDecide => {
-            let needed = line.boots_needed.map_or(String::new(), |n| format!(" (try {n} boots a side)"));
-            Cell::new(format!("cannot decide{needed}")).fg(Color::Yellow)
-        }
+fn finding_text(line: &Line) -> String {
+    match (line.finding, line.boots_needed) {
+        (Finding::Regression, _) if line.judged => "REGRESSION".into(),
+        (Finding::Regression, _) => "worse, not judged".into(),
+        (Finding::Improvement, _) => "improvement".into(),
+        (Finding::Different, _) => "different".into(),
+        (Finding::Unchanged, _) => "unchanged".into(),
+        (Finding::CannotDecide, Some(n)) => format!("cannot decide (try {n} boots a side)"),
+        (Finding::CannotDecide, None) => format!("cannot decide (not within {MOST_BOOTS} boots)"),
     }
 }
 
-/// The sides beside each other.
-pub fn comparison(c: &Comparison) {
-    let mut last = None;
-    let mut out = Table::new();
+fn finding_cell(line: &Line) -> Cell {
+    let cell = Cell::new(finding_text(line));
+    match line.finding {
+        Finding::Regression if line.judged => cell.fg(Color::Red),
+        Finding::Improvement => cell.fg(Color::Green),
+        Finding::CannotDecide => cell.fg(Color::Yellow),
+        _ => cell,
+    }
+}
+
+/// The shift as a part of side A, with its interval.
+fn shift_text(line: &Line) -> String {
+    let percent = |v: f64| line.a_median.filter(|m| *m != 0.0).map(|m| 100.0 * v / m.abs());
+    let Some(shift) = line.shift else { return "-".into() };
+    let Some(relative) = percent(shift) else { return value(Some(shift), &line.unit) };
+    let interval = line.shift_interval.and_then(|(l, h)| percent(l).zip(percent(h)));
+    match interval {
+        Some((low, high)) => format!("{relative:+.1} % [{low:+.1}, {high:+.1}]"),
+        None => format!("{relative:+.1} %"),
+    }
+}
+
+fn cells(line: &Line) -> [String; 7] {
+    [
+        line.metric.clone(),
+        line.role.clone().unwrap_or("(run)".into()),
+        line.stat.clone(),
+        value(line.a_median, &line.unit),
+        value(line.b_median, &line.unit),
+        shift_text(line),
+        format!("{:.3}", line.p_corrected),
+    ]
+}
+
+const COMPARED: [&str; 8] = ["metric", "role", "stat", "A", "B", "shift [95 %]", "p", "finding"];
+
+/// The lines of each pair, with a title.
+fn by_pair(c: &Comparison) -> Vec<(String, Vec<&Line>)> {
+    let mut groups: Vec<(String, Vec<&Line>)> = Vec::new();
     for line in &c.lines {
-        if last != Some(&line.pair) {
-            if last.is_some() {
-                println!("{out}\n");
-            }
-            let title: Vec<String> = line.pair.iter().map(|(d, v)| format!("{d} {v}")).collect();
-            println!("{}  ({} boots against {})", title.join(", "), line.a.len(), line.b.len());
-            out = table(&["metric", "role", "stat", "A", "B", "shift", "p", "finding"]);
-            last = Some(&line.pair);
+        let dimensions: Vec<String> = line.pair.iter().map(|(d, v)| format!("{d} {v}")).collect();
+        let boots = if line.paired {
+            format!("{} pairs of boots", line.a.len())
+        } else {
+            format!("{} boots against {}", line.a.len(), line.b.len())
+        };
+        let title = format!("{} ({boots})", dimensions.join(", "));
+        match groups.last_mut() {
+            Some((last, lines)) if *last == title => lines.push(line),
+            _ => groups.push((title, vec![line])),
         }
-        let relative = line.shift.zip(line.a_median.filter(|m| *m != 0.0)).map(|(s, m)| 100.0 * s / m);
-        out.add_row(vec![
-            Cell::new(&line.metric),
-            Cell::new(line.role.as_deref().unwrap_or("(run)")),
-            Cell::new(&line.stat),
-            right(value(line.a_median, &line.unit)),
-            right(value(line.b_median, &line.unit)),
-            right(relative.map_or("-".into(), |r| format!("{r:+.1} %"))),
-            right(format!("{:.3}", line.p_corrected)),
-            finding_cell(line),
-        ]);
     }
-    if last.is_some() {
-        println!("{out}\n");
-    }
-    println!(
-        "medians over boots; shift by Hodges and Lehmann; exact Mann-Whitney p, corrected by Benjamini and Hochberg"
-    );
+    groups
+}
+
+/// How the numbers were made, and what was left out.
+fn notes(c: &Comparison) -> Vec<String> {
+    let how = if c.exact { "all" } else { "a sample of" };
+    let mut notes = vec![format!(
+        "medians over boots; shift by Hodges and Lehmann; p by {how} {} relabellings of boots, corrected over all lines (Westfall and Young)",
+        c.nr_relabelings
+    )];
     for (title, items) in [
         ("left out", &c.inadmissible),
         ("not paired", &c.unpaired),
         ("differs besides", &c.hidden_differences),
     ] {
-        items.iter().for_each(|i| println!("{title}: {i}"));
+        notes.extend(items.iter().map(|i| format!("{title}: {i}")));
     }
+    notes
+}
+
+/// The sides beside each other.
+pub fn comparison(c: &Comparison) {
+    for (title, lines) in by_pair(c) {
+        println!("{title}");
+        let mut out = table(&COMPARED);
+        for line in lines {
+            let mut row: Vec<Cell> = cells(line)
+                .into_iter()
+                .enumerate()
+                .map(|(i, t)| if i < 3 { Cell::new(t) } else { right(t) })
+                .collect();
+            row.push(finding_cell(line));
+            out.add_row(row);
+        }
+        println!("{out}\n");
+    }
+    notes(c).iter().for_each(|n| println!("{n}"));
+}
+
+fn verdict_line(c: &Comparison) -> String {
+    let count = |f: Finding| c.lines.iter().filter(|l| l.judged && l.finding == f).count();
+    let (worse, better, open) =
+        (count(Finding::Regression), count(Finding::Improvement), count(Finding::CannotDecide));
+    let head = match c.exit_status() {
+        0 => "nothing regressed",
+        1 => "REGRESSION",
+        _ => "cannot decide",
+    };
+    format!(
+        "{head}: of the metrics that are judged, {worse} regressed, {better} improved, {open} cannot be decided"
+    )
+}
+
+/// The same as Markdown, for a pull request: what changed first, the rest folded away.
+pub fn markdown(c: &Comparison) -> String {
+    let mut out = format!("### ktstr: {}\n", verdict_line(c));
+    let telling = |l: &Line| !matches!(l.finding, Finding::Unchanged | Finding::CannotDecide);
+    for (title, lines) in by_pair(c) {
+        out.push_str(&format!("\n**{title}**\n"));
+        let (told, rest): (Vec<&Line>, Vec<&Line>) = lines.into_iter().partition(|l| telling(l));
+        out.push_str(&markdown_table(&told));
+        if !rest.is_empty() {
+            out.push_str(&format!(
+                "\n<details><summary>{} metrics without a finding</summary>\n",
+                rest.len()
+            ));
+            out.push_str(&markdown_table(&rest));
+            out.push_str("\n</details>\n");
+        }
+    }
+    out.push('\n');
+    notes(c).iter().for_each(|n| out.push_str(&format!("- {}\n", escaped(n))));
+    out
+}
+
+fn markdown_table(lines: &[&Line]) -> String {
+    if lines.is_empty() {
+        return "\nnothing\n".into();
+    }
+    let mut out = format!("\n| {} |\n|---|---|---|---:|---:|---:|---:|---|\n", COMPARED.join(" | "));
+    for line in lines {
+        let cells: Vec<String> = cells(line).iter().map(|c| escaped(c)).collect();
+        out.push_str(&format!("| {} | {} |\n", cells.join(" | "), finding_text(line)));
+    }
+    out
+}
+
+/// What would end a cell or begin a tag.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;")
 }
 
 #[cfg(test)]
