@@ -20,6 +20,7 @@ pub mod schema;
 pub mod sidecar;
 pub mod statistics;
 mod tables;
+pub mod trace;
 
 pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
 pub use history::write_history;

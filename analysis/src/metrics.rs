@@ -133,22 +133,22 @@ struct Run {
 }
 
 /// Reads the named columns of a table.
-fn scan(dir: &Path, table: &str, names: &[&str]) -> PolarsResult<DataFrame> {
+pub(crate) fn scan(dir: &Path, table: &str, names: &[&str]) -> PolarsResult<DataFrame> {
     let path = dir.join(format!("{table}.parquet"));
     let path = path.to_str().ok_or_else(|| polars_err!(ComputeError: "the path is not UTF-8"))?;
     let columns: Vec<Expr> = names.iter().map(|n| col(*n)).collect();
     LazyFrame::scan_parquet(PlRefPath::new(path), ScanArgsParquet::default())?.select(columns).collect()
 }
 
-fn i64s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<i64>>> {
+pub(crate) fn i64s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<i64>>> {
     Ok(df.column(name)?.i64()?.iter().collect())
 }
 
-fn u32s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<u32>>> {
+pub(crate) fn u32s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<u32>>> {
     Ok(df.column(name)?.u32()?.iter().collect())
 }
 
-fn strs(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<String>>> {
+pub(crate) fn strs(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<String>>> {
     Ok(df.column(name)?.str()?.iter().map(|v| v.map(str::to_string)).collect())
 }
 

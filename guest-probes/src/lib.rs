@@ -15,7 +15,6 @@ pub mod rows;
 pub mod scheduler;
 pub mod system;
 pub mod tail;
-pub mod turns;
 
 /// Runs the agent and powers the guest off.
 pub fn main() {

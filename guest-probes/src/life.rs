@@ -11,7 +11,7 @@ use ktstr_wire::message::{
     WindowEdge,
 };
 use ktstr_wire::record::RECORD_BYTES;
-use ktstr_wire::spec::{GuestSpec, SimSpec};
+use ktstr_wire::spec::GuestSpec;
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
 use crate::body::{Body, BodyEnd};
@@ -22,7 +22,6 @@ use crate::procfs::{self, Cgroups, Stat};
 use crate::rows::Row;
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::system;
-use crate::turns::{HPET_MEMORY, Turns};
 
 /// Records in one frame: about a megabyte.
 const RECORDS_PER_FRAME: usize = 14_000;
@@ -133,10 +132,12 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
     if let Some(s) = &scheduler {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
-    let turns = spec.sim.map(bounded_turns).transpose()?;
+    if let Some(sim) = spec.sim {
+        println!("ktstr-guest: the window opens");
+        std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
+    }
     let measured = measure(spec, probes, scheduler)?;
-    if let Some(turns) = turns {
-        turns.stop();
+    if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");
     }
     open(spec, channel)?;
@@ -144,18 +145,6 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
     // The probes stay attached, see there.
     std::mem::forget(measured);
     sent
-}
-
-/// What a deterministic guest does before its window: bound the CPUs' turns, and wait for the phase.
-fn bounded_turns(sim: SimSpec) -> Result<Turns, Trouble> {
-    let turns = Turns::bound(sim.quantum_ns).map_err(|e| {
-        other(format!(
-            "{HPET_MEMORY}: {e} (the kernel needs CONFIG_DEVMEM to bound the turns of CPUs in sim)"
-        ))
-    })?;
-    println!("ktstr-guest: the window opens");
-    std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
-    Ok(turns)
 }
 
 fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {

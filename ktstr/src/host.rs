@@ -56,6 +56,7 @@ fn spec(entry: &TestEntry) -> Result<TestSpec, Failed> {
         topology,
         memory_mib: entry.memory_mib(topology),
         duration_ns: entry.duration_ns,
+        accel: entry.accel.map(str::to_string),
         scheduler,
         seed,
     })

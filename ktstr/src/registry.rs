@@ -27,6 +27,8 @@ pub struct TestEntry {
     pub name: &'static str,
     /// Directory of the package's manifest.
     pub manifest_dir: &'static str,
+    /// The accelerator that the test insists on; what the command line says is for the others.
+    pub accel: Option<&'static str>,
     /// The scheduler under test.
     pub scheduler: Option<&'static Scheduler>,
     /// NUMA nodes.

@@ -7,14 +7,22 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ItemFn, Lit, MetaNameValue, Result, Token};
 
-const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s";
+const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel";
+
+/// The literal of a value; one that came through a macro's `$x:literal` is in a group.
+fn literal(value: &Expr) -> Option<&Lit> {
+    match value {
+        Expr::Lit(lit) => Some(&lit.lit),
+        Expr::Group(group) => literal(&group.expr),
+        _ => None,
+    }
+}
 
 /// A positive integer literal.
 fn integer(value: &Expr, name: &str, max: u32) -> Result<u32> {
     let wrong =
         || Error::new(value.span(), format!("`{name}` takes an integer from 1 to {max}, as in `{name} = 2`"));
-    let Expr::Lit(lit) = value else { return Err(wrong()) };
-    let Lit::Int(int) = &lit.lit else { return Err(wrong()) };
+    let Some(Lit::Int(int)) = literal(value) else { return Err(wrong()) };
     int.base10_parse::<u32>().ok().filter(|n| (1..=max).contains(n)).ok_or_else(wrong)
 }
 
@@ -26,14 +34,23 @@ fn seconds(value: &Expr) -> Result<u64> {
             "`duration_s` takes seconds from 0.1 to 3600, as in `duration_s = 2` or `duration_s = 0.5`",
         )
     };
-    let Expr::Lit(lit) = value else { return Err(wrong()) };
-    let seconds = match &lit.lit {
-        Lit::Int(i) => i.base10_parse::<f64>().ok(),
-        Lit::Float(f) => f.base10_parse::<f64>().ok(),
+    let seconds = match literal(value) {
+        Some(Lit::Int(i)) => i.base10_parse::<f64>().ok(),
+        Some(Lit::Float(f)) => f.base10_parse::<f64>().ok(),
         _ => None,
     };
     let seconds = seconds.filter(|s| (0.1..=3600.0).contains(s)).ok_or_else(wrong)?;
     Ok((seconds * 1e9) as u64)
+}
+
+/// The accelerator that a test insists on.
+fn accelerator(value: &Expr) -> Result<String> {
+    let name = match literal(value) {
+        Some(Lit::Str(s)) => Some(s.value()),
+        _ => None,
+    };
+    name.filter(|n| ["sim", "tcg"].contains(&n.as_str()))
+        .ok_or_else(|| Error::new(value.span(), "`accel` takes \"sim\" or \"tcg\""))
 }
 
 fn check_signature(item: &ItemFn) -> Result<()> {
@@ -56,6 +73,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
         .map_err(|e| Error::new(e.span(), format!("write `name = value`; the names are {KEYS}")))?;
     let mut scheduler = quote!(::std::option::Option::None);
     let (mut llcs, mut cores, mut threads, mut nodes) = (1u32, 2u32, 1u32, 1u32);
+    let mut accel = quote!(::std::option::Option::None);
     let mut memory = quote!(::std::option::Option::None);
     let mut duration_ns = 2_000_000_000u64;
     let mut seen = Vec::new();
@@ -68,6 +86,10 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             "scheduler" => {
                 let value = &arg.value;
                 scheduler = quote!(::std::option::Option::Some(&#value));
+            }
+            "accel" => {
+                let value = accelerator(&arg.value)?;
+                accel = quote!(::std::option::Option::Some(#value));
             }
             "llcs" => llcs = integer(&arg.value, &name, 256)?,
             "cores" => cores = integer(&arg.value, &name, 256)?,
@@ -105,6 +127,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
             manifest_dir: ::std::env!("CARGO_MANIFEST_DIR"),
+            accel: #accel,
             scheduler: #scheduler,
             numa_nodes: #nodes,
             llcs: #llcs,

@@ -18,6 +18,10 @@ pub struct Cli {
 pub enum Command {
     /// Boot each test in a virtual machine of its own and record what every task went through.
     Test(TestArgs),
+    /// Run one boot of `--accel sim` again, exactly, and check that it was the same.
+    Replay(crate::replay::ReplayArgs),
+    /// Boot a test with many seeds and report every distinct failure.
+    Explore(crate::explore::ExploreArgs),
     /// Build, list and remove kernels.
     Kernel(crate::kernel::KernelArgs),
     /// List, explain and compare runs.

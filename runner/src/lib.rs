@@ -6,10 +6,12 @@
 
 pub mod cli;
 pub mod exit;
+pub mod explore;
 pub mod interrupt;
 pub mod invocation;
 pub mod kernel;
 pub mod recover;
+pub mod replay;
 pub mod run;
 pub mod session;
 pub mod stats;
@@ -71,9 +73,23 @@ impl From<stats::StatsError> for Failure {
     }
 }
 
+impl From<replay::ReplayError> for Failure {
+    fn from(e: replay::ReplayError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
+impl From<explore::ExploreError> for Failure {
+    fn from(e: explore::ExploreError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Test(args) => Ok(test::run(args)?),
+        Command::Replay(args) => Ok(replay::run(args)?),
+        Command::Explore(args) => Ok(explore::run(args)?),
         Command::Kernel(args) => {
             kernel::run(args)?;
             Ok(exit::OK)

@@ -4,8 +4,6 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use ktstr_vmm::Accel;
-
 use crate::cli::{AccelArg, TestArgs};
 use crate::invocation::{
     ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, REPEAT_ENV, RESOLVED_ENV,
@@ -119,23 +117,23 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
     }
 }
 
-/// The accelerator that `KTSTR_ACCEL` names.
-fn accel(name: Option<&str>) -> Result<Accel, RunError> {
+/// Whether the accelerator of this name is the deterministic one.
+fn is_sim(name: Option<&str>) -> Result<bool, RunError> {
     match name {
-        None | Some("" | "auto" | "tcg") => Ok(Accel::Tcg),
-        Some("sim") => Ok(Accel::Sim),
+        None | Some("" | "auto" | "tcg") => Ok(false),
+        Some("sim") => Ok(true),
         Some(other) => Err(RunError::Accel(other.into())),
     }
 }
 
-/// What the environment says of the runs.
-fn settings() -> Result<Settings, RunError> {
+/// What the environment says of the runs, and the test of its accelerator.
+fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
     let var = |name: &str| std::env::var(name).ok();
     let number = |name: &str| var(name).and_then(|n| n.parse::<u32>().ok());
     let first = number(FIRST_REPEAT_ENV).unwrap_or(0);
     Ok(Settings {
         session: var(SESSION_ENV).unwrap_or_else(identity::new_id),
-        accel: accel(var(ACCEL_ENV).as_deref())?,
+        sim: is_sim(insists.or(var(ACCEL_ENV).as_deref()))?,
         repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
         boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
         position: number(POSITION_ENV),
@@ -153,7 +151,7 @@ pub fn internal_run() -> Result<u8, RunError> {
         None => layout::target_dir(&manifest_dir),
     };
     let ktstr_dir = target.join("ktstr");
-    let settings = settings()?;
+    let settings = settings(spec.accel.as_deref())?;
     let session = settings.session.clone();
     let name = layout::qualified_test(Path::new(&spec.binary), &spec.test);
     let result = session_kernel(&manifest_dir)

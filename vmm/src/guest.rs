@@ -51,7 +51,10 @@ pub enum Accel {
     /// QEMU, a thread per CPU, emulated.
     Tcg,
     /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
-    Sim,
+    Sim {
+        /// The longest turn of a CPU, microseconds of virtual time.
+        quantum_us: u32,
+    },
 }
 
 impl Accel {
@@ -59,7 +62,7 @@ impl Accel {
     pub fn name(self) -> &'static str {
         match self {
             Accel::Tcg => "tcg",
-            Accel::Sim => "sim",
+            Accel::Sim { .. } => "sim",
         }
     }
 }

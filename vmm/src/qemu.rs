@@ -41,14 +41,12 @@ pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: R
             arg("-cpu", CPU.into());
             cmdline.push("random.trust_cpu=on");
         }
-        Accel::Sim => {
-            deterministic(&mut arg);
+        Accel::Sim { quantum_us } => {
+            deterministic(quantum_us, &mut arg);
             cmdline.extend(SIM_CMDLINE);
         }
     }
-    // In sim the agent bounds the CPUs' turns with the HPET.
-    let hpet = if accel == Accel::Sim { "on" } else { "off" };
-    arg("-machine", format!("q35,hmat=off,smm=off,vmport=off,hpet={hpet}"));
+    arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
     topology(config, &mut arg);
     cmdline.extend(config.cmdline.iter().map(String::as_str));
     arg("-kernel", config.kernel.display().to_string());
@@ -67,24 +65,23 @@ pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: R
 /// AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated.
 const CPU: &str = "Skylake-Server,-hle,-rtm";
 
-/// More kernel parameters where time is counted in instructions. The clock needs no calibration, nothing random comes from
-/// outside, and the HPET is the agent's.
-const SIM_CMDLINE: [&str; 6] = [
-    "random.trust_cpu=off",
-    "random.trust_bootloader=off",
-    "norandmaps",
-    "tsc=reliable",
-    "lpj=1000000",
-    "hpet=disable",
-];
+/// More kernel parameters where time is counted in instructions. The clock needs no calibration, and nothing random comes from
+/// outside.
+const SIM_CMDLINE: [&str; 5] =
+    ["random.trust_cpu=off", "random.trust_bootloader=off", "norandmaps", "tsc=reliable", "lpj=1000000"];
 
 /// One emulation thread, an instruction a nanosecond of virtual time, no clock and no entropy of the host's.
-fn deterministic(arg: &mut impl FnMut(&str, String)) {
+///
+/// A CPU's turn ends with the next virtual timer, and a busy guest's next one may be a tick away. The filter's timer fires
+/// every `quantum_us` without any work for the guest.
+fn deterministic(quantum_us: u32, arg: &mut impl FnMut(&str, String)) {
     arg("-accel", "tcg,thread=single".into());
     arg("-icount", "shift=0,sleep=off".into());
     arg("-rtc", "base=2025-01-01,clock=vm".into());
     arg("-seed", "1".into());
     arg("-cpu", format!("{CPU},-rdrand,-rdseed"));
+    arg("-netdev", "hubport,id=quantum,hubid=0".into());
+    arg("-object", format!("filter-buffer,id=turns,netdev=quantum,interval={quantum_us},queue=all"));
 }
 
 /// QEMU separates options by commas; a comma in a path is written twice.

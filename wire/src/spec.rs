@@ -25,6 +25,9 @@ pub struct TestSpec {
     pub memory_mib: u32,
     /// How long the workload runs, in nanoseconds of guest time.
     pub duration_ns: u64,
+    /// The accelerator, if the test insists on one.
+    #[serde(default)]
+    pub accel: Option<String>,
     /// The scheduler under test; `None` is the kernel's own (EEVDF).
     pub scheduler: Option<SchedulerSpec>,
     /// Seed of everything random in the workload.
@@ -65,8 +68,6 @@ pub struct GuestSpec {
 /// What a deterministic guest does beside the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimSpec {
-    /// Longest turn of a CPU in the window, nanoseconds of virtual time, a multiple of 10.
-    pub quantum_ns: u32,
     /// The window opens this much later, nanoseconds of virtual time: where timer ticks lie in it is up to the seed.
     pub phase_ns: u32,
 }

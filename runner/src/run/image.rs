@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ktstr_vmm::{Accel, Initramfs, InitramfsError};
+use ktstr_vmm::{Initramfs, InitramfsError};
 use ktstr_wire::GUEST_SPEC_PATH;
 use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
@@ -45,12 +45,7 @@ fn timeout_ns(spec: &TestSpec) -> u64 {
 }
 
 /// Writes the initramfs to `path`.
-pub fn build(
-    spec: &TestSpec,
-    binaries: &Binaries<'_>,
-    accel: Accel,
-    path: &Path,
-) -> Result<(), InitramfsError> {
+pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -> Result<(), InitramfsError> {
     let mut image = Initramfs::new();
     image.add_binary(binaries.agent, "/init")?;
     image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
@@ -71,7 +66,7 @@ pub fn build(
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
-        sim: seed::sim(spec.seed, accel, spec.topology),
+        sim: sim.then(|| seed::sim(spec.seed)),
         timeout_ns: timeout_ns(spec),
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;
@@ -92,6 +87,7 @@ mod tests {
             topology: "1n1l4c1t".parse().unwrap(),
             memory_mib: 512,
             duration_ns: 2_000_000_000,
+            accel: None,
             scheduler: None,
             seed: 0,
         };

@@ -153,8 +153,8 @@ pub struct Plan {
 pub struct Settings {
     /// The invocation that this run belongs to.
     pub session: String,
-    /// How the guest is run.
-    pub accel: Accel,
+    /// The guest is deterministic.
+    pub sim: bool,
     /// Numbers of the boots.
     pub repeats: std::ops::Range<u32>,
     /// The seed of the boot, where it is not derived from the run's.
@@ -193,7 +193,7 @@ impl Plan {
             agent: &agent_path()?,
             position: self.settings.position,
             project: &self.project,
-            accel: self.settings.accel.name(),
+            accel: self.accel(spec.seed).name(),
             repeat,
             session: self.settings.session.clone(),
         })
@@ -223,9 +223,14 @@ impl Plan {
         TestSpec { seed, ..self.spec.clone() }
     }
 
+    /// How the boot with this seed is run.
+    fn accel(&self, seed: u64) -> Accel {
+        if self.settings.sim { Accel::Sim { quantum_us: seed::quantum_us(seed) } } else { Accel::Tcg }
+    }
+
     fn image(&self) -> &Path {
-        match (&self.kernel.sim_image, self.settings.accel) {
-            (Some(image), Accel::Sim) => image,
+        match &self.kernel.sim_image {
+            Some(image) if self.settings.sim => image,
             _ => &self.kernel.image,
         }
     }
@@ -238,7 +243,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             modules: &self.kernel.modules,
         };
-        image::build(spec, &binaries, self.settings.accel, &initramfs)?;
+        image::build(spec, &binaries, self.settings.sim, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -256,7 +261,7 @@ impl Plan {
         let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
+        let mut guest = ktstr_vmm::start(&config, self.accel(spec.seed), accept)?;
         let end = wait(&mut guest, &collector, self, stop);
         drop(guest);
         let progress = collector.finish();
@@ -274,10 +279,7 @@ impl Plan {
 /// allows for a busy one. A deterministic guest says nothing before its window has ended.
 fn boot_limit(plan: &Plan) -> Duration {
     let boot = Duration::from_secs(60 + 3 * u64::from(plan.spec.topology.nr_cpus()));
-    match plan.settings.accel {
-        Accel::Tcg => boot,
-        Accel::Sim => (boot + end_limit(plan)) * 5,
-    }
+    if plan.settings.sim { (boot + end_limit(plan)) * 5 } else { boot }
 }
 
 /// Longest wait for the end after `Hello`: the guest ends its test by itself before that.

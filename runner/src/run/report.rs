@@ -6,7 +6,6 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ktstr_analysis::Verdict;
-use ktstr_vmm::Accel;
 
 use super::Plan;
 use super::finish::Published;
@@ -47,7 +46,7 @@ fn text(p: &Published, plan: &Plan) -> String {
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
     out.push_str(&format!("rerun: {}\n", rerun_command(plan)));
-    if plan.settings.accel == Accel::Sim {
+    if plan.settings.sim {
         let sidecar = quoted(&p.sidecar_path.display().to_string());
         out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
     }

@@ -1,8 +1,6 @@
 //! Seeds: what `--seed S` becomes for each boot, and what a boot's seed decides beside the workload.
 
-use ktstr_vmm::Accel;
 use ktstr_wire::spec::SimSpec;
-use ktstr_wire::topology::Topology;
 use sha2::{Digest, Sha256};
 
 /// Eight bytes of SHA-256 over the parts, as a number: the same on every machine.
@@ -21,22 +19,25 @@ pub fn of_boot(base: u64, test: &str, repeat: u32) -> u64 {
     derived(&[&base.to_le_bytes(), test.as_bytes(), &repeat.to_le_bytes()])
 }
 
-/// Longest turn of a CPU in `sim`, nanoseconds, of guests with this many CPUs: the seed takes one of these.
-const QUANTA_NS: [u32; 4] = [9_010, 9_490, 10_030, 10_510];
-
 /// Where the window may open against the timer tick, nanoseconds: a tick of kernels with CONFIG_HZ=1000.
 const PHASE_NS: u64 = 1_000_000;
 
-/// What the seed decides of a deterministic guest; `None` where time is real and varies by itself.
-pub fn sim(seed: u64, accel: Accel, _topology: Topology) -> Option<SimSpec> {
-    (accel == Accel::Sim).then(|| {
-        let part = |name: &str| derived(&[&seed.to_le_bytes(), name.as_bytes()]);
-        let quantum = usize::try_from(part("quantum") % QUANTA_NS.len() as u64).unwrap_or(0);
-        SimSpec {
-            quantum_ns: QUANTA_NS[quantum],
-            phase_ns: u32::try_from(part("phase") % PHASE_NS).unwrap_or(0),
-        }
-    })
+/// Longest turn of a CPU in `sim`, microseconds: the seed takes one of these.
+const QUANTA_US: [u32; 1] = [10];
+
+fn part(seed: u64, name: &str, bound: u64) -> u64 {
+    derived(&[&seed.to_le_bytes(), name.as_bytes()]) % bound
+}
+
+/// The quantum of a boot in `sim`, microseconds.
+pub fn quantum_us(seed: u64) -> u32 {
+    let i = part(seed, "quantum", QUANTA_US.len() as u64);
+    QUANTA_US[usize::try_from(i).unwrap_or(0)]
+}
+
+/// What the seed decides inside of a deterministic guest.
+pub fn sim(seed: u64) -> SimSpec {
+    SimSpec { phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -55,11 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn only_sim_is_perturbed_and_within_bounds() {
-        let t: Topology = "1n1l4c1t".parse().unwrap();
-        assert_eq!(sim(7, Accel::Tcg, t), None);
-        let all: Vec<SimSpec> = (0..64).filter_map(|s| sim(s, Accel::Sim, t)).collect();
-        assert!(all.iter().all(|s| QUANTA_NS.contains(&s.quantum_ns) && s.phase_ns < 1_000_000));
-        assert!(QUANTA_NS.iter().all(|q| all.iter().any(|s| s.quantum_ns == *q)));
+    fn seeds_perturb_within_bounds() {
+        let all: Vec<SimSpec> = (0..64).map(sim).collect();
+        assert!(all.iter().all(|s| s.phase_ns < 1_000_000));
+        let distinct: std::collections::BTreeSet<u32> = all.iter().map(|s| s.phase_ns).collect();
+        assert!(distinct.len() > 60, "{}", distinct.len());
+        assert!(QUANTA_US.iter().all(|q| (0..64).any(|s| quantum_us(s) == *q)));
     }
 }
