@@ -6,13 +6,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test notebook check bench install
+.PHONY: help setup build kernel demo test notebook check bench bench-comparison install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make check    formatting and lints"
-	@echo "make bench    how long a boot and a conversion take"
+	@echo "make bench    how long a boot takes, and how far a comparison can be trusted"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
 setup:
@@ -54,6 +54,17 @@ check: setup
 bench: kernel
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
+	$(MAKE) bench-comparison
+
+# How far a comparison can be trusted: on synthetic boots, and on real ones that are alike.
+bench-comparison: kernel
+	cargo build --workspace --example comparison
+	$(TARGET)/debug/examples/comparison power
+	for accel in tcg sim; do \
+	  cargo ktstr test --kernel $(KERNEL) --accel $$accel --scheduler scx_fixture --repeat 24 \
+	    -- -E 'test(sched_basic_message)' -j1 || exit 1; \
+	done
+	$(TARGET)/debug/examples/comparison false-alarms $(TARGET)/ktstr
 
 install: setup
 	cargo install --path runner

@@ -45,6 +45,7 @@ fn task(t: &TaskInfo) -> Vec<String> {
 pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     let quality = &mut collected.quality;
     quality.switches_seen = rows.slices.iter().filter(|s| s.end_state != EndState::WindowEnd).count() as u64;
+    quality.timer_late_max_ns = rows.cpus.iter().map(|c| c.timer_late_max_ns).max();
     let edges = collected.window_open.zip(collected.window_close);
     quality.switches_by_kernel =
         edges.map(|(open, close)| close.nr_switches.saturating_sub(open.nr_switches));

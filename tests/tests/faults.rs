@@ -1,97 +1,18 @@
 //! What goes wrong on purpose is seen where it should be: schedulers that misbehave, fail, or are missing, and tests that fail.
-//!
-//! Each test hands a spec to the runner as a test process does, and reads the sidecar that it leaves.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod boot;
 
+use boot::Finished;
 use serde_json::{Value, json};
-
-/// The directory of this test's binary, `target/PROFILE/deps`.
-fn deps() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
-}
-
-/// The newest test binary of a suite.
-fn suite(name: &str) -> PathBuf {
-    let is_suite = |p: &PathBuf| {
-        let file = p.file_name().unwrap().to_string_lossy().into_owned();
-        file.strip_prefix(&format!("{name}-")).is_some_and(|hash| hash.len() == 16 && !hash.contains('.'))
-    };
-    let binaries = std::fs::read_dir(deps()).unwrap().flatten().map(|e| e.path()).filter(is_suite);
-    binaries.max_by_key(|p| p.metadata().unwrap().modified().unwrap()).expect("the suite is built")
-}
-
-struct Finished {
-    status: i32,
-    output: String,
-    sidecar: Option<Value>,
-    // The files live as long as the result.
-    _dir: tempfile::TempDir,
-}
-
-fn sidecar_in(dir: &Path) -> Option<Value> {
-    let results = std::fs::read_dir(dir.join("ktstr")).ok()?.flatten().map(|e| e.path());
-    let files = results.filter_map(|d| std::fs::read_dir(d).ok()).flatten().flatten().map(|e| e.path());
-    let path = files.into_iter().find(|p| p.to_string_lossy().ends_with(".ktstr.json"))?;
-    Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
-}
 
 /// Runs `test` of the suite `sched_basic` on four CPUs under the fixture scheduler with `args`, or under `binary`.
 fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
-    let dir = tempfile::tempdir().unwrap();
-    let spec = json!({
-        "wire_version": 1,
-        "test": test,
-        "binary": suite("sched_basic"),
-        "manifest_dir": env!("CARGO_MANIFEST_DIR"),
-        "topology": "1n1l4c1t",
-        "memory_mib": 512,
-        "duration_ns": duration_ms * 1_000_000,
-        "scheduler": {"name": binary, "binary": binary, "args": args},
-        "seed": 0,
-    });
-    let runner = deps().with_file_name("cargo-ktstr");
-    let mut child = Command::new(runner)
-        .arg("internal-run")
-        .env("KTSTR_TARGET_DIR", dir.path())
-        .env_remove("KTSTR_REPEAT")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-    let out: Output = child.wait_with_output().unwrap();
-    let output = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    let leftovers: Vec<_> =
-        walk(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains(".partial")).collect();
-    assert!(leftovers.is_empty(), "{leftovers:?}");
-    Finished { status: out.status.code().unwrap(), output, sidecar: sidecar_in(dir.path()), _dir: dir }
+    boot::run(&boot::spec(test, binary, args, duration_ms))
 }
 
-fn walk(dir: &Path) -> Vec<PathBuf> {
-    let entries: Vec<PathBuf> =
-        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    entries.iter().flat_map(|p| walk(p)).chain(entries.clone()).collect()
-}
-
-impl Finished {
-    fn sidecar(&self) -> &Value {
-        self.sidecar.as_ref().unwrap_or_else(|| panic!("no sidecar: {}", self.output))
-    }
-
-    fn exit(&self) -> &Value {
-        &self.sidecar()["scheduler_exit"]
-    }
-
-    fn metric(&self, name: &str, stat: &str) -> f64 {
-        let rows = self.sidecar()["metrics"].as_array().unwrap();
-        let row = rows.iter().find(|m| m["name"] == name && m["stat"] == stat && m["scope"] == "run");
-        row.unwrap()["value"].as_f64().unwrap()
-    }
+fn exit(f: &Finished) -> &Value {
+    &f.sidecar()["scheduler_exit"]
 }
 
 #[test]
@@ -99,24 +20,24 @@ fn stalled_task_is_reported_with_kind_reason_and_dump() {
     let f = run("sched_basic_message", "scx_fixture", &["--stall", "pairs", "--timeout-ms", "1000"], 5_000);
     assert_eq!(f.status, 22, "{}", f.output);
     assert_eq!(f.sidecar()["verdict"], "sched_exit");
-    assert_eq!((&f.exit()["kind"], &f.exit()["reason"]), (&json!("stall"), &json!("runnable task stall")));
-    assert!(f.exit()["message"].as_str().unwrap().contains("pairs"), "{}", f.exit()["message"]);
-    assert!(f.exit()["dump"].as_str().unwrap().contains("CPU"));
+    assert_eq!((&exit(&f)["kind"], &exit(&f)["reason"]), (&json!("stall"), &json!("runnable task stall")));
+    assert!(exit(&f)["message"].as_str().unwrap().contains("pairs"), "{}", exit(&f)["message"]);
+    assert!(exit(&f)["dump"].as_str().unwrap().contains("CPU"));
 }
 
 #[test]
 fn error_exit_is_reported_with_its_message() {
     let f = run("sched_basic_message", "scx_fixture", &["--error-after-ms", "500"], 3_000);
     assert_eq!(f.status, 22, "{}", f.output);
-    assert_eq!(f.exit()["kind"], "error_bpf");
-    assert!(f.exit()["message"].as_str().unwrap().contains("error on purpose"));
+    assert_eq!(exit(&f)["kind"], "error_bpf");
+    assert!(exit(&f)["message"].as_str().unwrap().contains("error on purpose"));
 }
 
 #[test]
 fn verifier_log_of_a_refused_scheduler_is_shown() {
     let f = run("sched_basic_message", "scx_fixture", &["--fail-verifier"], 1_000);
     assert_eq!(f.status, 22, "{}", f.output);
-    assert_eq!(f.exit()["kind"], "not_started");
+    assert_eq!(exit(&f)["kind"], "not_started");
     assert!(
         f.output.contains("invalid bpf_context access") || f.output.contains("invalid access"),
         "{}",

@@ -4,6 +4,8 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::Command;
 
+use ktstr_wire::topology::Topology;
+
 use crate::guest::{Accel, GuestConfig};
 
 /// The program.
@@ -35,6 +37,7 @@ pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: R
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();
+    let nr_cpus;
     match accel {
         Accel::Tcg => {
             arg("-accel", "tcg,thread=multi".into());
@@ -47,7 +50,11 @@ pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: R
         }
     }
     arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
-    topology(config, &mut arg);
+    topology(config, accel, &mut arg);
+    if matches!(accel, Accel::Sim { .. }) {
+        nr_cpus = format!("nr_cpus={}", config.topology.nr_cpus());
+        cmdline.push(&nr_cpus);
+    }
     cmdline.extend(config.cmdline.iter().map(String::as_str));
     arg("-kernel", config.kernel.display().to_string());
     arg("-initrd", config.initramfs.display().to_string());
@@ -64,6 +71,8 @@ pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: R
 
 /// AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated.
 const CPU: &str = "Skylake-Server,-hle,-rtm";
+/// The same as a device.
+const CPU_TYPE: &str = "Skylake-Server-x86_64-cpu";
 
 /// More kernel parameters where time is counted in instructions. The clock needs no calibration, and nothing random comes from
 /// outside.
@@ -89,21 +98,54 @@ fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
+/// The largest APIC id without x2APIC (Intel SDM volume 3, 11.4.6: 255 is the broadcast), which TCG does not emulate in
+/// QEMU 7.2.
+const MAX_APIC_ID: u32 = 254;
+
+/// Whether there are APIC ids for twice the CPUs.
+fn can_be_separated(t: Topology) -> bool {
+    let padded = [t.llcs, t.cores, t.threads].map(u32::next_power_of_two).iter().product::<u32>();
+    2 * t.numa_nodes * padded - 1 <= MAX_APIC_ID
+}
+
+/// The CPUs, each but the first by a device of its own, with a CPU between each and the next that the guest never starts.
+///
+/// QEMU 7.2 gives CPUs their turns in the order in which they were made. If one ends its turn just with the virtual timer,
+/// the next one in the list has no time left: its turn passes, and as long as the first does not pause this repeats itself,
+/// and the second CPU stands still. A CPU that is never started has no use for the turn that is lost; the timer is handled
+/// in it, and the one behind it gets a whole turn. The idle ones are in sockets of their own behind the others, and
+/// `nr_cpus=` keeps the guest from looking at them.
+fn separated_cpus(t: Topology, arg: &mut impl FnMut(&str, String)) {
+    let mut cpu = |i: u32| {
+        let (thread, rest) = (i % t.threads, i / t.threads);
+        let (core, rest) = (rest % t.cores, rest / t.cores);
+        let (die, socket) = (rest % t.llcs, rest / t.llcs);
+        arg(
+            "-device",
+            format!("{CPU_TYPE},socket-id={socket},die-id={die},core-id={core},thread-id={thread}"),
+        );
+    };
+    for i in 0..t.nr_cpus() {
+        if i > 0 {
+            cpu(i);
+        }
+        cpu(t.nr_cpus() + i);
+    }
+}
+
 /// One socket per NUMA node, one die per LLC: QEMU shows each die a last-level cache of its own.
-fn topology(config: &GuestConfig, arg: &mut impl FnMut(&str, String)) {
+fn topology(config: &GuestConfig, accel: Accel, arg: &mut impl FnMut(&str, String)) {
     let t = config.topology;
     arg("-m", format!("{}M", config.memory_mib));
-    arg(
-        "-smp",
-        format!(
-            "{},sockets={},dies={},cores={},threads={}",
-            t.nr_cpus(),
-            t.numa_nodes,
-            t.llcs,
-            t.cores,
-            t.threads
-        ),
-    );
+    let separated = matches!(accel, Accel::Sim { .. }) && can_be_separated(t);
+    let shape =
+        |sockets: u32| format!("sockets={sockets},dies={},cores={},threads={}", t.llcs, t.cores, t.threads);
+    if separated {
+        arg("-smp", format!("1,maxcpus={},{}", 2 * t.nr_cpus(), shape(2 * t.numa_nodes)));
+        separated_cpus(t, arg);
+    } else {
+        arg("-smp", format!("{},{}", t.nr_cpus(), shape(t.numa_nodes)));
+    }
     let per_node = config.memory_mib / t.numa_nodes;
     for node in 0..t.numa_nodes {
         let size = if node == 0 { config.memory_mib - per_node * (t.numa_nodes - 1) } else { per_node };
@@ -113,6 +155,11 @@ fn topology(config: &GuestConfig, arg: &mut impl FnMut(&str, String)) {
             "-numa",
             format!("node,nodeid={node},memdev=mem{node},cpus={}-{}", node * cpus, (node + 1) * cpus - 1),
         );
+    }
+    if separated {
+        let last = t.numa_nodes - 1;
+        (t.numa_nodes..2 * t.numa_nodes)
+            .for_each(|socket| arg("-numa", format!("cpu,node-id={last},socket-id={socket}")));
     }
     for a in 0..t.numa_nodes {
         for b in (0..t.numa_nodes).filter(|b| *b != a) {

@@ -71,7 +71,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
-    let judgement = judge(&collected, around);
+    let judgement = judge(&collected, &identity.accel, around);
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();

@@ -39,13 +39,13 @@ impl Judgement {
     }
 }
 
-/// Judges a run.
-pub fn judge(c: &Collected, around: &Circumstances) -> Judgement {
+/// Judges a run of this accelerator.
+pub fn judge(c: &Collected, accel: &str, around: &Circumstances) -> Judgement {
     boot_failure(c, around)
         .or_else(|| c.scheduler_exit.as_ref().and_then(scheduler_failure))
         .or_else(|| broken_data(c, around))
         .or_else(|| c.test_result.as_ref().and_then(test_failure))
-        .or_else(|| untrusted(c))
+        .or_else(|| untrusted(c, accel))
         .unwrap_or_else(|| Judgement::new(Verdict::Pass, exit::OK, Vec::new()))
 }
 
@@ -140,9 +140,22 @@ fn test_failure(t: &TestResult) -> Option<Judgement> {
     }
 }
 
+/// In `sim` the CPUs take turns. One that waited longer than this for its turn was starved, and what its tasks went through
+/// is no scheduler's doing. Half a tick of kernels with CONFIG_HZ=1000.
+const SIM_TURN_LIMIT_NS: u64 = 500_000;
+
+fn starved(c: &Collected, accel: &str) -> Option<String> {
+    let late_ns = c.quality.timer_late_max_ns.filter(|ns| accel == "sim" && *ns > SIM_TURN_LIMIT_NS)?;
+    Some(format!(
+        "a CPU was starved: a timer interrupt came {} us late, more than the {} us that taking turns explains",
+        late_ns / 1000,
+        SIM_TURN_LIMIT_NS / 1000
+    ))
+}
+
 /// A run that passed but whose numbers are not to be used.
-fn untrusted(c: &Collected) -> Option<Judgement> {
-    let mut reasons = Vec::new();
+fn untrusted(c: &Collected, accel: &str) -> Option<Judgement> {
+    let mut reasons: Vec<String> = starved(c, accel).into_iter().collect();
     if c.test_result.is_none() {
         reasons.push("no test result arrived".to_string());
     }
@@ -163,4 +176,34 @@ fn untrusted(c: &Collected) -> Option<Judgement> {
     }
     reasons.extend(c.quality.disagreements.iter().cloned());
     (!reasons.is_empty()).then(|| Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, reasons))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_wire::body::BodyResult;
+    use ktstr_wire::message::Hello;
+
+    /// A run that passed, with this lateness of a timer interrupt.
+    fn passed(late_ns: u64) -> Collected {
+        let topology: ktstr_wire::topology::Topology = "1n1l2c1t".parse().unwrap();
+        let body = BodyResult { outcome: Outcome::Pass, reasons: vec![], workers: vec![] };
+        let mut c = Collected {
+            hello: Some(Hello { kernel_release: "6.12".into(), topology: topology.expected(), ts_ns: 0 }),
+            test_result: Some(TestResult { body: Some(body), abnormal_end: None, output: String::new() }),
+            ..Collected::default()
+        };
+        c.quality.timer_late_max_ns = Some(late_ns);
+        c
+    }
+
+    #[test]
+    fn starved_cpu_makes_a_boot_of_sim_inadmissible_and_no_other() {
+        let judged = |late_ns, accel: &str| judge(&passed(late_ns), accel, &Circumstances::default());
+        assert_eq!(judged(SIM_TURN_LIMIT_NS, "sim").verdict, Verdict::Pass);
+        let starved = judged(SIM_TURN_LIMIT_NS + 1, "sim");
+        assert_eq!((starved.verdict, starved.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert!(starved.reasons[0].contains("a CPU was starved"), "{:?}", starved.reasons);
+        assert_eq!(judged(SIM_TURN_LIMIT_NS + 1, "tcg").verdict, Verdict::Pass);
+    }
 }

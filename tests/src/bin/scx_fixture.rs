@@ -33,6 +33,12 @@ struct Options {
     /// Move tasks from CPU to CPU needlessly
     #[arg(long)]
     scatter: bool,
+    /// Send one wakeup in this many to another CPU needlessly
+    #[arg(long, value_name = "N")]
+    stray_every: Option<u32>,
+    /// Lose a task when two CPUs dispatch at the same moment
+    #[arg(long)]
+    race: bool,
     /// Hold each task back for this time before it may run, microseconds
     #[arg(long)]
     late_us: Option<u64>,
@@ -66,6 +72,8 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     rodata.late_ns = options.late_us.unwrap_or(0) * 1_000;
     rodata.error_after_ns = options.error_after_ms.unwrap_or(0) * 1_000_000;
     rodata.scatter = options.scatter;
+    rodata.race = options.race;
+    rodata.stray_every = options.stray_every.unwrap_or(0);
     for (to, from) in rodata.stall_comm.iter_mut().take(15).zip(options.stall.iter().flat_map(|s| s.bytes()))
     {
         *to = from as _;

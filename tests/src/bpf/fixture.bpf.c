@@ -26,6 +26,7 @@ struct cpumask {
 
 struct task_struct {
 	int pid;
+	int nr_cpus_allowed;
 	const struct cpumask *cpus_ptr;
 	char comm[16];
 };
@@ -56,6 +57,8 @@ void scx_bpf_kick_cpu(__s32 cpu, __u64 flags) __ksym;
 void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data_len) __ksym;
 __u32 scx_bpf_nr_cpu_ids(void) __ksym;
 __s32 scx_bpf_dsq_nr_queued(__u64 dsq_id) __ksym;
+struct task_struct *bpf_task_from_pid(__s32 pid) __ksym;
+void bpf_task_release(struct task_struct *p) __ksym;
 _Bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *cpumask) __ksym;
 void scx_bpf_dispatch(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
 void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
@@ -67,6 +70,8 @@ const volatile __u64 slice_ns = 20000000;
 const volatile __u64 late_ns;
 const volatile __u64 error_after_ns;
 const volatile _Bool scatter;
+const volatile _Bool race;
+const volatile __u32 stray_every;
 const volatile char stall_comm[16];
 
 /* How it ended. */
@@ -80,6 +85,15 @@ static int stalled_pid;
 static __u32 next_cpu;
 static __u64 due_ns[MAX_HELD];
 static __u64 nr_held, nr_released;
+static __u32 nr_wakeups;
+/* The task that is about to be dispatched. With `race`, of all CPUs at once: that is the bug. */
+static volatile __s32 candidate;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, MAX_HELD);
+	__type(value, __s32);
+} waiting SEC(".maps");
 
 struct hold_timer {
 	struct bpf_timer timer;
@@ -105,14 +119,33 @@ static __always_inline _Bool move_to_local(__u64 dsq)
 	return bpf_ksym_exists(scx_bpf_dsq_move_to_local) ? scx_bpf_dsq_move_to_local(dsq) : scx_bpf_consume(dsq);
 }
 
+/* The next CPU in turn that the task may run on; -1: none of the eight after the last one. */
+static __always_inline __s32 next_allowed_cpu(struct task_struct *p)
+{
+	__u32 nr = scx_bpf_nr_cpu_ids(), cpu = __sync_fetch_and_add(&next_cpu, 1);
+
+	for (int i = 0; i < 8; i++, cpu++) {
+		__u32 to = nr ? cpu % nr : 0;
+
+		if (bpf_cpumask_test_cpu(to, p->cpus_ptr))
+			return to;
+	}
+	return -1;
+}
+
 SEC("struct_ops/fixture_select_cpu")
 __s32 BPF_PROG(fixture_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
 {
 	_Bool idle = 0;
 	__s32 cpu;
 
-	if (late_ns || scatter || stall_comm[0])
+	if (late_ns || scatter || race || stall_comm[0])
 		return prev_cpu;
+	if (stray_every && __sync_fetch_and_add(&nr_wakeups, 1) % stray_every == 0) {
+		cpu = next_allowed_cpu(p);
+		insert(p, SCX_DSQ_LOCAL, 0);
+		return cpu < 0 ? prev_cpu : cpu;
+	}
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle)
 		insert(p, SCX_DSQ_LOCAL, 0);
@@ -138,18 +171,43 @@ static __always_inline _Bool stalls(struct task_struct *p)
 
 static __always_inline void scatter_task(struct task_struct *p, __u64 enq_flags)
 {
-	__u32 nr = scx_bpf_nr_cpu_ids(), cpu = __sync_fetch_and_add(&next_cpu, 1);
+	__s32 to = next_allowed_cpu(p);
 
-	for (int i = 0; i < 8; i++, cpu++) {
-		__u32 to = nr ? cpu % nr : 0;
-
-		if (bpf_cpumask_test_cpu(to, p->cpus_ptr)) {
-			insert(p, SCX_DSQ_LOCAL_ON | to, enq_flags);
-			scx_bpf_kick_cpu(to, SCX_KICK_IDLE);
-			return;
-		}
+	if (to < 0) {
+		insert(p, SHARED_DSQ, enq_flags);
+		return;
 	}
-	insert(p, SHARED_DSQ, enq_flags);
+	insert(p, SCX_DSQ_LOCAL_ON | to, enq_flags);
+	scx_bpf_kick_cpu(to, SCX_KICK_IDLE);
+}
+
+/* Tasks that may run anywhere wait in a queue of our own; those that may not are no part of the game. */
+static __always_inline _Bool race_enqueue(struct task_struct *p)
+{
+	__s32 pid = p->pid;
+
+	if (p->nr_cpus_allowed == 1 || bpf_map_push_elem(&waiting, &pid, 0))
+		return 0;
+	scx_bpf_kick_cpu(bpf_get_smp_processor_id(), SCX_KICK_IDLE);
+	return 1;
+}
+
+/* Two CPUs here at once: the second one's store to `candidate` makes the first one forget its task. */
+static __always_inline void race_dispatch(void)
+{
+	struct task_struct *p;
+	__s32 pid;
+
+	if (bpf_map_pop_elem(&waiting, &pid))
+		return;
+	candidate = pid;
+	if (scx_bpf_dsq_nr_queued(SHARED_DSQ) > MAX_HELD)
+		return;
+	p = bpf_task_from_pid(candidate);
+	if (!p)
+		return;
+	insert(p, SHARED_DSQ, 0);
+	bpf_task_release(p);
 }
 
 SEC("struct_ops/fixture_enqueue")
@@ -169,6 +227,8 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 		scatter_task(p, enq_flags);
 		return;
 	}
+	if (race && race_enqueue(p))
+		return;
 	if (late_ns)
 		due_ns[__sync_fetch_and_add(&nr_held, 1) % MAX_HELD] = now + late_ns;
 	insert(p, SHARED_DSQ, enq_flags);
@@ -188,6 +248,8 @@ void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
 	}
 	if (late_ns && bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD])
 		return;
+	if (race)
+		race_dispatch();
 	if (move_to_local(SHARED_DSQ) && late_ns)
 		__sync_fetch_and_add(&nr_released, 1);
 }

@@ -1,0 +1,87 @@
+//! The same inputs give the same boot in `sim`, to the last bit and whatever the host is doing; other seeds give others; and
+//! a boot that was found can be had again.
+#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+
+mod boot;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use boot::Finished;
+use serde_json::{Value, json};
+
+/// A mixed load, once per scheduler: pairs that wake each other under sched_ext.
+fn spec(seed: u64) -> Value {
+    let mut spec = boot::spec("sched_basic_message", "scx_fixture", &[], 200);
+    spec["accel"] = json!("sim");
+    spec["seed"] = json!(seed);
+    spec
+}
+
+/// SHA-256 of each table.
+fn tables(f: &Finished) -> BTreeMap<String, String> {
+    assert_eq!(f.status, 0, "{}", f.output);
+    let files = f.sidecar()["files"].as_array().unwrap();
+    let text = |v: &Value| v.as_str().unwrap().to_string();
+    files.iter().map(|t| (text(&t["table"]), text(&t["sha256"]))).collect()
+}
+
+/// One boot while nothing else of this test runs, two at the same time, two more beside two busy threads.
+#[test]
+fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
+    let mut all = vec![boot::run(&spec(7))];
+    let parallel = |all: &mut Vec<Finished>| {
+        std::thread::scope(|s| {
+            let both: Vec<_> = (0..2).map(|_| s.spawn(|| boot::run(&spec(7)))).collect();
+            all.extend(both.into_iter().map(|b| b.join().unwrap()));
+        });
+    };
+    parallel(&mut all);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        parallel(&mut all);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let distinct: BTreeSet<_> = all.iter().map(tables).collect();
+    assert_eq!(distinct.len(), 1, "{distinct:#?}");
+    assert!(all[0].metric("context_switches", "value") > 100.0, "the load does next to nothing");
+    assert_eq!(all[0].sidecar()["metrics"], all[4].sidecar()["metrics"]);
+    let other = boot::run(&spec(8));
+    let (one, other) = (tables(&all[0]), tables(&other));
+    assert!(one["slices"] != other["slices"], "the seed decides nothing");
+}
+
+/// The runner's exit status and what it said.
+fn ktstr(args: &[&str]) -> (i32, String) {
+    let out = boot::runner().args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The fixture scheduler forgets a task when two CPUs dispatch at the same moment; the kernel's watchdog sees that it never
+/// runs again.
+#[test]
+fn planted_race_is_found_by_explore_and_had_again_by_replay() {
+    let scheduler = "scx_fixture --race --timeout-ms 300 --slice-us 1000";
+    let explore = ["explore", "demo::demo_1llc", "--seeds", "10", "--until-fail", "--scheduler", scheduler];
+    let (status, said) = ktstr(&explore);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("runnable task stall"), "{said}");
+    let sidecar = said.lines().find_map(|l| l.split_once("cargo ktstr replay ")).unwrap().1;
+    for _ in 0..2 {
+        let (status, said) = ktstr(&["replay", sidecar]);
+        assert!(status == 0 && said.contains("the same boot"), "{said}");
+        assert!(said.contains("runnable task stall"), "{said}");
+    }
+    let kept = std::path::Path::new(sidecar)
+        .ancestors()
+        .find(|p| p.parent().is_some_and(|p| p.ends_with("explore")));
+    std::fs::remove_dir_all(kept.unwrap()).unwrap();
+}
