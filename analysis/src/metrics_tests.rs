@@ -18,7 +18,15 @@ fn slice(ts: i64, dur: i64, cpu: u32, tid: u32, wait_kind: &str, wait: Option<i6
 }
 
 fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
-    Task { tid, role: Some(role.into()), class: "workload".into(), allowed: None, on_cpu, open_wait: None }
+    Task {
+        tid,
+        role: Some(role.into()),
+        class: "workload".into(),
+        allowed: None,
+        on_cpu,
+        open_wait: None,
+        migrations: i64::from(tid == 1),
+    }
 }
 
 /// Window 1000..2000, two CPUs. Task 1 (role a): woken at 1000, runs on CPU 0 1010..1110 and is preempted; waits 50; runs
@@ -27,6 +35,7 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
 fn run() -> Run {
     Run {
         window: (1000, 2000),
+        totals: None,
         slices: vec![
             slice(900, 200, 1, 0, "unknown", None, "blocked"),
             slice(1010, 100, 0, 1, "wakeup", Some(10), "preempted"),
@@ -64,6 +73,7 @@ fn latencies_and_counts_by_hand() {
     assert_eq!(get(&rows, "slice_length", "run", "p50"), Some(100.0));
     assert_eq!(get(&rows, "context_switches", "run", "value"), Some(3.0));
     assert_eq!(get(&rows, "preemptions", "run", "value"), Some(1.0));
+    assert_eq!(get(&rows, "migrations", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "migrations_by_balance", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "migrations_same_llc", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "on_cpu_time", "run", "value"), Some(500.0));
@@ -115,6 +125,7 @@ fn tasks_outside_of_the_workload_do_not_count() {
     assert_eq!(get(&rows, "wakeup_latency", "run", "count"), Some(0.0));
     assert_eq!(get(&rows, "context_switches", "run", "value"), Some(0.0));
     assert_eq!(get(&rows, "on_cpu_time", "run", "value"), Some(0.0));
+    assert_eq!(get(&rows, "migrations", "run", "value"), Some(0.0));
 }
 
 #[test]

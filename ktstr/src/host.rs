@@ -59,6 +59,7 @@ fn spec(entry: &TestEntry) -> Result<TestSpec, Failed> {
         accel: entry.accel.map(str::to_string),
         scheduler,
         seed,
+        probes: None,
     })
 }
 

@@ -66,6 +66,7 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
+        probes: spec.probes.unwrap_or_default(),
         sim: sim.then(|| seed::sim(spec.seed)),
         timeout_ns: timeout_ns(spec),
     };
@@ -90,6 +91,7 @@ mod tests {
             accel: None,
             scheduler: None,
             seed: 0,
+            probes: None,
         };
         // (2 s + 2 s) x 100,000 a second.
         assert_eq!(records_per_cpu(&spec), 400_000);
