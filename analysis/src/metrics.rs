@@ -67,8 +67,11 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
         Some(window) => {
             let read = |source| MetricsError::Read { dir: dir.into(), source };
             let mut run = Run::load(dir, window).map_err(read)?;
-            if !collected.quality.has_all_events() {
-                run.totals = Some(Totals::load(dir).map_err(read)?);
+            let totals = Totals::load(dir).map_err(read)?;
+            if collected.quality.has_all_events() {
+                collected.quality.disagreements.extend(run.disagreements(&totals));
+            } else {
+                run.totals = Some(totals);
             }
             run.metrics()
         }
@@ -322,6 +325,33 @@ impl Run {
         let harness = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu as f64).sum();
         rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness)));
         rows
+    }
+
+    /// Where the records and the counters of the same tasks differ.
+    fn disagreements(&self, totals: &Totals) -> Vec<String> {
+        let roles: BTreeSet<&str> = self.tasks.iter().filter_map(|t| t.role.as_deref()).collect();
+        let mut scopes = vec![("the workload".to_string(), self.tasks_of(|t| t.class == "workload"))];
+        scopes.extend(
+            roles
+                .into_iter()
+                .map(|role| (format!("role {role}"), self.tasks_of(|t| t.role.as_deref() == Some(role)))),
+        );
+        let exact = |m: &&MetricRow| ["count", "mean", "max", "value"].contains(&m.stat.as_str());
+        let mut found = Vec::new();
+        for (who, tids) in scopes {
+            let events = self.event_rows(Scope::Run, &tids);
+            for t in totals.rows(Scope::Run, &tids).iter().filter(exact).filter(|t| t.value.is_some()) {
+                let same = |e: &&MetricRow| e.name == t.name && e.stat == t.stat;
+                let by_records = events.iter().find(same).and_then(|e| e.value);
+                if by_records != t.value {
+                    let (name, stat, by_counters) = (&t.name, &t.stat, t.value);
+                    found.push(format!(
+                        "{who}: {name}.{stat} is {by_records:?} by the records and {by_counters:?} by the counters"
+                    ));
+                }
+            }
+        }
+        found
     }
 
     fn tasks_of(&self, belongs: impl Fn(&Task) -> bool) -> BTreeSet<u32> {

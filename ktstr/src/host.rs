@@ -60,6 +60,7 @@ fn spec(entry: &TestEntry) -> Result<TestSpec, Failed> {
         scheduler,
         seed,
         probes: None,
+        records_per_cpu: None,
     })
 }
 

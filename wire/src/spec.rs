@@ -35,6 +35,9 @@ pub struct TestSpec {
     /// What is recorded, if the test insists on it.
     #[serde(default)]
     pub probes: Option<ProbeLevel>,
+    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
+    #[serde(default)]
+    pub records_per_cpu: Option<u32>,
 }
 
 /// What the probes record.

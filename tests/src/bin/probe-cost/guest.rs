@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -75,24 +74,39 @@ fn run_workload(command: &[String]) -> Outcome<Took> {
 /// A tool that runs beside the workload, until it is killed.
 struct Tool(Child);
 
+/// How long a tool may take to attach its programs, in polls of 100 ms: bpftrace compiles them first.
+const PATIENCE: u32 = 1200;
+
 impl Tool {
-    /// Starts it and waits for the line that says that it is ready.
-    fn start(command: &[&str], ready: &str) -> Outcome<Tool> {
-        let mut child = Command::new("/init")
-            .args(["pin", "1"])
-            .args(command)
-            .env("BPFTRACE_STRLEN", "64")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let out = child.stdout.take().ok_or("no output")?;
-        let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-        if !lines.any(|l| l.contains(ready)) {
-            return Err(format!("{command:?} did not start").into());
+    /// Starts it on CPU 1 and waits until the number of its attached programs no longer changes.
+    fn start(command: &[&str]) -> Outcome<Tool> {
+        let mut child = Command::new("/init");
+        child.args(["pin", "1"]).args(command).env("BPFTRACE_STRLEN", "64");
+        let tool = Tool(child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        let (mut before, mut same) = (0, 0);
+        for _ in 0..PATIENCE {
+            std::thread::sleep(Duration::from_millis(100));
+            let attached = tool.attached();
+            same = if attached == before && attached > 0 { same + 1 } else { 0 };
+            before = attached;
+            if same == 10 {
+                return Ok(tool);
+            }
         }
-        // The line is printed shortly before the programs are attached.
-        std::thread::sleep(Duration::from_secs(2));
-        Ok(Tool(child))
+        Err(format!("{command:?} has attached nothing").into())
+    }
+
+    fn attached(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.0.id())).into_iter().flatten().flatten();
+        let targets = fds.filter_map(|f| fs::read_link(f.path()).ok());
+        let attaches = |t: &std::path::PathBuf| {
+            let t = t.to_string_lossy();
+            t.contains("perf_event")
+                || t.contains("bpf_link")
+                || t.contains("bpf-link")
+                || t.contains("raw-tracepoint")
+        };
+        targets.filter(attaches).count()
     }
 }
 
@@ -114,8 +128,8 @@ fn under_probes(level: ProbeLevel, workload: &[String]) -> Outcome<(Took, String
     Ok((took, format!("{emitted} records, {dropped} lost")))
 }
 
-fn under_tool(command: &[&str], ready: &str, workload: &[String]) -> Outcome<(Took, String)> {
-    let _tool = Tool::start(command, ready)?;
+fn under_tool(command: &[&str], workload: &[String]) -> Outcome<(Took, String)> {
+    let _tool = Tool::start(command)?;
     Ok((run_workload(workload)?, String::new()))
 }
 
@@ -169,13 +183,13 @@ fn measure() -> Outcome<()> {
         }
         if Path::new("/bin/runqlat").exists() {
             let command = ["/bin/runqlat", "3600"];
-            row("runqlat (libbpf-tools)", bare, under_tool(&command, "Tracing", &workload));
-        }
-        if Path::new("/bin/bpftrace").exists() {
-            let command = ["/bin/bpftrace", "/bin/runqlat.bt"];
-            row("runqlat.bt (bpftrace)", bare, under_tool(&command, "Tracing", &workload));
+            row("runqlat (libbpf-tools)", bare, under_tool(&command, &workload));
         }
         row("perf sched record", bare, under_perf(&workload));
+        if Path::new("/bin/bpftrace").exists() {
+            let command = ["/bin/bpftrace", "/bin/runqlat.bt"];
+            row("runqlat.bt (bpftrace)", bare, under_tool(&command, &workload));
+        }
         row("bare again", bare, run_workload(&workload).map(|t| (t, String::new())));
     }
     println!("| end");

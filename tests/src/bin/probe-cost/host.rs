@@ -74,11 +74,15 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     };
     let mut guest = ktstr_vmm::start(&config, Accel::Sim { quantum_us: 10 }, Box::new(|_| None))?;
     let deadline = Instant::now() + Duration::from_secs(1800);
-    let end = guest.wait(Some(deadline), &AtomicBool::new(false));
-    let console = fs::read_to_string(&console_log)?;
-    for line in console.lines().filter_map(|l| l.trim().strip_prefix("| ")) {
-        println!("{line}");
+    let (mut shown, mut end) = (0, GuestEnd::TimedOut);
+    while end == GuestEnd::TimedOut && Instant::now() < deadline {
+        end = guest.wait(Some(Instant::now() + Duration::from_secs(1)), &AtomicBool::new(false));
+        let console = fs::read_to_string(&console_log)?;
+        let rows: Vec<&str> = console.lines().filter_map(|l| l.trim().strip_prefix("| ")).collect();
+        rows.iter().skip(shown).for_each(|line| println!("{line}"));
+        shown = rows.len();
     }
+    let console = fs::read_to_string(&console_log)?;
     if end == GuestEnd::PoweredOff && console.contains("| end") {
         return Ok(());
     }
