@@ -86,11 +86,12 @@ impl Tool {
         let mut child = Command::new("/init");
         child.args(["pin", "1"]).args(command).env("BPFTRACE_STRLEN", "64");
         let said = fs::File::create(SAID)?;
-        let tool = Tool(child.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).spawn()?);
+        let mut tool = Tool(child.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).spawn()?);
         let (mut before, mut same) = (0, 0);
         for _ in 0..PATIENCE {
-            if !Path::new(&format!("/proc/{}/fd/0", tool.0.id())).exists() {
-                break;
+            if let Some(status) = tool.0.try_wait()? {
+                let said = fs::read_to_string(SAID).unwrap_or_default();
+                return Err(format!("it ended, {status}: {}", said.trim().replace('\n', "; ")).into());
             }
             std::thread::sleep(Duration::from_millis(100));
             let attached = tool.attached();
@@ -100,8 +101,7 @@ impl Tool {
                 return Ok(tool);
             }
         }
-        let said = fs::read_to_string(SAID).unwrap_or_default();
-        Err(format!("it has attached nothing: {}", said.trim().replace('\n', "; ")).into())
+        Err("it has attached nothing".into())
     }
 
     fn attached(&self) -> usize {
