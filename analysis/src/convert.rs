@@ -1,4 +1,4 @@
-//! From the raw log of a run to tables.
+//! From the raw log of a run to tables, record by record: memory does not grow with the run.
 //!
 //! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
 //! converted as far as it goes, and [`Collected::truncated`] says why it ended.
@@ -13,12 +13,12 @@ use ktstr_wire::message::{
     BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
     WindowEdge,
 };
-use ktstr_wire::record::{MigrationRecord, RECORD_BYTES, Record, SliceRecord};
+use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::tables;
+use crate::tables::{self, RecordTables};
 
 /// Why a raw log could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +60,18 @@ pub struct TableFile {
 }
 
 /// Whether the data is complete.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// For each CPU.
     pub cpus: Vec<CpuQuality>,
     /// Times that a probe was skipped because it interrupted itself; `None`: the run ended before that was known.
     pub recursion_misses: Option<u64>,
+    /// Events of tasks that the probes had no room to tell apart; `None`: the run ended before that was known.
+    #[serde(default)]
+    pub events_untracked: Option<u64>,
+    /// Tasks that ended in the window and are not in the tasks table; `None`: the run ended before that was known.
+    #[serde(default)]
+    pub tasks_dropped: Option<u64>,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: Option<u64>,
     /// Context switches that the probes saw in the window, idle CPUs' included.
@@ -80,8 +86,18 @@ pub struct Quality {
     pub timer_late_max_ns: Option<u64>,
 }
 
+impl Quality {
+    /// Every slice and every migration has a record, and all records arrived.
+    pub fn has_all_events(&self) -> bool {
+        let emitted: u64 = self.cpus.iter().map(|c| c.emitted).sum();
+        // At the level `summary` nothing is emitted.
+        (emitted > 0 || self.switches_seen == 0)
+            && self.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
+    }
+}
+
 /// Records of one CPU: emitted = received + dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuQuality {
     /// Its number.
     pub cpu: u32,
@@ -91,6 +107,12 @@ pub struct CpuQuality {
     pub received: u64,
     /// Records for which there was no room.
     pub dropped: u64,
+    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them.
+    #[serde(default)]
+    pub dropped_span_ns: Option<(u64, u64)>,
+    /// This span as a part of the window.
+    #[serde(default)]
+    pub dropped_window_frac: Option<f64>,
 }
 
 /// Everything that arrived.
@@ -125,8 +147,6 @@ pub struct Collected {
 /// What goes into the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    pub slices: Vec<SliceRecord>,
-    pub migrations: Vec<MigrationRecord>,
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
     pub received: BTreeMap<u32, u64>,
@@ -134,35 +154,57 @@ pub(crate) struct Rows {
 
 /// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
 pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Collected, ConvertError> {
-    let mut state = State::default();
+    let mut state = State {
+        collected: Collected::default(),
+        rows: Rows::default(),
+        records: RecordTables::create(out_dir, topology)?,
+        next_seq: 0,
+    };
     state.read(raw_log)?;
-    let State { mut collected, mut rows, .. } = state;
-    rows.slices.sort_by_key(|s| (s.ts_ns, s.cpu));
-    rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
+    let State { mut collected, mut rows, records, .. } = state;
     rows.tasks.sort_by_key(|t| t.tid);
-    collected.quality.cpus = quality(&rows);
+    collected.quality.cpus = quality(&rows, &collected);
     crate::oracle::check(&rows, &mut collected);
-    collected.tables = tables::write_all(&rows, out_dir, topology)?;
+    collected.tables = records.finish()?;
+    collected.tables.extend(tables::write_others(&rows, out_dir, topology)?);
     Ok(collected)
 }
 
-fn quality(rows: &Rows) -> Vec<CpuQuality> {
-    let mut cpus: Vec<CpuQuality> = rows
-        .cpus
-        .iter()
-        .map(|c| {
-            let received = rows.received.get(&c.cpu).copied().unwrap_or(0);
-            CpuQuality { cpu: c.cpu, emitted: c.emitted, received, dropped: c.dropped }
-        })
-        .collect();
+fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
+    let edges = collected.window_open.zip(collected.window_close);
+    let window_ns = edges.map(|(open, close)| close.ts_ns.saturating_sub(open.ts_ns)).filter(|ns| *ns > 0);
+    let frac = |(from, to): (u64, u64)| Some(to.saturating_sub(from) as f64 / window_ns? as f64);
+    let of = |c: &CpuCounters| CpuQuality {
+        cpu: c.cpu,
+        emitted: c.emitted,
+        received: rows.received.get(&c.cpu).copied().unwrap_or(0),
+        dropped: c.dropped,
+        dropped_span_ns: c.dropped_span_ns,
+        dropped_window_frac: c.dropped_span_ns.and_then(frac),
+    };
+    let mut cpus: Vec<CpuQuality> = rows.cpus.iter().map(of).collect();
     cpus.sort_by_key(|c| c.cpu);
     cpus
 }
 
-#[derive(Default)]
+/// Why reading stops.
+enum Stop {
+    /// The log is of no use from here on.
+    Log(String),
+    /// A table cannot be written.
+    Write(ConvertError),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Stop {
+        Stop::Log(why)
+    }
+}
+
 struct State {
     collected: Collected,
     rows: Rows,
+    records: RecordTables,
     next_seq: u64,
 }
 
@@ -185,9 +227,13 @@ impl State {
                 break;
             }
             decoder.push(&buf[..n]);
-            if let Err(why) = self.drain(&mut decoder) {
-                self.collected.truncated = Some(why);
-                return Ok(());
+            match self.drain(&mut decoder) {
+                Ok(()) => {}
+                Err(Stop::Log(why)) => {
+                    self.collected.truncated = Some(why);
+                    return Ok(());
+                }
+                Err(Stop::Write(e)) => return Err(e),
             }
         }
         if self.collected.bye.is_none() {
@@ -200,10 +246,10 @@ impl State {
         Ok(())
     }
 
-    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), String> {
+    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), Stop> {
         while let Some(frame) = decoder.next_frame().map_err(|e| e.to_string())? {
             if frame.seq != self.next_seq {
-                return Err(format!("frame {} is missing", self.next_seq));
+                return Err(Stop::Log(format!("frame {} is missing", self.next_seq)));
             }
             self.next_seq += 1;
             self.take(&frame)?;
@@ -211,7 +257,7 @@ impl State {
         Ok(())
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<(), String> {
+    fn take(&mut self, frame: &Frame) -> Result<(), Stop> {
         let c = &mut self.collected;
         // An unknown kind is a later version's addition.
         let Some(kind) = Kind::from_u16(frame.kind) else { return Ok(()) };
@@ -230,6 +276,8 @@ impl State {
             Kind::Bye => {
                 let bye: Bye = json(frame)?;
                 c.quality.recursion_misses = Some(bye.recursion_misses);
+                c.quality.events_untracked = Some(bye.events_untracked);
+                c.quality.tasks_dropped = Some(bye.rows_dropped);
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
                 c.bye = Some(bye);
             }
@@ -238,17 +286,16 @@ impl State {
         Ok(())
     }
 
-    fn records(&mut self, payload: &[u8]) -> Result<(), String> {
-        let (cpu, records) = payload.split_first_chunk::<4>().ok_or("a records frame without a CPU")?;
+    fn records(&mut self, payload: &[u8]) -> Result<(), Stop> {
+        let cut_off = || Stop::Log("a records frame that is cut off".into());
+        let (cpu, records) = payload.split_first_chunk::<4>().ok_or_else(cut_off)?;
         if !records.len().is_multiple_of(RECORD_BYTES) {
-            return Err("a records frame that is cut off".into());
+            return Err(cut_off());
         }
         let received = self.rows.received.entry(u32::from_le_bytes(*cpu)).or_default();
         for bytes in records.chunks_exact(RECORD_BYTES) {
-            match Record::parse(bytes).map_err(|e| e.to_string())? {
-                Record::Slice(s) => self.rows.slices.push(s),
-                Record::Migration(m) => self.rows.migrations.push(m),
-            }
+            let record = Record::parse(bytes).map_err(|e| Stop::Log(e.to_string()))?;
+            self.records.push(record).map_err(Stop::Write)?;
             *received += 1;
         }
         Ok(())
@@ -264,6 +311,7 @@ mod tests {
     use super::*;
     use ktstr_wire::frame::encode;
     use ktstr_wire::message::to_json;
+    use ktstr_wire::record::MigrationRecord;
 
     fn log() -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -284,13 +332,8 @@ mod tests {
         )
         .unwrap();
         encode(Kind::Records, 1, &payload, &mut bytes).unwrap();
-        encode(
-            Kind::Bye,
-            2,
-            &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, recursion_misses: 0 }),
-            &mut bytes,
-        )
-        .unwrap();
+        encode(Kind::Bye, 2, &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, ..Bye::default() }), &mut bytes)
+            .unwrap();
         bytes
     }
 
@@ -305,9 +348,10 @@ mod tests {
     fn whole_log_accounts_for_every_record() {
         let c = converted(&log());
         assert_eq!(c.truncated, None);
-        assert_eq!(c.quality.cpus, [CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1 }]);
+        let cpu1 = CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1, ..CpuQuality::default() };
+        assert_eq!(c.quality.cpus, [cpu1]);
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
-        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("cpus", 1)]);
+        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1)]);
     }
 
     #[test]

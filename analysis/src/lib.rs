@@ -20,6 +20,7 @@ pub mod schema;
 pub mod sidecar;
 pub mod statistics;
 mod tables;
+mod totals;
 pub mod trace;
 
 pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};

@@ -59,6 +59,8 @@ fn spec(entry: &TestEntry) -> Result<TestSpec, Failed> {
         accel: entry.accel.map(str::to_string),
         scheduler,
         seed,
+        probes: None,
+        records_per_cpu: None,
     })
 }
 

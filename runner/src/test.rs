@@ -6,13 +6,14 @@ use std::process::{ExitStatus, Stdio};
 
 use crate::cli::{AccelArg, TestArgs};
 use crate::invocation::{
-    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, REPEAT_ENV, RESOLVED_ENV,
-    ResolvedKernel, TARGET_ENV,
+    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, PROBES_ENV, REPEAT_ENV,
+    RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
 };
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
 use crate::{exit, interrupt};
+use ktstr_wire::spec::ProbeLevel;
 
 /// Why no test was run.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         position: None,
     };
     let mut nextest = invocation.nextest(Path::new("."))?;
+    nextest.envs(args.probes.map(|p| (PROBES_ENV, p.level().name())));
     let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
     Ok(summarize(&ktstr_dir, &session, status))
 }
@@ -126,6 +128,15 @@ fn is_sim(name: Option<&str>) -> Result<bool, RunError> {
     }
 }
 
+/// What the test insists on, else what the environment says, else everything.
+fn probes(insists: Option<ProbeLevel>) -> Result<ProbeLevel, RunError> {
+    match (insists, std::env::var(PROBES_ENV)) {
+        (Some(level), _) => Ok(level),
+        (None, Ok(name)) if !name.is_empty() => ProbeLevel::from_name(&name).ok_or(RunError::Probes(name)),
+        (None, _) => Ok(ProbeLevel::default()),
+    }
+}
+
 /// What the environment says of the runs, and the test of its accelerator.
 fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
     let var = |name: &str| std::env::var(name).ok();
@@ -142,7 +153,8 @@ fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
 
 /// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
 pub fn internal_run() -> Result<u8, RunError> {
-    let spec = run::read_spec(io::stdin().lock())?;
+    let mut spec = run::read_spec(io::stdin().lock())?;
+    spec.probes = Some(probes(spec.probes)?);
     let stop =
         interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
     let manifest_dir = PathBuf::from(&spec.manifest_dir);

@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod body;
 pub mod frame;
+pub mod histogram;
 pub mod message;
 pub mod record;
 pub mod spec;

@@ -31,8 +31,11 @@ pub struct Binaries<'a> {
     pub modules: &'a [PathBuf],
 }
 
-/// Records that fit each CPU's log: enough for the window, within a third of the guest's memory.
+/// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory.
 pub fn records_per_cpu(spec: &TestSpec) -> u32 {
+    if let Some(asked) = spec.records_per_cpu {
+        return asked;
+    }
     let wanted = (spec.duration_ns / 1_000_000_000 + 2) * RECORDS_PER_SECOND;
     let memory = (u64::from(spec.memory_mib) << 20) / LOG_MEMORY_DIVISOR;
     let fits = memory / RECORD_BYTES as u64 / u64::from(spec.topology.nr_cpus());
@@ -66,6 +69,7 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
+        probes: spec.probes.unwrap_or_default(),
         sim: sim.then(|| seed::sim(spec.seed)),
         timeout_ns: timeout_ns(spec),
     };
@@ -90,6 +94,8 @@ mod tests {
             accel: None,
             scheduler: None,
             seed: 0,
+            probes: None,
+            records_per_cpu: None,
         };
         // (2 s + 2 s) x 100,000 a second.
         assert_eq!(records_per_cpu(&spec), 400_000);

@@ -53,6 +53,9 @@ pub enum RunError {
     /// `KTSTR_ACCEL` is wrong.
     #[error("KTSTR_ACCEL is '{0}'; it may be auto, tcg or sim")]
     Accel(String),
+    /// `KTSTR_PROBES` is wrong.
+    #[error("KTSTR_PROBES is '{0}'; it may be full, summary or off")]
+    Probes(String),
     /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -91,7 +94,7 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
-            RunError::Accel(_) => exit::USAGE,
+            RunError::Accel(_) | RunError::Probes(_) => exit::USAGE,
             RunError::Kernel(e) => e.exit_status(),
             RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
             RunError::NoAgent(_) => exit::HOST_LACKS,
