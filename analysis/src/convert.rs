@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Decoder, Frame, Kind};
 use ktstr_wire::message::{
     BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
@@ -118,6 +119,13 @@ pub struct Collected {
     pub tables: Vec<TableFile>,
 }
 
+impl Collected {
+    /// The phases of the test.
+    pub fn phases(&self) -> &[Phase] {
+        self.test_result.as_ref().and_then(|t| t.body.as_ref()).map_or(&[], |b| &b.phases)
+    }
+}
+
 /// What goes into the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
@@ -125,6 +133,7 @@ pub(crate) struct Rows {
     pub migrations: Vec<MigrationRecord>,
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
+    pub phases: Vec<Phase>,
     pub received: BTreeMap<u32, u64>,
 }
 
@@ -136,6 +145,7 @@ pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Col
     rows.slices.sort_by_key(|s| (s.ts_ns, s.cpu));
     rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
     rows.tasks.sort_by_key(|t| t.tid);
+    rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows);
     crate::oracle::check(&rows, &mut collected);
     collected.tables = tables::write_all(&rows, out_dir, topology)?;
@@ -303,7 +313,7 @@ mod tests {
         assert_eq!(c.truncated, None);
         assert_eq!(c.quality.cpus, [CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1 }]);
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
-        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("cpus", 1)]);
+        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("cpus", 1), ("phases", 0)]);
     }
 
     #[test]

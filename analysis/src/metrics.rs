@@ -37,10 +37,13 @@ pub enum MetricsError {
 pub struct MetricRow {
     /// Name in the registry.
     pub name: String,
-    /// `run`, `role`, `cpu`.
+    /// `run`, `role`, `cpu`, `phase`.
     pub scope: String,
     /// The role.
     pub role: Option<String>,
+    /// The phase.
+    #[serde(default)]
+    pub phase: Option<String>,
     /// The CPU.
     pub cpu: Option<u32>,
     /// Statistic.
@@ -61,9 +64,11 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
     };
     let rows = match window.filter(|(a, b)| a < b) {
         Some(window) => {
-            let run =
-                Run::load(dir, window).map_err(|source| MetricsError::Read { dir: dir.into(), source })?;
-            run.metrics()
+            let read = |source| MetricsError::Read { dir: dir.into(), source };
+            let mut rows = Run::load(dir, window).map_err(read)?.metrics();
+            rows.extend(crate::reported::rows(collected));
+            rows.extend(crate::phases::rows(dir, collected).map_err(read)?);
+            rows
         }
         None => Vec::new(),
     };
@@ -83,6 +88,7 @@ pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
         .str("name", r().map(|m| Some(m.name.as_str())))
         .str("scope", r().map(|m| Some(m.scope.as_str())))
         .str("role", r().map(|m| m.role.as_deref()))
+        .str("phase", r().map(|m| m.phase.as_deref()))
         .u32("cpu", r().map(|m| m.cpu))
         .str("stat", r().map(|m| Some(m.stat.as_str())))
         .f64("value", r().map(|m| m.value))
@@ -236,13 +242,13 @@ fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
 
 /// Where a value belongs.
 #[derive(Clone, Copy)]
-enum Scope<'a> {
+pub(crate) enum Scope<'a> {
     Run,
     Role(&'a str),
     Cpu(u32),
 }
 
-fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
+pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
     let metric = registry::metric(name);
     let (scope, role, cpu) = match scope {
         Scope::Run => ("run", None, None),
@@ -253,6 +259,7 @@ fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRo
         name: name.into(),
         scope: scope.into(),
         role,
+        phase: None,
         cpu,
         stat: stat.into(),
         value,
@@ -264,7 +271,7 @@ fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRo
 }
 
 /// The statistics of [`DURATION_STATS`]; all but the count are null where there is no value.
-fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) -> Vec<MetricRow> {
+pub(crate) fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) -> Vec<MetricRow> {
     values.sort_unstable();
     let n = values.len();
     let rank = |per_mille: usize| {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ktstr_wire::body::Phase;
 use ktstr_wire::message::{DurationStats, TaskClass, TaskInfo};
 use ktstr_wire::record::{EndState, MigrationContext, MigrationRecord, SliceRecord, WaitKind};
 use ktstr_wire::topology::Topology;
@@ -19,6 +20,7 @@ pub(crate) fn write_all(rows: &Rows, dir: &Path, topology: Topology) -> Result<V
         write(migrations(&rows.migrations, topology), "migrations")?,
         write(tasks(&rows.tasks), "tasks")?,
         write(cpus(rows, topology), "cpus")?,
+        write(phases(&rows.phases), "phases")?,
     ])
 }
 
@@ -133,6 +135,14 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .i64("schedstat_nr_slices", r().map(|t| t.schedstat.map(|s| s.nr_slices)))
 }
 
+fn phases(rows: &[Phase]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("name", r().map(|p| Some(p.name.as_str())))
+        .i64("start_ns", r().map(|p| Some(p.start_ns)))
+        .i64("end_ns", r().map(|p| Some(p.end_ns)))
+}
+
 /// Count, sum, shortest, longest.
 fn stats(
     columns: Columns,
@@ -166,7 +176,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, MIGRATIONS, SLICES, TASKS};
+    use crate::schema::{CPUS, Column, MIGRATIONS, PHASES, SLICES, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -180,6 +190,7 @@ mod tests {
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(cpus(&Rows::default(), t), &CPUS);
+        same(phases(&[]), &PHASES);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::channel::Channel;
 use crate::observe::observe;
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::{self, Cgroups, Stat};
+use crate::reign::Reign;
 use crate::rows::Row;
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::system;
@@ -175,11 +176,8 @@ struct Measured {
 }
 
 /// The window: the body runs, nothing is sent.
-fn measure(
-    spec: &GuestSpec,
-    mut probes: Probes,
-    mut scheduler: Option<Scheduler>,
-) -> Result<Measured, Trouble> {
+fn measure(spec: &GuestSpec, mut probes: Probes, scheduler: Option<Scheduler>) -> Result<Measured, Trouble> {
+    let mut reign = Reign::new(spec, scheduler);
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
     let before = procfs::stat();
@@ -187,8 +185,7 @@ fn measure(
     let open_ns = probes.open_window();
     let mut body = Body::start(spec).map_err(|e| other(format!("{}: {e}", spec.test_path)))?;
     let limit = Duration::from_nanos(spec.timeout_ns);
-    let scheduler_ended = || scheduler.as_mut().is_some_and(|s| !s.in_charge());
-    let end = body.wait(limit, scheduler_ended, || cgroups.refresh());
+    let end = body.wait(limit, &mut reign, || cgroups.refresh());
     let close_ns = probes.close_window()?;
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
@@ -197,17 +194,16 @@ fn measure(
     let rows = probes.rows()?;
     let about = About {
         body: body.pid(),
-        scheduler: scheduler.as_ref().map(Scheduler::pid),
+        schedulers: reign.pids.clone(),
         roles: body.roles.clone(),
         cgroups,
         before: schedstats_before,
         after: schedstats_after,
     };
     let tasks = rows.into_values().filter_map(|r| about.task(r)).collect();
-    let gave_up = matches!(end, BodyEnd::GivenUp);
+    let lost = matches!(end, BodyEnd::GivenUp);
     // The scheduler's end is judged before the body's processes are killed under it.
-    let exit =
-        scheduler.map(Scheduler::stop).map(|e| if gave_up { SchedulerExit { clean: false, ..e } } else { e });
+    let exit = reign.end(lost);
     let result = body.finish(end);
     Ok(Measured {
         open: WindowEdge { ts_ns: open_ns, nr_switches: before.nr_switches },
@@ -226,7 +222,7 @@ fn measure(
 /// What is known of tasks beside the probes.
 struct About {
     body: u32,
-    scheduler: Option<u32>,
+    schedulers: Vec<u32>,
     roles: HashMap<u32, String>,
     cgroups: Cgroups,
     before: HashMap<u32, Schedstat>,
@@ -239,7 +235,7 @@ impl About {
             TaskClass::Kernel
         } else if row.tgid == 1 || row.tgid == self.body {
             TaskClass::Harness
-        } else if Some(row.tgid) == self.scheduler {
+        } else if self.schedulers.contains(&row.tgid) {
             TaskClass::Scheduler
         } else {
             TaskClass::Workload

@@ -90,6 +90,7 @@ mod tests {
             accel: None,
             scheduler: None,
             seed: 0,
+            terms: Default::default(),
         };
         // (2 s + 2 s) x 100,000 a second.
         assert_eq!(records_per_cpu(&spec), 400_000);
