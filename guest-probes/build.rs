@@ -24,7 +24,7 @@ fn main() {
     libbpf_cargo::SkeletonBuilder::new()
         .source("src/bpf/probes.bpf.c")
         .clang(clang())
-        .clang_args(["-Wall", "-Werror", "-Wno-unused-function"])
+        .clang_args(["-Wall", "-Werror", "-Wno-unused-function", "-mcpu=v3"])
         .build_and_generate(out)
         .expect("the BPF programs compile");
 }

@@ -61,12 +61,18 @@ pub struct TableFile {
 }
 
 /// Whether the data is complete.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// For each CPU.
     pub cpus: Vec<CpuQuality>,
     /// Times that a probe was skipped because it interrupted itself; `None`: the run ended before that was known.
     pub recursion_misses: Option<u64>,
+    /// Events of tasks that the probes had no room to tell apart; `None`: the run ended before that was known.
+    #[serde(default)]
+    pub events_untracked: Option<u64>,
+    /// Tasks that ended in the window and are not in the tasks table; `None`: the run ended before that was known.
+    #[serde(default)]
+    pub tasks_dropped: Option<u64>,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: Option<u64>,
     /// Context switches that the probes saw in the window, idle CPUs' included.
@@ -77,8 +83,18 @@ pub struct Quality {
     pub disagreements: Vec<String>,
 }
 
+impl Quality {
+    /// Every slice and every migration has a record, and all records arrived.
+    pub fn has_all_events(&self) -> bool {
+        let emitted: u64 = self.cpus.iter().map(|c| c.emitted).sum();
+        // At the level `summary` nothing is emitted.
+        (emitted > 0 || self.switches_seen == 0)
+            && self.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
+    }
+}
+
 /// Records of one CPU: emitted = received + dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuQuality {
     /// Its number.
     pub cpu: u32,
@@ -88,6 +104,12 @@ pub struct CpuQuality {
     pub received: u64,
     /// Records for which there was no room.
     pub dropped: u64,
+    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them.
+    #[serde(default)]
+    pub dropped_span_ns: Option<(u64, u64)>,
+    /// This span as a part of the window.
+    #[serde(default)]
+    pub dropped_window_frac: Option<f64>,
 }
 
 /// Everything that arrived.
@@ -146,21 +168,25 @@ pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Col
     rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
-    collected.quality.cpus = quality(&rows);
+    collected.quality.cpus = quality(&rows, &collected);
     crate::oracle::check(&rows, &mut collected);
     collected.tables = tables::write_all(&rows, out_dir, topology)?;
     Ok(collected)
 }
 
-fn quality(rows: &Rows) -> Vec<CpuQuality> {
-    let mut cpus: Vec<CpuQuality> = rows
-        .cpus
-        .iter()
-        .map(|c| {
-            let received = rows.received.get(&c.cpu).copied().unwrap_or(0);
-            CpuQuality { cpu: c.cpu, emitted: c.emitted, received, dropped: c.dropped }
-        })
-        .collect();
+fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
+    let edges = collected.window_open.zip(collected.window_close);
+    let window_ns = edges.map(|(open, close)| close.ts_ns.saturating_sub(open.ts_ns)).filter(|ns| *ns > 0);
+    let frac = |(from, to): (u64, u64)| Some(to.saturating_sub(from) as f64 / window_ns? as f64);
+    let of = |c: &CpuCounters| CpuQuality {
+        cpu: c.cpu,
+        emitted: c.emitted,
+        received: rows.received.get(&c.cpu).copied().unwrap_or(0),
+        dropped: c.dropped,
+        dropped_span_ns: c.dropped_span_ns,
+        dropped_window_frac: c.dropped_span_ns.and_then(frac),
+    };
+    let mut cpus: Vec<CpuQuality> = rows.cpus.iter().map(of).collect();
     cpus.sort_by_key(|c| c.cpu);
     cpus
 }
@@ -236,6 +262,8 @@ impl State {
             Kind::Bye => {
                 let bye: Bye = json(frame)?;
                 c.quality.recursion_misses = Some(bye.recursion_misses);
+                c.quality.events_untracked = Some(bye.events_untracked);
+                c.quality.tasks_dropped = Some(bye.rows_dropped);
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
                 c.bye = Some(bye);
             }
@@ -290,13 +318,8 @@ mod tests {
         )
         .unwrap();
         encode(Kind::Records, 1, &payload, &mut bytes).unwrap();
-        encode(
-            Kind::Bye,
-            2,
-            &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, recursion_misses: 0 }),
-            &mut bytes,
-        )
-        .unwrap();
+        encode(Kind::Bye, 2, &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, ..Bye::default() }), &mut bytes)
+            .unwrap();
         bytes
     }
 
@@ -311,9 +334,12 @@ mod tests {
     fn whole_log_accounts_for_every_record() {
         let c = converted(&log());
         assert_eq!(c.truncated, None);
-        assert_eq!(c.quality.cpus, [CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1 }]);
+        let cpu1 = CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1, ..CpuQuality::default() };
+        assert_eq!(c.quality.cpus, [cpu1]);
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
-        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("cpus", 1), ("phases", 0)]);
+        let expected =
+            [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1), ("phases", 0)];
+        assert_eq!(rows, expected);
     }
 
     #[test]

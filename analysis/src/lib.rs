@@ -5,6 +5,7 @@
 //! column or a metric. What comes from a guest or a file never panics here.
 #![forbid(unsafe_code)]
 
+pub mod assertion;
 pub mod columns;
 pub mod compare;
 pub mod conservation;
@@ -22,6 +23,7 @@ pub mod schema;
 pub mod sidecar;
 pub mod statistics;
 mod tables;
+mod totals;
 pub mod trace;
 
 pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};

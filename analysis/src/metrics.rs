@@ -10,6 +10,7 @@ use crate::columns::Columns;
 use crate::conservation::{CpuSet, Span, idle_while_waiting};
 use crate::convert::{Collected, TableFile};
 use crate::registry::{self, DURATION_STATS};
+use crate::totals::Totals;
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
@@ -56,22 +57,35 @@ pub struct MetricRow {
     pub polarity: String,
 }
 
-/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none.
+/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none. Where records were lost,
+/// or were not asked for, they come from the counters and histograms of the tasks, and what these do not tell is null.
 pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<MetricRow>, MetricsError> {
     let window = match (&collected.window_open, &collected.window_close) {
         (Some(open), Some(close)) => Some((open.ts_ns as i64, close.ts_ns as i64)),
         _ => None,
     };
-    let rows = match window.filter(|(a, b)| a < b) {
+    // Without probes there is no CPU in the tables, and nothing was measured.
+    let measured = !collected.quality.cpus.is_empty();
+    let mut rows = match window.filter(|(a, b)| a < b && measured) {
         Some(window) => {
             let read = |source| MetricsError::Read { dir: dir.into(), source };
-            let mut rows = Run::load(dir, window).map_err(read)?.metrics();
-            rows.extend(crate::reported::rows(collected));
-            rows.extend(crate::phases::rows(dir, collected).map_err(read)?);
+            let mut run = Run::load(dir, window).map_err(read)?;
+            let totals = Totals::load(dir).map_err(read)?;
+            let complete = collected.quality.has_all_events();
+            if complete {
+                collected.quality.disagreements.extend(run.disagreements(&totals));
+            } else {
+                run.totals = Some(totals);
+            }
+            let mut rows = run.metrics();
+            if complete {
+                rows.extend(crate::phases::rows(dir, collected).map_err(read)?);
+            }
             rows
         }
         None => Vec::new(),
     };
+    rows.extend(crate::reported::rows(collected));
     let file = write(dir, &rows).map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
     collected.tables.push(file);
     Ok(rows)
@@ -117,6 +131,7 @@ struct Task {
     allowed: Option<CpuSet>,
     on_cpu: i64,
     open_wait: Option<i64>,
+    migrations: i64,
 }
 
 struct Migration {
@@ -132,6 +147,8 @@ struct Cpu {
 
 struct Run {
     window: Span,
+    /// Set: the slices and migrations are not all there.
+    totals: Option<Totals>,
     slices: Vec<Slice>,
     tasks: Vec<Task>,
     migrations: Vec<Migration>,
@@ -162,6 +179,7 @@ impl Run {
     fn load(dir: &Path, window: Span) -> PolarsResult<Run> {
         Ok(Run {
             window,
+            totals: None,
             slices: load_slices(dir)?,
             tasks: load_tasks(dir)?,
             migrations: load_migrations(dir)?,
@@ -206,7 +224,9 @@ fn load_slices(dir: &Path) -> PolarsResult<Vec<Slice>> {
 }
 
 fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
-    let df = scan(dir, "tasks", &["tid", "role", "class", "cpus_allowed", "on_cpu_ns", "open_wait_ns"])?;
+    let names = ["tid", "role", "class", "cpus_allowed", "on_cpu_ns", "open_wait_ns", "nr_migrations"];
+    let df = scan(dir, "tasks", &names)?;
+    let migrations = i64s(&df, "nr_migrations")?;
     let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
     let (allowed, on_cpu, open) =
         (strs(&df, "cpus_allowed")?, i64s(&df, "on_cpu_ns")?, i64s(&df, "open_wait_ns")?);
@@ -218,6 +238,7 @@ fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
             allowed: allowed[i].as_deref().and_then(CpuSet::parse),
             on_cpu: on_cpu[i].unwrap_or(0),
             open_wait: open[i],
+            migrations: migrations[i].unwrap_or(0),
         })
         .collect())
 }
@@ -284,6 +305,22 @@ pub(crate) fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) 
     DURATION_STATS.iter().zip(stats).map(|(stat, value)| row(name, scope, stat, value)).collect()
 }
 
+/// Metrics of migrations by their context.
+pub(crate) const CONTEXTS: [(&str, &str); 4] = [
+    ("migrations_at_wakeup", "wakeup"),
+    ("migrations_by_balance", "balance"),
+    ("migrations_at_exec", "exec"),
+    ("migrations_by_affinity", "affinity"),
+];
+
+/// Metrics of migrations by their distance.
+pub(crate) const DISTANCES: [(&str, &str); 4] = [
+    ("migrations_same_core", "same_core"),
+    ("migrations_same_llc", "same_llc"),
+    ("migrations_other_llc", "other_llc"),
+    ("migrations_other_node", "other_node"),
+];
+
 impl Run {
     fn metrics(&self) -> Vec<MetricRow> {
         let workload: BTreeSet<u32> = self.tasks_of(|t| t.class == "workload");
@@ -301,11 +338,52 @@ impl Run {
         rows
     }
 
+    /// Where the records and the counters of the same tasks differ.
+    fn disagreements(&self, totals: &Totals) -> Vec<String> {
+        let roles: BTreeSet<&str> = self.tasks.iter().filter_map(|t| t.role.as_deref()).collect();
+        let mut scopes = vec![("the workload".to_string(), self.tasks_of(|t| t.class == "workload"))];
+        scopes.extend(
+            roles
+                .into_iter()
+                .map(|role| (format!("role {role}"), self.tasks_of(|t| t.role.as_deref() == Some(role)))),
+        );
+        let exact = |m: &&MetricRow| ["count", "mean", "max", "value"].contains(&m.stat.as_str());
+        let mut found = Vec::new();
+        for (who, tids) in scopes {
+            let events = self.event_rows(Scope::Run, &tids);
+            for t in totals.rows(Scope::Run, &tids).iter().filter(exact).filter(|t| t.value.is_some()) {
+                let same = |e: &&MetricRow| e.name == t.name && e.stat == t.stat;
+                let by_records = events.iter().find(same).and_then(|e| e.value);
+                if by_records != t.value {
+                    let (name, stat, by_counters) = (&t.name, &t.stat, t.value);
+                    found.push(format!(
+                        "{who}: {name}.{stat} is {by_records:?} by the records and {by_counters:?} by the counters"
+                    ));
+                }
+            }
+        }
+        found
+    }
+
     fn tasks_of(&self, belongs: impl Fn(&Task) -> bool) -> BTreeSet<u32> {
         self.tasks.iter().filter(|t| belongs(t)).map(|t| t.tid).collect()
     }
 
     fn scope_rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>) -> Vec<MetricRow> {
+        let mut rows = match &self.totals {
+            Some(totals) => totals.rows(scope, tids),
+            None => self.event_rows(scope, tids),
+        };
+        let mut value = |name: &str, v: f64| rows.push(row(name, scope, "value", Some(v)));
+        let tasks = || self.tasks.iter().filter(|t| tids.contains(&t.tid));
+        value("migrations", tasks().map(|t| t.migrations as f64).sum());
+        value("on_cpu_time", tasks().map(|t| t.on_cpu as f64).sum());
+        value("censored_waits", tasks().filter(|t| t.open_wait.is_some()).count() as f64);
+        rows
+    }
+
+    /// What comes from slices and migrations.
+    fn event_rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>) -> Vec<MetricRow> {
         let (start, end) = self.window;
         let slices: Vec<&Slice> =
             self.slices.iter().filter(|s| tids.contains(&s.tid) && s.ts >= start && s.ts < end).collect();
@@ -332,21 +410,12 @@ impl Run {
         let moved = |is: &dyn Fn(&Migration) -> bool| {
             self.migrations.iter().filter(|m| tids.contains(&m.tid) && is(m)).count() as f64
         };
-        let contexts = [
-            ("at_wakeup", "wakeup"),
-            ("by_balance", "balance"),
-            ("at_exec", "exec"),
-            ("by_affinity", "affinity"),
-        ];
-        for (name, context) in contexts {
-            value(&format!("migrations_{name}"), moved(&|m| m.context == context));
+        for (name, context) in CONTEXTS {
+            value(name, moved(&|m| m.context == context));
         }
-        for distance in ["same_core", "same_llc", "other_llc", "other_node"] {
-            value(&format!("migrations_{distance}"), moved(&|m| m.distance == distance));
+        for (name, distance) in DISTANCES {
+            value(name, moved(&|m| m.distance == distance));
         }
-        let tasks = || self.tasks.iter().filter(|t| tids.contains(&t.tid));
-        value("on_cpu_time", tasks().map(|t| t.on_cpu as f64).sum());
-        value("censored_waits", tasks().filter(|t| t.open_wait.is_some()).count() as f64);
         rows
     }
 
@@ -395,7 +464,7 @@ impl Run {
         waits.extend(open);
         let total = idle_while_waiting(&idle, &waits) as f64;
         let cpu_time = ((end - start) * self.cpus.len() as i64) as f64;
-        let known = !self.cpus.is_empty();
+        let known = !self.cpus.is_empty() && self.totals.is_none();
         vec![
             row("idle_while_waiting", Scope::Run, "value", known.then_some(total)),
             row("idle_while_waiting_frac", Scope::Run, "value", known.then(|| total / cpu_time)),

@@ -18,7 +18,15 @@ fn slice(ts: i64, dur: i64, cpu: u32, tid: u32, wait_kind: &str, wait: Option<i6
 }
 
 fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
-    Task { tid, role: Some(role.into()), class: "workload".into(), allowed: None, on_cpu, open_wait: None }
+    Task {
+        tid,
+        role: Some(role.into()),
+        class: "workload".into(),
+        allowed: None,
+        on_cpu,
+        open_wait: None,
+        migrations: i64::from(tid == 1),
+    }
 }
 
 /// Window 1000..2000, two CPUs. Task 1 (role a): woken at 1000, runs on CPU 0 1010..1110 and is preempted; waits 50; runs
@@ -27,6 +35,7 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
 fn run() -> Run {
     Run {
         window: (1000, 2000),
+        totals: None,
         slices: vec![
             slice(900, 200, 1, 0, "unknown", None, "blocked"),
             slice(1010, 100, 0, 1, "wakeup", Some(10), "preempted"),
@@ -64,6 +73,7 @@ fn latencies_and_counts_by_hand() {
     assert_eq!(get(&rows, "slice_length", "run", "p50"), Some(100.0));
     assert_eq!(get(&rows, "context_switches", "run", "value"), Some(3.0));
     assert_eq!(get(&rows, "preemptions", "run", "value"), Some(1.0));
+    assert_eq!(get(&rows, "migrations", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "migrations_by_balance", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "migrations_same_llc", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "on_cpu_time", "run", "value"), Some(500.0));
@@ -115,6 +125,7 @@ fn tasks_outside_of_the_workload_do_not_count() {
     assert_eq!(get(&rows, "wakeup_latency", "run", "count"), Some(0.0));
     assert_eq!(get(&rows, "context_switches", "run", "value"), Some(0.0));
     assert_eq!(get(&rows, "on_cpu_time", "run", "value"), Some(0.0));
+    assert_eq!(get(&rows, "migrations", "run", "value"), Some(0.0));
 }
 
 #[test]
@@ -125,4 +136,22 @@ fn slices_that_began_before_the_window_have_no_latency_in_it() {
     assert_eq!(get(&rows, "wakeup_latency", "run", "count"), Some(0.0));
     // But they ended in it.
     assert_eq!(get(&rows, "context_switches", "run", "value"), Some(1.0));
+}
+
+#[test]
+fn records_that_are_missing_are_told_by_the_counters() {
+    use crate::totals::{Spread, TaskTotals};
+    let spread = |count, sum, max| Spread { count, sum, max: Some(max), buckets: None };
+    let none = || Spread { buckets: None, ..Spread::default() };
+    // Task 1: wakeup 10, preemption 50, run delays 10 and 50, slices 100 and 100. Task 2: wakeup 30, run delay 30, slice 300.
+    let one = [spread(1, 10.0, 10), spread(1, 50.0, 50), spread(2, 60.0, 50), spread(2, 200.0, 100)];
+    let two = [spread(1, 30.0, 30), none(), spread(1, 30.0, 30), spread(1, 300.0, 300)];
+    let mut totals = Totals(vec![
+        TaskTotals { tid: 1, durations: one, switches: 2, preempted: 1, yielded: 0 },
+        TaskTotals { tid: 2, durations: two, switches: 1, preempted: 0, yielded: 0 },
+    ]);
+    assert_eq!(run().disagreements(&totals), Vec::<String>::new());
+    totals.0[1].switches += 1;
+    // For the workload and for role a, which are the same tasks here.
+    assert_eq!(run().disagreements(&totals).len(), 2);
 }

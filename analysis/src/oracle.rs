@@ -1,11 +1,13 @@
 //! The probes against the kernel's own accounts, in every run.
 //!
-//! For each task with a role: on-CPU time, run delay and number of slices against the growth of `/proc/<tid>/schedstat`.
-//! For the machine: context switches against `ctxt` of `/proc/stat`. Times may differ by 1 % or 50 us, counts by 1 % or by
-//! what happens between an edge of the window and the reading beside it.
+//! For each task with a role: on-CPU time, run delay and number of slices against the growth of `/proc/<tid>/schedstat`, and
+//! voluntary and involuntary switches against that of `/proc/<tid>/status`. For the machine: context switches against `ctxt` of
+//! `/proc/stat`. For each CPU: busy and idle time against the window. Times may differ by 1 % or 50 us, counts by 1 % or by
+//! what happens between an edge of the window and the reading beside it; the time of a CPU may not differ at all.
+//!
+//! All of ours are the probes' counters, which are exact where records were lost or were not asked for.
 
-use ktstr_wire::message::TaskInfo;
-use ktstr_wire::record::EndState;
+use ktstr_wire::message::{CpuCounters, TaskInfo};
 
 use crate::convert::{Collected, Rows};
 
@@ -25,33 +27,50 @@ fn differs(ours: u64, kernels: u64, allowed: u64) -> bool {
 
 fn task(t: &TaskInfo) -> Vec<String> {
     let (Some(kernel), Some(role)) = (t.schedstat, &t.role) else { return Vec::new() };
-    let checks = [
-        ("on-CPU time", t.on_cpu.sum_ns, kernel.on_cpu_ns, TIME_NS, " ns"),
-        ("run delay", t.run_delay.sum_ns, kernel.run_delay_ns, TIME_NS, " ns"),
-        ("slices", t.on_cpu.count, kernel.nr_slices, SLICES, ""),
+    let mut checks = vec![
+        ("on-CPU time in ns", t.on_cpu.sum_ns, kernel.on_cpu_ns, TIME_NS, "schedstat"),
+        ("run delay in ns", t.run_delay.sum_ns, kernel.run_delay_ns, TIME_NS, "schedstat"),
+        ("slices", t.run_delay.count, kernel.nr_slices, SLICES, "schedstat"),
     ];
+    if let (Some(voluntary), Some(involuntary)) = (kernel.nr_voluntary, kernel.nr_involuntary) {
+        checks.push(("voluntary switches", t.nr_blocked, voluntary, SLICES, "status"));
+        let ours = t.nr_preempted + t.nr_yielded;
+        checks.push(("involuntary switches", ours, involuntary, SLICES, "status"));
+    }
     let wrong = checks.iter().filter(|(_, ours, kernels, allowed, _)| differs(*ours, *kernels, *allowed));
     wrong
-        .map(|(what, ours, kernels, _, unit)| {
+        .map(|(what, ours, kernels, _, file)| {
             format!(
-                "task {} ({role}): {what} {ours}{unit} by the probes, {kernels}{unit} by /proc/{}/schedstat",
+                "task {} ({role}): {what}: {ours} by the probes, {kernels} by /proc/{}/{file}",
                 t.tid, t.tid
             )
         })
         .collect()
 }
 
-/// Fills in the quality's switches and disagreements. A run that lost records does not add up, and is told so by that.
+/// Every CPU is either busy or idle.
+fn cpu(c: &CpuCounters, window_ns: u64) -> Option<String> {
+    let seen = c.busy_ns + c.idle_ns;
+    (seen != window_ns).then(|| {
+        format!("CPU {}: {seen} ns busy or idle by the probes, of a window of {window_ns} ns", c.cpu)
+    })
+}
+
+/// Fills in the quality's switches and disagreements.
 pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     let quality = &mut collected.quality;
-    quality.switches_seen = rows.slices.iter().filter(|s| s.end_state != EndState::WindowEnd).count() as u64;
+    quality.switches_seen = rows.cpus.iter().map(|c| c.nr_switches).sum();
     let edges = collected.window_open.zip(collected.window_close);
     quality.switches_by_kernel =
         edges.map(|(open, close)| close.nr_switches.saturating_sub(open.nr_switches));
-    if collected.bye.is_none() || rows.cpus.iter().any(|c| c.dropped > 0) {
+    if collected.bye.is_none() || rows.cpus.is_empty() {
         return;
     }
     quality.disagreements = rows.tasks.iter().flat_map(task).collect();
+    if let Some((open, close)) = edges {
+        let window_ns = close.ts_ns.saturating_sub(open.ts_ns);
+        quality.disagreements.extend(rows.cpus.iter().filter_map(|c| cpu(c, window_ns)));
+    }
     if let Some(kernels) = quality.switches_by_kernel
         && differs(quality.switches_seen, kernels, SWITCHES)
     {
@@ -73,5 +92,49 @@ mod tests {
         assert!(differs(50_001, 0, TIME_NS));
         assert!(!differs(4, 3, SLICES));
         assert!(differs(5, 3, SLICES));
+    }
+
+    #[test]
+    fn time_that_is_missing_on_a_cpu_is_told() {
+        let c = CpuCounters { busy_ns: 4, idle_ns: 6, ..CpuCounters::default() };
+        assert_eq!(cpu(&c, 10), None);
+        assert!(cpu(&c, 11).is_some());
+    }
+
+    #[test]
+    fn each_account_of_a_task_is_compared() {
+        use ktstr_wire::message::{DurationStats, Schedstat, TaskClass};
+        let sum = |count, sum_ns| DurationStats { count, sum_ns, min_ns: None, max_ns: None };
+        let agreeing = TaskInfo {
+            role: Some("r".into()),
+            on_cpu: sum(100, 9_000_000),
+            run_delay: sum(100, 8_000_000),
+            nr_blocked: 60,
+            nr_preempted: 30,
+            nr_yielded: 10,
+            schedstat: Some(Schedstat {
+                on_cpu_ns: 9_000_000,
+                run_delay_ns: 8_000_000,
+                nr_slices: 100,
+                nr_voluntary: Some(60),
+                nr_involuntary: Some(40),
+            }),
+            ..TaskInfo::unknown(7, TaskClass::Workload)
+        };
+        assert_eq!(task(&agreeing), Vec::<String>::new());
+        let wrong: [fn(&mut TaskInfo); 5] = [
+            |t| t.on_cpu.sum_ns += 100_000,
+            |t| t.run_delay.sum_ns -= 100_000,
+            |t| t.run_delay.count += 2,
+            |t| t.nr_blocked += 2,
+            |t| t.nr_yielded = 0,
+        ];
+        for change in wrong {
+            let mut t = agreeing.clone();
+            change(&mut t);
+            assert_eq!(task(&t).len(), 1, "{t:?}");
+            t.schedstat = None;
+            assert_eq!(task(&t), Vec::<String>::new());
+        }
     }
 }

@@ -81,7 +81,7 @@ const fn value(
 
 /// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
 /// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 29] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
@@ -138,6 +138,13 @@ pub const METRICS: [Metric; 28] = [
         Polarity::Neutral,
         0.05,
         "slices that ended while the task was runnable and had called sched_yield in them",
+    ),
+    value(
+        "migrations",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "sched_migrate_task to another CPU, whatever its context and distance",
     ),
     value(
         "migrations_at_wakeup",

@@ -53,7 +53,7 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 28] = [
+pub const TASKS: [Column; 42] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
@@ -66,7 +66,7 @@ pub const TASKS: [Column; 28] = [
     c("on_cpu_ns", "i64", "on-CPU time"),
     c("on_cpu_min_ns", "i64", "shortest slice"),
     c("on_cpu_max_ns", "i64", "longest slice"),
-    c("run_delay_count", "i64", "slices with a run delay"),
+    c("run_delay_count", "i64", "slices whose switch-in lies in the window"),
     c("run_delay_ns", "i64", "run delay of these slices"),
     c("run_delay_min_ns", "i64", "shortest"),
     c("run_delay_max_ns", "i64", "longest"),
@@ -74,6 +74,19 @@ pub const TASKS: [Column; 28] = [
     c("wakeup_latency_ns", "i64", "their latency in sum"),
     c("wakeup_latency_min_ns", "i64", "shortest"),
     c("wakeup_latency_max_ns", "i64", "longest"),
+    c("preemption_count", "i64", "slices that began after the task was switched out while runnable"),
+    c("preemption_wait_ns", "i64", "the waits before them in sum"),
+    c("preemption_wait_min_ns", "i64", "shortest"),
+    c("preemption_wait_max_ns", "i64", "longest"),
+    c("slice_count", "i64", "slices that lie in the window whole"),
+    c("slice_length_ns", "i64", "switch-in to switch-out of these in sum"),
+    c("slice_length_min_ns", "i64", "shortest"),
+    c("slice_length_max_ns", "i64", "longest"),
+    c(
+        "has_histograms",
+        "bool",
+        "the table histograms has this task's; false: it had no slice, or there was no room",
+    ),
     c("nr_blocked", "i64", "switch-outs into sleep"),
     c("nr_preempted", "i64", "switch-outs while runnable, unasked"),
     c("nr_yielded", "i64", "switch-outs after sched_yield"),
@@ -82,21 +95,43 @@ pub const TASKS: [Column; 28] = [
     c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),
     c("schedstat_run_delay_ns", "i64", "the same, run delay"),
     c("schedstat_nr_slices", "i64", "the same, times it was given a CPU"),
+    c(
+        "status_nr_voluntary",
+        "i64",
+        "growth of voluntary_ctxt_switches in /proc/<tid>/status; null: it had ended",
+    ),
+    c("status_nr_involuntary", "i64", "the same, nonvoluntary_ctxt_switches"),
+    c("nice", "f64", "nice value at its end"),
+    c("weight", "i64", "weight of its scheduling entity at its end, 1024 for nice 0"),
+    c("policy", "str", "normal, fifo, rr, batch, idle, deadline, ext: scheduling policy at its end"),
+];
+
+/// One row is one filled bucket of one histogram of one task: 16 buckets for each octave, see `ktstr_wire::histogram`. Histograms
+/// of several tasks add up by bucket.
+pub const HISTOGRAMS: [Column; 5] = [
+    c("tid", "u32", "thread id"),
+    c("metric", "str", "wakeup_latency, preemption_wait, run_delay, slice_length"),
+    c("from_ns", "i64", "shortest duration of the bucket"),
+    c("to_ns", "i64", "longest duration of the bucket"),
+    c("count", "i64", "durations in the bucket"),
 ];
 
 /// One row is one CPU.
-pub const CPUS: [Column; 11] = [
+pub const CPUS: [Column; 14] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
     c("llc", "u32", "last-level cache, counted over the machine"),
     c("node", "u32", "NUMA node"),
     c("busy_ns", "i64", "time with a task, clipped to the window"),
-    c("idle_ns", "i64", "time with the idle task, clipped to the window"),
+    c("idle_ns", "i64", "time with the idle task or offline, clipped to the window"),
     c("timer_late_max_ns", "i64", "how late a timer interrupt that was due in the window came at most"),
     c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
     c("emitted", "i64", "records that the probes wanted to write"),
     c("received", "i64", "records that arrived"),
-    c("dropped", "i64", "records for which there was no room"),
+    c("dropped", "i64", "records for which there was no room: all from first_drop_ns to last_drop_ns"),
+    c("first_drop_ns", "i64", "when the first of these would have been written; null: none was dropped"),
+    c("last_drop_ns", "i64", "the same, the last"),
+    c("nr_switches", "i64", "context switches in the window"),
 ];
 
 /// One row is one phase of the test, as its scenario names them; they do not overlap.
@@ -117,10 +152,11 @@ pub const METRICS: [Column; 9] = [
 ];
 
 /// Every table by name.
-pub const TABLES: [(&str, &[Column]); 6] = [
+pub const TABLES: [(&str, &[Column]); 7] = [
     ("slices", &SLICES),
     ("migrations", &MIGRATIONS),
     ("tasks", &TASKS),
+    ("histograms", &HISTOGRAMS),
     ("cpus", &CPUS),
     ("phases", &PHASES),
     ("metrics", &METRICS),

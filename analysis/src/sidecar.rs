@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ktstr_wire::message::{SchedulerExit, SchedulerStarted, TestResult, WindowEdge};
+use ktstr_wire::spec::ProbeLevel;
 use ktstr_wire::topology::{Observed, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,9 @@ pub struct Identity {
     pub dirty: bool,
     /// How the guest was run.
     pub accel: String,
+    /// What the probes recorded.
+    #[serde(default)]
+    pub probes: ProbeLevel,
     /// `KTSTR_SCHEDULER` as it was, if it replaced the test's own scheduler.
     #[serde(default)]
     pub scheduler_override: Option<String>,
@@ -226,6 +230,7 @@ impl Sidecar {
     /// Its boot counts in comparisons: the data is complete and the scheduler was in charge.
     pub fn is_admissible(&self) -> bool {
         matches!(self.verdict, Verdict::Pass | Verdict::Fail)
+            && self.scheduler_exit.as_ref().is_none_or(|e| e.clean)
             && self.quality.disagreements.is_empty()
             && self.quality.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
     }

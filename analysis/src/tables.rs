@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ktstr_wire::body::Phase;
-use ktstr_wire::message::{DurationStats, TaskClass, TaskInfo};
+use ktstr_wire::histogram::bounds;
+use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
 use ktstr_wire::record::{EndState, MigrationContext, MigrationRecord, SliceRecord, WaitKind};
 use ktstr_wire::topology::Topology;
 
@@ -19,6 +20,7 @@ pub(crate) fn write_all(rows: &Rows, dir: &Path, topology: Topology) -> Result<V
         write(slices(&rows.slices), "slices")?,
         write(migrations(&rows.migrations, topology), "migrations")?,
         write(tasks(&rows.tasks), "tasks")?,
+        write(histograms(&rows.tasks), "histograms")?,
         write(cpus(rows, topology), "cpus")?,
         write(phases(&rows.phases), "phases")?,
     ])
@@ -124,7 +126,13 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
     let columns = stats(columns, rows, names, |t| &t.run_delay);
     let names = ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_min_ns", "wakeup_latency_max_ns"];
     let columns = stats(columns, rows, names, |t| &t.wakeup_latency);
+    let names =
+        ["preemption_count", "preemption_wait_ns", "preemption_wait_min_ns", "preemption_wait_max_ns"];
+    let columns = stats(columns, rows, names, |t| &t.preemption_wait);
+    let names = ["slice_count", "slice_length_ns", "slice_length_min_ns", "slice_length_max_ns"];
+    let columns = stats(columns, rows, names, |t| &t.slice_length);
     columns
+        .bool("has_histograms", r().map(|t| t.histograms.is_some()))
         .i64("nr_blocked", r().map(|t| Some(t.nr_blocked)))
         .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
         .i64("nr_yielded", r().map(|t| Some(t.nr_yielded)))
@@ -133,6 +141,46 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .i64("schedstat_on_cpu_ns", r().map(|t| t.schedstat.map(|s| s.on_cpu_ns)))
         .i64("schedstat_run_delay_ns", r().map(|t| t.schedstat.map(|s| s.run_delay_ns)))
         .i64("schedstat_nr_slices", r().map(|t| t.schedstat.map(|s| s.nr_slices)))
+        .i64("status_nr_voluntary", r().map(|t| t.schedstat.and_then(|s| s.nr_voluntary)))
+        .i64("status_nr_involuntary", r().map(|t| t.schedstat.and_then(|s| s.nr_involuntary)))
+        .f64("nice", r().map(|t| t.nice.map(f64::from)))
+        .i64("weight", r().map(|t| t.weight.map(u64::from)))
+        .str("policy", r().map(|t| t.policy.and_then(policy)))
+}
+
+/// Scheduling policies (include/uapi/linux/sched.h).
+fn policy(number: u8) -> Option<&'static str> {
+    let names = ["normal", "fifo", "rr", "batch", "", "idle", "deadline", "ext"];
+    names.get(usize::from(number)).copied().filter(|n| !n.is_empty())
+}
+
+/// The four histograms of a task by the metric that they are of.
+pub(crate) fn by_metric(h: &Histograms) -> [(&'static str, &Buckets); 4] {
+    [
+        ("wakeup_latency", &h.wakeup_latency),
+        ("preemption_wait", &h.preemption_wait),
+        ("run_delay", &h.run_delay),
+        ("slice_length", &h.slice_length),
+    ]
+}
+
+fn histograms(tasks: &[TaskInfo]) -> Columns {
+    let of_task = |t: &TaskInfo| {
+        let histograms: Vec<_> = t.histograms.iter().flat_map(by_metric).collect();
+        let tid = t.tid;
+        let buckets = move |(metric, buckets): (&'static str, &Buckets)| {
+            buckets.iter().map(move |(bucket, n)| (tid, metric, bounds(*bucket), *n)).collect::<Vec<_>>()
+        };
+        histograms.into_iter().flat_map(buckets).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = tasks.iter().flat_map(of_task).collect();
+    let r = || rows.iter();
+    Columns::new()
+        .u32("tid", r().map(|(tid, ..)| Some(*tid)))
+        .str("metric", r().map(|(_, metric, ..)| Some(*metric)))
+        .i64("from_ns", r().map(|(_, _, (from, _), _)| Some(*from)))
+        .i64("to_ns", r().map(|(_, _, (_, to), _)| Some(*to)))
+        .i64("count", r().map(|(.., n)| Some(*n)))
 }
 
 fn phases(rows: &[Phase]) -> Columns {
@@ -171,12 +219,15 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
         .i64("emitted", r().map(|c| Some(c.emitted)))
         .i64("received", r().map(|c| Some(rows.received.get(&c.cpu).copied().unwrap_or(0))))
         .i64("dropped", r().map(|c| Some(c.dropped)))
+        .i64("first_drop_ns", r().map(|c| c.dropped_span_ns.map(|(first, _)| first)))
+        .i64("last_drop_ns", r().map(|c| c.dropped_span_ns.map(|(_, last)| last)))
+        .i64("nr_switches", r().map(|c| Some(c.nr_switches)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, MIGRATIONS, PHASES, SLICES, TASKS};
+    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, SLICES, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -189,6 +240,7 @@ mod tests {
         same(slices(&[]), &SLICES);
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
+        same(histograms(&[]), &HISTOGRAMS);
         same(cpus(&Rows::default(), t), &CPUS);
         same(phases(&[]), &PHASES);
     }

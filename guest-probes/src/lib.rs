@@ -1,12 +1,13 @@
 //! The guest agent, PID 1 of every guest, and its BPF probes.
 //!
 //! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), probes ([`probes`]), the
-//! scheduler under test ([`scheduler`]), the window around the test body ([`body`]), the drain, power-off ([`life`]). Nothing
+//! scheduler under test ([`scheduler`]), the [`window`] around the test body ([`body`]), the [`drain`], power-off ([`life`]). Nothing
 //! is sent while the window is open. Whatever goes wrong is sent as a `BootError` and written to the console; PID 1 never
 //! exits.
 
 pub mod body;
 pub mod channel;
+pub mod drain;
 pub mod life;
 pub mod observe;
 pub mod probes;
@@ -16,6 +17,7 @@ pub mod rows;
 pub mod scheduler;
 pub mod system;
 pub mod tail;
+pub mod window;
 
 /// Runs the agent and powers the guest off.
 pub fn main() {

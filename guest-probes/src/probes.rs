@@ -6,14 +6,16 @@ mod skel {
 }
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use ktstr_wire::message::CpuCounters;
+use ktstr_wire::histogram::BUCKETS;
+use ktstr_wire::message::{Buckets, CpuCounters, Histograms};
 use ktstr_wire::record::RECORD_BYTES;
+use ktstr_wire::spec::ProbeLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, OpenObject, ProgramMut, RingBufferBuilder};
 
@@ -49,6 +51,36 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
     move |source| ProbeError::System { what, source }
 }
 
+/// Bytes of a task's histograms (`struct histogram_block`): four, with buckets of four bytes.
+const BLOCK_BYTES: usize = 4 * BUCKETS * 4;
+
+/// How much the probes may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// CPUs, online or not.
+    pub nr_cpus: u32,
+    /// Records in the log of each CPU.
+    pub records_per_cpu: u32,
+    /// Tasks that get histograms.
+    pub nr_blocks: u32,
+}
+
+impl Capacity {
+    /// The histograms get a sixteenth of the guest's memory at most, which at 512 MiB is enough for 3500 tasks.
+    pub fn new(nr_cpus: u32, records_per_cpu: u32, memory_mib: u32) -> Capacity {
+        let blocks = (u64::from(memory_mib) << 20) / 16 / BLOCK_BYTES as u64;
+        Capacity { nr_cpus, records_per_cpu, nr_blocks: u32::try_from(blocks.clamp(1, 8192)).unwrap_or(1) }
+    }
+}
+
+/// `pid_max` where it cannot be read, and the most that slots are made for (include/linux/threads.h: 1024 for each CPU).
+const PID_MAX: u32 = 1 << 18;
+
+fn pid_max() -> u32 {
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    text.trim().parse().map_or(PID_MAX, |n: u32| n.min(PID_MAX))
+}
+
 /// Attached probes. They stay attached until the guest is gone: detaching patches the kernel's code while every CPU runs it,
 /// and QEMU's multi-threaded emulation can then run a breakpoint that the kernel has already taken back ("Oops: int3" in
 /// `__schedule`, seen with QEMU 7.2 and Linux 6.12).
@@ -56,38 +88,59 @@ pub struct Probes {
     skel: skel::ProbesSkel<'static>,
     /// Kept for their drop.
     links: Vec<Link>,
-    nr_cpus: u32,
-    records_per_cpu: u32,
+    capacity: Capacity,
     /// `sched_yield` can be told from a preemption.
     pub yields_seen: bool,
 }
 
 impl Probes {
-    /// Loads the programs with a log of `records_per_cpu` for each of `nr_cpus` CPUs, and attaches them.
-    pub fn load(nr_cpus: u32, records_per_cpu: u32) -> Result<Probes, ProbeError> {
+    /// Loads the programs that `level`, which is not `Off`, needs, and attaches them.
+    pub fn load(level: ProbeLevel, mut capacity: Capacity) -> Result<Probes, ProbeError> {
+        let with_records = level == ProbeLevel::Full;
+        if !with_records {
+            capacity.records_per_cpu = 0;
+        }
         // Lives as long as the agent, which is as long as the guest.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = skel::ProbesSkelBuilder::default().open(storage).map_err(bpf("open"))?;
         if let Some(rodata) = open.maps.rodata_data.as_mut() {
-            rodata.records_per_cpu = records_per_cpu;
+            rodata.records_per_cpu = capacity.records_per_cpu;
+            rodata.nr_blocks = capacity.nr_blocks;
+            rodata.with_records = with_records;
         }
-        open.maps.records.set_max_entries(nr_cpus * records_per_cpu).map_err(bpf("size of the log"))?;
+        let nr_records = (capacity.nr_cpus * capacity.records_per_cpu).max(1);
+        open.maps.records.set_max_entries(nr_records).map_err(bpf("size of the log"))?;
+        open.maps.histograms.set_max_entries(capacity.nr_blocks).map_err(bpf("size of the histograms"))?;
+        open.maps.tasks.set_max_entries(pid_max()).map_err(bpf("slots of the tasks"))?;
+        open.progs.sched_waking.set_autoload(with_records);
         let skel = open
             .load()
             .map_err(bpf("load (the kernel needs CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS)"))?;
-        let mut probes = Probes { skel, links: Vec::new(), nr_cpus, records_per_cpu, yields_seen: false };
-        probes.attach()?;
+        let mut probes = Probes { skel, links: Vec::new(), capacity, yields_seen: false };
+        probes.adopt_tasks()?;
+        probes.attach(with_records)?;
+        for cpu in 0..capacity.nr_cpus {
+            // A CPU that is offline runs nothing; when it comes online its first switch is seen.
+            let _ = run_on_cpu(&probes.skel.progs.open_cpu, cpu);
+        }
         Ok(probes)
     }
 
-    fn attach(&mut self) -> Result<(), ProbeError> {
+    fn adopt_tasks(&self) -> Result<(), ProbeError> {
+        read_iterator(&self.skel.progs.adopt_tasks).map(drop)
+    }
+
+    fn attach(&mut self, with_records: bool) -> Result<(), ProbeError> {
         let p = &mut self.skel.progs;
+        if with_records {
+            self.links.push(p.sched_waking.attach().map_err(bpf("attach"))?);
+        }
         let tracepoints = [
-            &mut p.sched_waking,
             &mut p.sched_wakeup,
             &mut p.sched_wakeup_new,
             &mut p.sched_switch,
             &mut p.sched_migrate_task,
+            &mut p.sched_process_exec,
             &mut p.hrtimer_expire_entry,
         ];
         for program in tracepoints {
@@ -120,25 +173,26 @@ impl Probes {
             data.window_end_ns = now;
         }
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        for cpu in 0..self.nr_cpus {
+        for cpu in 0..self.capacity.nr_cpus {
             run_on_cpu(&self.skel.progs.close_window, cpu).map_err(system("close the window"))?;
         }
         Ok(now)
     }
 
-    /// Every task that the probes have seen, the living and the dead, by tid.
-    pub fn rows(&self) -> Result<BTreeMap<u32, Row>, ProbeError> {
-        let link = self.skel.progs.list_tasks.attach().map_err(bpf("attach the task iterator"))?;
-        let mut bytes = Vec::new();
-        Iter::new(&link)
-            .map_err(bpf("task iterator"))?
-            .read_to_end(&mut bytes)
-            .map_err(system("task iterator"))?;
-        let mut rows = BTreeMap::new();
-        for row in self.dead_rows()?.into_iter().chain(bytes.chunks_exact(ROW_BYTES).filter_map(parse_row)) {
-            rows.insert(row.tid, row);
-        }
-        Ok(rows)
+    /// Every task that the probes have seen, the dead and then the living. A tid can be there twice.
+    pub fn rows(&self) -> Result<Vec<Row>, ProbeError> {
+        let bytes = read_iterator(&self.skel.progs.list_tasks)?;
+        let living = bytes.chunks_exact(ROW_BYTES).filter_map(parse_row);
+        Ok(self.dead_rows()?.into_iter().chain(living).collect())
+    }
+
+    /// The histograms of each of `rows`, where it has some.
+    pub fn histograms(&self, rows: &[Row]) -> Result<Vec<Option<Histograms>>, ProbeError> {
+        let len = self.capacity.nr_blocks as usize * BLOCK_BYTES;
+        let map =
+            Mapped::map(self.skel.maps.histograms.as_fd(), len).map_err(system("map the histograms"))?;
+        let block = |n: u32| map.bytes().chunks_exact(BLOCK_BYTES).nth(n as usize).map(parse_block);
+        Ok(rows.iter().map(|r| r.block.and_then(block)).collect())
     }
 
     fn dead_rows(&self) -> Result<Vec<Row>, ProbeError> {
@@ -163,10 +217,15 @@ impl Probes {
         self.skel.maps.bss_data.as_deref().map_or(0, |b| b.rows_dropped)
     }
 
+    /// Events of tasks for which there was no slot.
+    pub fn events_untracked(&self) -> u64 {
+        self.skel.maps.bss_data.as_deref().map_or(0, |b| b.events_untracked)
+    }
+
     /// Counters of each CPU; steal is not theirs.
     pub fn cpu_counters(&self) -> Result<Vec<CpuCounters>, ProbeError> {
         let mut all = Vec::new();
-        for cpu in 0..self.nr_cpus {
+        for cpu in 0..self.capacity.nr_cpus {
             let value = self
                 .skel
                 .maps
@@ -177,28 +236,31 @@ impl Probes {
             let at = |i: usize| {
                 value.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
             };
+            let dropped = at(0).saturating_sub(self.capacity.records_per_cpu.into());
             all.push(CpuCounters {
                 cpu,
                 emitted: at(0),
-                dropped: at(1),
-                idle_ns: at(2),
-                busy_ns: at(3),
-                timer_late_max_ns: at(4),
+                dropped,
+                dropped_span_ns: (dropped > 0).then(|| (at(1), at(2))),
+                idle_ns: at(3),
+                busy_ns: at(4),
+                nr_switches: at(5),
+                timer_late_max_ns: at(6),
                 steal_ns: None,
             });
         }
         Ok(all)
     }
 
-    /// Maps the log; `bytes_of` gives the records of a CPU.
-    pub fn map_log(&self) -> Result<Log, ProbeError> {
-        let len = self.nr_cpus as usize * self.records_per_cpu as usize * RECORD_BYTES;
-        Log::map(self.skel.maps.records.as_fd(), len).map_err(system("map the log"))
+    /// Maps the log; [`Probes::log_offset`] says where the records of a CPU are.
+    pub fn map_log(&self) -> Result<Mapped, ProbeError> {
+        let len = self.capacity.nr_cpus as usize * self.capacity.records_per_cpu as usize * RECORD_BYTES;
+        Mapped::map(self.skel.maps.records.as_fd(), len).map_err(system("map the log"))
     }
 
     /// Bytes of the log where the records of `cpu` begin.
     pub fn log_offset(&self, cpu: u32) -> usize {
-        cpu as usize * self.records_per_cpu as usize * RECORD_BYTES
+        cpu as usize * self.capacity.records_per_cpu as usize * RECORD_BYTES
     }
 
     /// Times that a program was skipped because it ran already on the same CPU.
@@ -230,28 +292,66 @@ fn misses(program: &ProgramMut<'_>) -> Option<u64> {
     (r == 0).then_some(info.recursion_misses)
 }
 
-/// Runs a raw tracepoint program once on one CPU.
+/// Runs an iterator over all tasks and gives what it writes.
+fn read_iterator(program: &ProgramMut<'_>) -> Result<Vec<u8>, ProbeError> {
+    let link = program.attach().map_err(bpf("attach the task iterator"))?;
+    let mut bytes = Vec::new();
+    Iter::new(&link)
+        .map_err(bpf("task iterator"))?
+        .read_to_end(&mut bytes)
+        .map_err(system("task iterator"))?;
+    Ok(bytes)
+}
+
+/// Filled buckets of the four histograms of a block, in the order of `enum histogram`.
+fn parse_block(block: &[u8]) -> Histograms {
+    let mut all = block.chunks_exact(4 * BUCKETS).map(|h| {
+        let counts = h.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let filled = counts.zip(0u16..).filter(|(n, _)| *n > 0);
+        filled.map(|(n, bucket)| (bucket, u64::from(n))).collect::<Buckets>()
+    });
+    let mut next = || all.next().unwrap_or_default();
+    Histograms { wakeup_latency: next(), preemption_wait: next(), run_delay: next(), slice_length: next() }
+}
+
+/// Runs a raw tracepoint program once on one CPU, with the number of the CPU as its argument. One that is offline has it run
+/// elsewhere.
 fn run_on_cpu(program: &ProgramMut<'_>, cpu: u32) -> io::Result<()> {
+    match run(program, cpu, Some(cpu)) {
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => run(program, cpu, None),
+        result => result,
+    }
+}
+
+fn run(program: &ProgramMut<'_>, argument: u32, on: Option<u32>) -> io::Result<()> {
+    let argument = u64::from(argument);
     // SAFETY: bpf_test_run_opts holds integers and pointers, for which zero means absent.
     let mut opts: libbpf_rs::libbpf_sys::bpf_test_run_opts = unsafe { std::mem::zeroed() };
     opts.sz = size_of_val(&opts) as _;
-    opts.cpu = cpu;
-    opts.flags = libbpf_rs::libbpf_sys::BPF_F_TEST_RUN_ON_CPU;
-    // SAFETY: opts carries its size and lives until the call returns; the descriptor is the program's.
+    opts.ctx_in = (&raw const argument).cast();
+    opts.ctx_size_in = size_of_val(&argument) as u32;
+    if let Some(cpu) = on {
+        opts.cpu = cpu;
+        opts.flags = libbpf_rs::libbpf_sys::BPF_F_TEST_RUN_ON_CPU;
+    }
+    // SAFETY: opts carries its size, and it and the argument live until the call returns; the descriptor is the program's.
     let r =
         unsafe { libbpf_rs::libbpf_sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) };
     if r == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-r)) }
 }
 
-/// The records, mapped.
+/// A BPF array, mapped for reading.
 #[derive(Debug)]
-pub struct Log {
+pub struct Mapped {
     start: *const u8,
     len: usize,
 }
 
-impl Log {
-    fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Log> {
+impl Mapped {
+    fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
+        if len == 0 {
+            return Ok(Mapped { start: std::ptr::NonNull::dangling().as_ptr(), len });
+        }
         // SAFETY: a new shared read-only mapping of a BPF array; the kernel chooses the place.
         let start = unsafe {
             libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0)
@@ -259,20 +359,39 @@ impl Log {
         if start == libc::MAP_FAILED {
             Err(io::Error::last_os_error())
         } else {
-            Ok(Log { start: start.cast(), len })
+            Ok(Mapped { start: start.cast(), len })
         }
     }
 
-    /// The bytes of the log. Call it when the window is closed: nothing writes any more.
+    /// The bytes of the array. Call it when the window is closed: nothing writes any more.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has len readable bytes and lives as long as self; the window is closed, nobody writes.
+        // SAFETY: there are len readable bytes at start as long as self lives; the window is closed, nobody writes.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
-impl Drop for Log {
+impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by map with this length and no slice of it outlives self.
-        unsafe { libc::munmap(self.start.cast_mut().cast(), self.len) };
+        if self.len > 0 {
+            // SAFETY: the mapping was made by map with this length and no slice of it outlives self.
+            unsafe { libc::munmap(self.start.cast_mut().cast(), self.len) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_of_a_block_are_read_in_order() {
+        let mut block = vec![0; BLOCK_BYTES];
+        for (histogram, bucket, n) in [(0, 1, 5u32), (1, 2, 6), (2, 591, 7), (3, 0, 8)] {
+            let at = 4 * (histogram * BUCKETS + bucket);
+            block[at..at + 4].copy_from_slice(&n.to_le_bytes());
+        }
+        let h = parse_block(&block);
+        assert_eq!((h.wakeup_latency, h.preemption_wait), (vec![(1, 5)], vec![(2, 6)]));
+        assert_eq!((h.run_delay, h.slice_length), (vec![(591, 7)], vec![(0, 8)]));
     }
 }

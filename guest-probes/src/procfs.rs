@@ -13,7 +13,13 @@ const TICK_NS: u64 = 10_000_000;
 /// The three numbers of `/proc/<tid>/schedstat`.
 fn parse_schedstat(text: &str) -> Option<Schedstat> {
     let mut n = text.split_whitespace().map(|v| v.parse().ok());
-    Some(Schedstat { on_cpu_ns: n.next()??, run_delay_ns: n.next()??, nr_slices: n.next()?? })
+    let (on_cpu_ns, run_delay_ns, nr_slices) = (n.next()??, n.next()??, n.next()??);
+    Some(Schedstat { on_cpu_ns, run_delay_ns, nr_slices, nr_voluntary: None, nr_involuntary: None })
+}
+
+/// A number in `/proc/<tid>/status`.
+fn status_number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 
 fn numbered(dir: &str) -> Vec<u32> {
@@ -25,7 +31,7 @@ fn numbered(dir: &str) -> Vec<u32> {
         .collect()
 }
 
-/// `schedstat` of every task.
+/// `schedstat` and the context switches of `status` of every task.
 pub fn all_schedstats() -> HashMap<u32, Schedstat> {
     let mut all = HashMap::new();
     for tgid in numbered("/proc") {
@@ -33,7 +39,11 @@ pub fn all_schedstats() -> HashMap<u32, Schedstat> {
             let text = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/schedstat"));
             // A task can end between the listing and the reading.
             if let Some(s) = text.ok().as_deref().and_then(parse_schedstat) {
-                all.insert(tid, s);
+                let status =
+                    fs::read_to_string(format!("/proc/{tgid}/task/{tid}/status")).unwrap_or_default();
+                let nr_voluntary = status_number(&status, "voluntary_ctxt_switches");
+                let nr_involuntary = status_number(&status, "nonvoluntary_ctxt_switches");
+                all.insert(tid, Schedstat { nr_voluntary, nr_involuntary, ..s });
             }
         }
     }
@@ -42,11 +52,15 @@ pub fn all_schedstats() -> HashMap<u32, Schedstat> {
 
 /// Growth from `before` to `after`; a task that was not there before started from 0.
 pub fn growth(before: Option<&Schedstat>, after: &Schedstat) -> Schedstat {
-    let b = before.copied().unwrap_or_default();
+    let none = Schedstat { nr_voluntary: Some(0), nr_involuntary: Some(0), ..Schedstat::default() };
+    let b = before.copied().unwrap_or(none);
+    let difference = |after: Option<u64>, before: Option<u64>| Some(after?.saturating_sub(before?));
     Schedstat {
         on_cpu_ns: after.on_cpu_ns.saturating_sub(b.on_cpu_ns),
         run_delay_ns: after.run_delay_ns.saturating_sub(b.run_delay_ns),
         nr_slices: after.nr_slices.saturating_sub(b.nr_slices),
+        nr_voluntary: difference(after.nr_voluntary, b.nr_voluntary),
+        nr_involuntary: difference(after.nr_involuntary, b.nr_involuntary),
     }
 }
 
@@ -129,17 +143,27 @@ mod tests {
     fn stat_and_schedstat_are_read() {
         let s = parse_stat("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3 4 5 6 7 12 0 0\nctxt 99\nbtime 5\n");
         assert_eq!((s.nr_switches, s.steal_ns.get(&0)), (99, Some(&120_000_000)));
+        let schedstat = Schedstat { on_cpu_ns: 10, run_delay_ns: 20, nr_slices: 3, ..Schedstat::default() };
+        assert_eq!(parse_schedstat("10 20 3\n"), Some(schedstat));
         assert_eq!(
-            parse_schedstat("10 20 3\n"),
-            Some(Schedstat { on_cpu_ns: 10, run_delay_ns: 20, nr_slices: 3 })
+            status_number("Name:\tx\nvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches"),
+            Some(7)
         );
+        assert_eq!(status_number("nonvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches"), None);
         assert_eq!(parse_schedstat("10 x"), None);
     }
 
     #[test]
     fn growth_of_a_new_task_starts_at_zero() {
-        let after = Schedstat { on_cpu_ns: 5, run_delay_ns: 6, nr_slices: 7 };
+        let after = Schedstat {
+            on_cpu_ns: 5,
+            run_delay_ns: 6,
+            nr_slices: 7,
+            nr_voluntary: Some(8),
+            nr_involuntary: None,
+        };
         assert_eq!(growth(None, &after), after);
-        assert_eq!(growth(Some(&after), &after), Schedstat::default());
+        let none = Schedstat { nr_voluntary: Some(0), ..Schedstat::default() };
+        assert_eq!(growth(Some(&after), &after), none);
     }
 }

@@ -3,7 +3,7 @@
 use ktstr_wire::message::DurationStats;
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 176;
+pub const ROW_BYTES: usize = 248;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -17,6 +17,10 @@ pub struct Row {
     pub run_delay: DurationStats,
     /// Wakeup latency.
     pub wakeup_latency: DurationStats,
+    /// Waits after it was switched out while runnable.
+    pub preemption_wait: DurationStats,
+    /// Whole slices.
+    pub slice_length: DurationStats,
     /// Switch-outs into sleep.
     pub nr_blocked: u64,
     /// Switch-outs while runnable.
@@ -35,8 +39,16 @@ pub struct Row {
     pub tgid: u32,
     /// A kernel thread.
     pub kernel: bool,
+    /// Weight of its scheduling entity, 1024 for nice 0.
+    pub weight: u32,
+    /// Number of its block of histograms.
+    pub block: Option<u32>,
+    /// Nice value.
+    pub nice: i16,
     /// It died in the window.
     pub exited: bool,
+    /// Scheduling policy.
+    pub policy: u8,
     /// Its name.
     pub comm: String,
 }
@@ -47,6 +59,10 @@ fn get<const N: usize>(b: &[u8; ROW_BYTES], at: usize) -> [u8; N] {
 
 fn u64_at(b: &[u8; ROW_BYTES], at: usize) -> u64 {
     u64::from_le_bytes(get(b, at))
+}
+
+fn u32_at(b: &[u8; ROW_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes(get(b, at))
 }
 
 fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
@@ -63,23 +79,28 @@ fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
 impl Row {
     /// Reads a row.
     pub fn parse(b: &[u8; ROW_BYTES]) -> Row {
-        let flags = u32::from_le_bytes(get(b, 152));
-        let comm: [u8; 16] = get(b, 157);
+        let comm: [u8; 16] = get(b, 232);
         let len = comm.iter().position(|c| *c == 0).unwrap_or(comm.len());
         Row {
             on_cpu: stats(b, 0),
             run_delay: stats(b, 32),
             wakeup_latency: stats(b, 64),
-            nr_blocked: u64_at(b, 96),
-            nr_preempted: u64_at(b, 104),
-            nr_yielded: u64_at(b, 112),
-            nr_migrations: u64_at(b, 120),
-            cgroup_id: u64_at(b, 128),
-            open_wait_ns: Some(u64_at(b, 136)).filter(|t| *t != u64::MAX),
-            tid: u32::from_le_bytes(get(b, 144)),
-            tgid: u32::from_le_bytes(get(b, 148)),
-            kernel: flags & PF_KTHREAD != 0,
-            exited: b[156] != 0,
+            preemption_wait: stats(b, 96),
+            slice_length: stats(b, 128),
+            nr_blocked: u64_at(b, 160),
+            nr_preempted: u64_at(b, 168),
+            nr_yielded: u64_at(b, 176),
+            nr_migrations: u64_at(b, 184),
+            cgroup_id: u64_at(b, 192),
+            open_wait_ns: Some(u64_at(b, 200)).filter(|t| *t != u64::MAX),
+            tid: u32_at(b, 208),
+            tgid: u32_at(b, 212),
+            kernel: u32_at(b, 216) & PF_KTHREAD != 0,
+            weight: u32_at(b, 220),
+            block: Some(u32_at(b, 224)).filter(|n| *n != u32::MAX),
+            nice: i16::from_le_bytes(get(b, 228)),
+            exited: b[230] != 0,
+            policy: b[231],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
         }
     }

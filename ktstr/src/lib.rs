@@ -42,9 +42,9 @@ use std::process::ExitCode;
 ///   each CPU above 4), `duration_s` (2), `accel` (`"sim"` or `"tcg"`, for tests that insist on one);
 /// - `assert(wakeup_latency.p99 < 5ms, role = "server", phase = "narrow")`, any number of them: what has to hold of the
 ///   run's metrics (`cargo ktstr stats list-metrics`), with `<`, `<=`, `>`, `>=`;
-/// - `without(progress, max_wait, in_charge, isolation)`: checks that are off. They are on by default: every worker
+/// - `without(progress, max_wait, in_charge)`: checks that are off. They are on by default: every worker
 ///   completed an iteration; no worker waited for a CPU longer than half of the test's duration (and half a second); the
-///   scheduler was in charge to the end; no worker ran on a CPU that its cgroup or affinity excludes;
+///   scheduler was in charge to the end;
 /// - `expect = sched_exit(stall)`: passes only if the scheduler took over and then ended this way (`stall`, `error`,
 ///   `error_bpf`, `exited`, or any with `sched_exit` alone);
 /// - `also(OTHER)`: schedulers that the scenario changes to; `payloads(Stress)`: types of [`Payload`] that the body runs;

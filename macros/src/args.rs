@@ -13,7 +13,7 @@ use crate::condition::Condition;
 const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel, assert(...), without(...), expect, also(...), payloads(...), covers(...), gauntlet(...)";
 
 /// Checks that are on unless a test switches them off.
-const CHECKS: [&str; 4] = ["progress", "max_wait", "in_charge", "isolation"];
+const CHECKS: [&str; 3] = ["progress", "max_wait", "in_charge"];
 
 /// Kinds of a scheduler's end (`ktstr_wire::message::SchedulerExit`) that a test may expect.
 const EXITS: [&str; 4] = ["stall", "error", "error_bpf", "exited"];

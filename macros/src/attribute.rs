@@ -82,7 +82,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             without: &[#(#without),*],
             expect: #expect,
             also: &[#(&#also),*],
-            payloads: &[#(&#payloads),*],
+            payloads: &[#(&<#payloads as ::ktstr::payload::Program>::PAYLOAD),*],
             covers: &[#(#covers),*],
             gauntlet: #gauntlet,
             body: #ident,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ktstr_wire::spec::ProbeLevel;
 
 /// Test and measurement runner for Linux CPU schedulers.
 #[derive(Debug, Parser)]
@@ -58,6 +59,28 @@ impl AccelArg {
     }
 }
 
+/// What the probes record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbesArg {
+    /// Every slice and every migration.
+    Full,
+    /// Counters and histograms of each task.
+    Summary,
+    /// Nothing.
+    Off,
+}
+
+impl ProbesArg {
+    /// As the wire has it.
+    pub fn level(self) -> ProbeLevel {
+        match self {
+            ProbesArg::Full => ProbeLevel::Full,
+            ProbesArg::Summary => ProbeLevel::Summary,
+            ProbesArg::Off => ProbeLevel::Off,
+        }
+    }
+}
+
 /// `cargo ktstr test`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -66,12 +89,14 @@ impl AccelArg {
   cargo ktstr test --scheduler scx_simple --repeat 5
   cargo ktstr test --scheduler eevdf
   cargo ktstr test --accel sim --seed 7
+  cargo ktstr test --probes summary
 Then: cargo ktstr stats")]
 pub struct TestArgs {
     /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
-    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
+    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]; given more than once, every test
+    /// is run on each
     #[arg(long, value_name = "SPEC")]
-    pub kernel: Option<String>,
+    pub kernel: Vec<String>,
     /// How guests are run
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelArg,
@@ -81,9 +106,14 @@ pub struct TestArgs {
     /// Seed of everything that varies on purpose; each boot has one derived from it [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own
+    /// What is recorded: everything, only totals and histograms of each task, or nothing, to see what recording costs
+    /// [default: full, where a test does not say otherwise]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub probes: Option<ProbesArg>,
+    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
+    /// more than once, under each
     #[arg(long, value_name = "SCHEDULER")]
-    pub scheduler: Option<String>,
+    pub scheduler: Vec<String>,
     /// Passed to `cargo nextest run` untouched
     #[arg(last = true, value_name = "NEXTEST ARGS")]
     pub nextest: Vec<String>,

@@ -16,6 +16,8 @@ pub const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
 pub const TARGET_ENV: &str = "KTSTR_TARGET_DIR";
 /// Environment variable: the accelerator.
 pub const ACCEL_ENV: &str = "KTSTR_ACCEL";
+/// Environment variable: what the probes record, where a test does not say.
+pub const PROBES_ENV: &str = "KTSTR_PROBES";
 /// Environment variable: boots of each test.
 pub const REPEAT_ENV: &str = "KTSTR_REPEAT";
 /// Environment variable: number of the first of these boots.
@@ -100,6 +102,11 @@ impl ResolvedKernel {
         let json = serde_json::to_vec(kernel).map_err(|e| system("kernel description")(e.into()))?;
         std::fs::write(&path, json).map_err(system(path.display().to_string()))?;
         Ok(ResolvedKernel { path })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -1,1 +1,3 @@
 //! End-to-end suites and fixture schedulers.
+
+pub mod boot;

@@ -64,7 +64,7 @@ fn blocks_report_what_they_did(ctx: &Ctx) -> Result<AssertResult> {
     let timer = result.workers().iter().find(|w| w.role == "timer").ok_or("no timer")?.clone();
     let spread = |role: &str| of(role).iter().max().unwrap_or(&0) - of(role).iter().min().unwrap_or(&0);
     let (pairs, storm) = (["futex", "pipe", "eventfd", "signal"].map(spread), spread("storm"));
-    let ticks = ctx.duration().as_nanos() as u64 / period.as_nanos() as u64;
+    let ticks = timer.ran_ns.unwrap_or(0) / period.as_nanos() as u64 + 1;
     println!("timer {timer:?}");
     Ok(result
         // Partners take turns, and followers answer each wake of their leader.

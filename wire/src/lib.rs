@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod body;
 pub mod frame;
+pub mod histogram;
 pub mod listing;
 pub mod message;
 pub mod record;

@@ -114,6 +114,24 @@ pub struct TaskInfo {
     pub run_delay: DurationStats,
     /// `sched_wakeup` to switch-in.
     pub wakeup_latency: DurationStats,
+    /// Switch-out while runnable to the next switch-in.
+    #[serde(default)]
+    pub preemption_wait: DurationStats,
+    /// Switch-in to switch-out of slices that lie in the window whole.
+    #[serde(default)]
+    pub slice_length: DurationStats,
+    /// How these durations are spread; `None`: it had no slice, or there was no room for the histograms of more tasks.
+    #[serde(default)]
+    pub histograms: Option<Histograms>,
+    /// Nice value at its end.
+    #[serde(default)]
+    pub nice: Option<i16>,
+    /// Weight of its scheduling entity at its end, 1024 for nice 0.
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// Scheduling policy at its end (`SCHED_NORMAL` 0, `SCHED_FIFO` 1, `SCHED_EXT` 7; include/uapi/linux/sched.h).
+    #[serde(default)]
+    pub policy: Option<u8>,
     /// Switch-outs into sleep.
     pub nr_blocked: u64,
     /// Switch-outs while runnable without asking.
@@ -128,7 +146,54 @@ pub struct TaskInfo {
     pub schedstat: Option<Schedstat>,
 }
 
-/// The three numbers of `/proc/<tid>/schedstat`.
+impl TaskInfo {
+    /// A task of which nothing but the number and the class is known.
+    pub fn unknown(tid: u32, class: TaskClass) -> TaskInfo {
+        TaskInfo {
+            tid,
+            tgid: tid,
+            comm: String::new(),
+            cgroup: None,
+            role: None,
+            class,
+            cpus_allowed: None,
+            exited: false,
+            on_cpu: DurationStats::default(),
+            run_delay: DurationStats::default(),
+            wakeup_latency: DurationStats::default(),
+            preemption_wait: DurationStats::default(),
+            slice_length: DurationStats::default(),
+            histograms: None,
+            nice: None,
+            weight: None,
+            policy: None,
+            nr_blocked: 0,
+            nr_preempted: 0,
+            nr_yielded: 0,
+            nr_migrations: 0,
+            open_wait_ns: None,
+            schedstat: None,
+        }
+    }
+}
+
+/// How the durations of a task are spread, for each kind the filled buckets of [`crate::histogram`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histograms {
+    /// Of [`TaskInfo::wakeup_latency`].
+    pub wakeup_latency: Buckets,
+    /// Of [`TaskInfo::preemption_wait`].
+    pub preemption_wait: Buckets,
+    /// Of [`TaskInfo::run_delay`].
+    pub run_delay: Buckets,
+    /// Of [`TaskInfo::slice_length`].
+    pub slice_length: Buckets,
+}
+
+/// Number of a bucket and how many durations it holds, in order of the numbers, without empty ones.
+pub type Buckets = Vec<(u16, u64)>;
+
+/// What `/proc/<tid>/schedstat` and `/proc/<tid>/status` count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedstat {
     /// Time on a CPU, nanoseconds.
@@ -137,6 +202,12 @@ pub struct Schedstat {
     pub run_delay_ns: u64,
     /// Times it was given a CPU.
     pub nr_slices: u64,
+    /// Voluntary context switches.
+    #[serde(default)]
+    pub nr_voluntary: Option<u64>,
+    /// Involuntary context switches.
+    #[serde(default)]
+    pub nr_involuntary: Option<u64>,
 }
 
 /// Probe counters of one CPU.
@@ -148,6 +219,12 @@ pub struct CpuCounters {
     pub emitted: u64,
     /// Of these, the ones for which there was no room.
     pub dropped: u64,
+    /// Time of the first and of the last of these, nanoseconds since boot. The log is linear: between the two nothing was kept.
+    #[serde(default)]
+    pub dropped_span_ns: Option<(u64, u64)>,
+    /// Context switches in the window.
+    #[serde(default)]
+    pub nr_switches: u64,
     /// Time the idle task was on the CPU, clipped to the window, nanoseconds.
     pub idle_ns: u64,
     /// Time other tasks were on the CPU, clipped to the window, nanoseconds.
@@ -198,7 +275,7 @@ pub struct Log {
 }
 
 /// The end of the stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
     /// Records sent over all CPUs.
     pub nr_records: u64,
@@ -206,6 +283,12 @@ pub struct Bye {
     pub agent_cpu_ns: u64,
     /// Times a probe was skipped because it interrupted itself; not 0 means that events are missing.
     pub recursion_misses: u64,
+    /// Events of tasks that the probes could not tell apart for want of room; not 0 means that counters are missing.
+    #[serde(default)]
+    pub events_untracked: u64,
+    /// Tasks that ended in the window and are missing from the tasks table.
+    #[serde(default)]
+    pub rows_dropped: u64,
 }
 
 /// Serializes a message.

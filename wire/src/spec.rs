@@ -32,6 +32,12 @@ pub struct TestSpec {
     pub scheduler: Option<SchedulerSpec>,
     /// Seed of everything random in the workload.
     pub seed: u64,
+    /// What is recorded, if the test insists on it.
+    #[serde(default)]
+    pub probes: Option<ProbeLevel>,
+    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
+    #[serde(default)]
+    pub records_per_cpu: Option<u32>,
     /// What the test says about its run beside that.
     #[serde(default)]
     pub terms: Terms,
@@ -41,7 +47,7 @@ pub struct TestSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Terms {
-    /// Name of the test as nextest lists it, where that is another than the body's.
+    /// Name of the test as nextest lists it with one kernel and one scheduler; `None`: the body's.
     pub listed: Option<String>,
     /// What has to hold of the run's metrics.
     pub asserts: Vec<Assertion>,
@@ -124,6 +130,35 @@ pub struct PayloadSpec {
     pub files: Vec<String>,
 }
 
+/// What the probes record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeLevel {
+    /// A record for each slice and migration, and counters and histograms of each task.
+    #[default]
+    Full,
+    /// Counters and histograms of each task.
+    Summary,
+    /// Nothing.
+    Off,
+}
+
+impl ProbeLevel {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeLevel::Full => "full",
+            ProbeLevel::Summary => "summary",
+            ProbeLevel::Off => "off",
+        }
+    }
+
+    /// The level of this name.
+    pub fn from_name(name: &str) -> Option<ProbeLevel> {
+        [ProbeLevel::Full, ProbeLevel::Summary, ProbeLevel::Off].into_iter().find(|l| l.name() == name)
+    }
+}
+
 /// A scheduler as `declare_scheduler!` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerSpec {
@@ -148,6 +183,9 @@ pub struct GuestSpec {
     pub modules: Vec<String>,
     /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
     pub records_per_cpu: u32,
+    /// What is recorded.
+    #[serde(default)]
+    pub probes: ProbeLevel,
     /// Set in a deterministic guest (`--accel sim`): nothing is sent before the window has ended, and the guest never sleeps
     /// afterwards, for what the host answers, and when, must not reach it.
     pub sim: Option<SimSpec>,

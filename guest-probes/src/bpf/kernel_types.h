@@ -19,12 +19,9 @@ typedef __u32 __wsum;
 enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_RINGBUF = 27,
-	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 #define BPF_F_MMAPABLE (1U << 10)
-#define BPF_F_NO_PREALLOC 1U
-#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
 
 #define PF_KTHREAD 0x00200000
 #define TASK_DEAD 0x80
@@ -41,7 +38,12 @@ struct sched_info {
 	unsigned long long run_delay;
 };
 
+struct load_weight {
+	unsigned long weight;
+};
+
 struct sched_entity {
+	struct load_weight load;
 	__u64 sum_exec_runtime;
 };
 
@@ -75,6 +77,8 @@ struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
 	int prio;
+	int static_prio;
+	unsigned int policy;
 	int pid;
 	int tgid;
 	const struct cpumask *cpus_ptr;
@@ -96,5 +100,6 @@ struct bpf_iter__task {
 };
 
 struct pt_regs;
+struct linux_binprm;
 
 #pragma clang attribute pop

@@ -14,12 +14,19 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 records_per_cpu = 1;
+const volatile __u32 nr_blocks = 1;
+/* Write records, not only counters. */
+const volatile _Bool with_records = 1;
 
 /* Set by the agent. Closed: the start is NO_TIME. Open: the end is NO_TIME. */
 __u64 window_start_ns = NO_TIME;
 __u64 window_end_ns = NO_TIME;
 /* Task rows for which there was no room. */
 __u64 rows_dropped;
+/* Events of tasks whose number is beyond `tasks`. */
+__u64 events_untracked;
+/* The next free block of histograms; may count beyond their number. */
+__u32 next_block;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -38,54 +45,79 @@ struct {
 } cpus SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* the agent sets it */
+	__type(key, __u32);
+	__type(value, struct histogram_block);
+} histograms SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
+	__uint(max_entries, 8 << 20);
 } dead SEC(".maps");
 
 struct task_state {
-	__u64 runnable_since_ns; /* 0: not waiting */
+	__u64 task; /* the address of its task_struct; 0: free */
+	__u64 runnable_since_ns; /* 0: not waiting; while it runs, of the wait before */
 	__u64 waking_ts_ns;
 	__u64 off_ts_ns;
-	__u64 blocked_ns;
 	__u64 waking_ns;
 	__u64 run_delay_seen_ns;
 	__u64 exec_seen_ns;
 	__u32 waker_tid;
 	__u16 waker_cpu;
 	__u16 last_cpu;
+	__u32 block;
 	__u8 wait_kind;
 	__u8 yielded;
-	__u8 seen;
-	__u8 pad[5];
+	__u8 running;
+	__u8 fresh; /* what was seen before this slice is not known */
+	__u64 pad[7];
 	struct counters counters;
 };
 
+_Static_assert(sizeof(struct task_state) == 320, "whole cache lines");
+
+/*
+ * By tid, and not in task storage: an array's lookup is a handful of inlined instructions, task storage's a call of about
+ * seventy, four times per wakeup and switch.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* the agent sets it to pid_max */
+	__type(key, __u32);
 	__type(value, struct task_state);
 } tasks SEC(".maps");
 
+/* Makes the slot that of `p`, of which nothing is known. */
+static __always_inline void adopt(struct task_state *s, struct task_struct *p)
+{
+	__builtin_memset(s, 0, sizeof(*s));
+	s->task = (__u64)p;
+	s->last_cpu = NO_CPU;
+	s->block = NO_BLOCK;
+	s->fresh = 1;
+	s->run_delay_seen_ns = p->sched_info.run_delay;
+	s->exec_seen_ns = p->se.sum_exec_runtime;
+}
+
+/* The slot of a task other than idle. One that has taken over another tid in execve starts anew. */
 static __always_inline struct task_state *state_of(struct task_struct *p)
 {
-	struct task_state *s = bpf_task_storage_get(&tasks, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u32 tid = p->pid;
+	struct task_state *s = bpf_map_lookup_elem(&tasks, &tid);
 
-	if (s && !s->seen) {
-		s->seen = 1;
-		s->last_cpu = NO_CPU;
-		s->waker_cpu = NO_CPU;
-		s->blocked_ns = NO_TIME;
-		s->waking_ns = NO_TIME;
-		s->run_delay_seen_ns = p->sched_info.run_delay;
-		s->exec_seen_ns = p->se.sum_exec_runtime;
-	}
+	if (!s)
+		__sync_fetch_and_add(&events_untracked, 1);
+	else if (s->task != (__u64)p)
+		adopt(s, p);
 	return s;
 }
 
 static __always_inline void account(struct duration_stats *d, __u64 ns)
 {
-	if (!d->count || ns < d->min_ns)
+	if (ns < d->min_ns || !d->count)
 		d->min_ns = ns;
 	if (ns > d->max_ns)
 		d->max_ns = ns;
@@ -93,22 +125,69 @@ static __always_inline void account(struct duration_stats *d, __u64 ns)
 	d->sum_ns += ns;
 }
 
-/* The next free record of this CPU, or NULL if its part is full. */
-static __always_inline struct record *next_record(struct cpu_state *c, __u32 cpu)
+static __always_inline __u32 bucket_of(__u64 ns)
 {
-	__u64 i = c->emitted - c->dropped;
-	__u32 key;
+	__u32 octave = 4, x;
 
-	c->emitted++;
+	if (ns < 16)
+		return ns;
+	if (ns > HISTOGRAM_MAX_NS)
+		ns = HISTOGRAM_MAX_NS;
+	/* Of the bits above the lowest four, the highest that is set, by halving. */
+	x = ns >> 4;
+	if (ns >> 36) {
+		x = ns >> 36;
+		octave += 32;
+	}
+	if (x >> 16) {
+		x >>= 16;
+		octave += 16;
+	}
+	if (x >> 8) {
+		x >>= 8;
+		octave += 8;
+	}
+	if (x >> 4) {
+		x >>= 4;
+		octave += 4;
+	}
+	if (x >> 2) {
+		x >>= 2;
+		octave += 2;
+	}
+	octave += x >> 1;
+	return (octave - 3) * 16 + ((ns >> (octave - 4)) & 15);
+}
+
+/* Blocks are given at the first slice of a task in the window, as long as there are some. */
+static __always_inline struct histogram_block *block_of(struct task_state *s)
+{
+	if (s->block == NO_BLOCK && next_block < nr_blocks)
+		s->block = __sync_fetch_and_add(&next_block, 1);
+	return bpf_map_lookup_elem(&histograms, &s->block);
+}
+
+static __always_inline void count_in(struct histogram_block *b, __u32 histogram, __u64 ns)
+{
+	__u32 i = histogram * HISTOGRAM_BUCKETS + bucket_of(ns);
+
+	if (b && i < NR_HISTOGRAMS * HISTOGRAM_BUCKETS)
+		b->buckets[i]++;
+}
+
+/* The next free record of this CPU, or NULL if its part is full. */
+static __always_inline struct record *next_record(struct cpu_state *c, __u32 cpu, __u64 now)
+{
+	__u64 i = c->emitted++;
+	__u32 key = cpu * records_per_cpu + (__u32)i;
+
 	if (i >= records_per_cpu) {
-		c->dropped++;
+		if (i == records_per_cpu)
+			c->first_drop_ns = now;
+		c->last_drop_ns = now;
 		return 0;
 	}
-	key = cpu * records_per_cpu + (__u32)i;
-	struct record *r = bpf_map_lookup_elem(&records, &key);
-	if (!r)
-		c->dropped++;
-	return r;
+	return bpf_map_lookup_elem(&records, &key);
 }
 
 SEC("tp_btf/sched_waking")
@@ -121,20 +200,24 @@ int BPF_PROG(sched_waking, struct task_struct *p)
 	return 0;
 }
 
-static __always_inline void make_runnable(struct task_struct *p, __u8 kind)
+static __always_inline void make_runnable(struct task_struct *p, struct task_state *s, __u8 kind)
 {
-	struct task_state *s = state_of(p);
-	struct task_struct *waker = bpf_get_current_task_btf();
+	struct task_struct *waker;
 	__u64 now;
 
-	if (!s)
+	/* A wakeup of a task that runs has no switch-in. Runqueue locks order this after the switch that set the flag. */
+	if (s->running) {
+		s->waking_ts_ns = 0;
 		return;
+	}
 	now = bpf_ktime_get_ns();
 	s->wait_kind = kind;
 	s->runnable_since_ns = now;
-	s->waking_ns = s->waking_ts_ns && kind == WAIT_WAKEUP ? now - s->waking_ts_ns : NO_TIME;
-	s->blocked_ns = s->off_ts_ns && kind == WAIT_WAKEUP ? now - s->off_ts_ns : NO_TIME;
+	if (!with_records)
+		return;
+	s->waking_ns = s->waking_ts_ns ? now - s->waking_ts_ns : NO_TIME;
 	s->waking_ts_ns = 0;
+	waker = bpf_get_current_task_btf();
 	s->waker_cpu = bpf_get_smp_processor_id();
 	s->waker_tid = waker->pid;
 }
@@ -142,14 +225,24 @@ static __always_inline void make_runnable(struct task_struct *p, __u8 kind)
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(sched_wakeup, struct task_struct *p)
 {
-	make_runnable(p, WAIT_WAKEUP);
+	struct task_state *s = state_of(p);
+
+	if (s)
+		make_runnable(p, s, WAIT_WAKEUP);
 	return 0;
 }
 
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(sched_wakeup_new, struct task_struct *p)
 {
-	make_runnable(p, WAIT_NEW);
+	__u32 tid = p->pid;
+	struct task_state *s = bpf_map_lookup_elem(&tasks, &tid);
+
+	if (!s)
+		return 0;
+	adopt(s, p);
+	s->fresh = 0;
+	make_runnable(p, s, WAIT_NEW);
 	return 0;
 }
 
@@ -163,54 +256,103 @@ static __always_inline __u64 clipped(__u64 from, __u64 to)
 	return to > from ? to - from : 0;
 }
 
-/* Writes the slice of `p`, which is on this CPU until `now`, and counts it. */
+static __always_inline void count_slice(struct task_struct *p, struct task_state *s, __u64 in, __u64 now, __u8 end_state)
+{
+	struct counters *n = &s->counters;
+	struct histogram_block *b = block_of(s);
+	__u64 on_cpu, run_delay;
+
+	/*
+	 * The task's time is the kernel's own account, which reads its clock shortly before this tracepoint: on emulated CPUs
+	 * that gap can be long. A slice that an edge of the window cuts is clipped by the tracepoints.
+	 */
+	if (in >= window_start_ns && now < window_end_ns && !s->fresh)
+		on_cpu = p->se.sum_exec_runtime - s->exec_seen_ns;
+	else
+		on_cpu = clipped(in, now);
+	account(&n->on_cpu, on_cpu);
+	if (end_state == END_BLOCKED)
+		n->nr_blocked++;
+	else if (end_state == END_PREEMPTED)
+		n->nr_preempted++;
+	else if (end_state == END_YIELDED)
+		n->nr_yielded++;
+	if (in < window_start_ns)
+		return;
+	run_delay = p->sched_info.run_delay - s->run_delay_seen_ns;
+	account(&n->run_delay, run_delay);
+	count_in(b, HISTOGRAM_RUN_DELAY, run_delay);
+	if (end_state != END_WINDOW) {
+		account(&n->slice_length, now - in);
+		count_in(b, HISTOGRAM_SLICE, now - in);
+	}
+	if (!s->runnable_since_ns)
+		return;
+	if (s->wait_kind == WAIT_WAKEUP) {
+		account(&n->wakeup_latency, in - s->runnable_since_ns);
+		count_in(b, HISTOGRAM_WAKEUP, in - s->runnable_since_ns);
+	} else if (s->wait_kind != WAIT_NEW) {
+		account(&n->preemption_wait, in - s->runnable_since_ns);
+		count_in(b, HISTOGRAM_PREEMPTION, in - s->runnable_since_ns);
+	}
+}
+
+/* Writes the slice of `p`, which is on this CPU until `now`; `s` is NULL for idle. */
+static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct task_struct *p, struct task_state *s,
+					__u64 now, __u8 end_state)
+{
+	__u64 in = c->in_ts_ns;
+	struct record *r = next_record(c, cpu, now);
+	__u8 woken;
+
+	if (!r)
+		return;
+	r->ts_ns = in;
+	r->dur_ns = now - in;
+	r->tid = p->pid;
+	r->cpu = cpu;
+	r->prio = p->prio;
+	r->kind = RECORD_SLICE;
+	r->end_state = end_state;
+	r->wait_ns = NO_TIME;
+	r->run_delay_ns = NO_TIME;
+	r->waking_ns = NO_TIME;
+	r->blocked_ns = NO_TIME;
+	r->prev_cpu = NO_CPU;
+	r->waker_cpu = NO_CPU;
+	if (!s)
+		return;
+	r->run_delay_ns = p->sched_info.run_delay - s->run_delay_seen_ns;
+	r->prev_cpu = s->last_cpu;
+	if (!s->runnable_since_ns)
+		return;
+	r->wait_ns = in - s->runnable_since_ns;
+	r->wait_kind = s->wait_kind;
+	woken = s->wait_kind == WAIT_WAKEUP;
+	if (woken) {
+		r->waking_ns = s->waking_ns;
+		if (s->off_ts_ns)
+			r->blocked_ns = s->runnable_since_ns - s->off_ts_ns;
+	}
+	if (woken || s->wait_kind == WAIT_NEW) {
+		r->waker_tid = s->waker_tid;
+		r->waker_cpu = s->waker_cpu;
+	}
+}
+
 static __always_inline void end_slice(struct cpu_state *c, __u32 cpu, struct task_struct *p, struct task_state *s,
 				      __u64 now, __u8 end_state)
 {
-	__u64 run_delay = NO_TIME, on_cpu = clipped(c->in_ts_ns, now);
-	struct record *r;
+	__u64 time = clipped(c->in_ts_ns, now);
 
 	if (p->pid == 0)
-		c->idle_ns += on_cpu;
+		c->idle_ns += time;
 	else
-		c->busy_ns += on_cpu;
-	if (p->pid && s) {
-		run_delay = p->sched_info.run_delay - s->run_delay_seen_ns;
-		/*
-		 * The task's time is the kernel's own account, which reads its clock shortly before this tracepoint: on
-		 * emulated CPUs that gap can be long. A slice that an edge of the window cuts is clipped by the tracepoints.
-		 */
-		if (c->in_ts_ns >= window_start_ns && now < window_end_ns)
-			on_cpu = p->se.sum_exec_runtime - s->exec_seen_ns;
-		account(&s->counters.on_cpu, on_cpu);
-		account(&s->counters.run_delay, run_delay);
-		if (c->wait_kind == WAIT_WAKEUP && c->wait_ns != NO_TIME)
-			account(&s->counters.wakeup_latency, c->wait_ns);
-		if (end_state == END_BLOCKED)
-			s->counters.nr_blocked++;
-		else if (end_state == END_PREEMPTED)
-			s->counters.nr_preempted++;
-		else if (end_state == END_YIELDED)
-			s->counters.nr_yielded++;
-	}
-	r = next_record(c, cpu);
-	if (!r)
-		return;
-	r->ts_ns = c->in_ts_ns;
-	r->dur_ns = now - c->in_ts_ns;
-	r->wait_ns = c->wait_ns;
-	r->run_delay_ns = run_delay;
-	r->waking_ns = c->waking_ns;
-	r->blocked_ns = c->blocked_ns;
-	r->tid = p->pid;
-	r->waker_tid = c->waker_tid;
-	r->cpu = cpu;
-	r->prev_cpu = c->prev_cpu;
-	r->waker_cpu = c->waker_cpu;
-	r->prio = p->prio;
-	r->kind = RECORD_SLICE;
-	r->wait_kind = c->wait_kind;
-	r->end_state = end_state;
+		c->busy_ns += time;
+	if (s)
+		count_slice(p, s, c->in_ts_ns, now, end_state);
+	if (with_records)
+		write_slice(c, cpu, p, s, now, end_state);
 }
 
 static __always_inline void fill_row(struct task_row *row, struct task_struct *p, struct task_state *s)
@@ -221,11 +363,15 @@ static __always_inline void fill_row(struct task_row *row, struct task_struct *p
 	row->tid = p->pid;
 	row->tgid = p->tgid;
 	row->flags = p->flags;
+	row->weight = p->se.load.weight >> 10; /* SCHED_FIXEDPOINT_SHIFT of 64-bit kernels */
+	row->block = s->block;
+	row->nice = p->static_prio - 120; /* DEFAULT_PRIO */
+	row->policy = p->policy;
 	row->exited = 0;
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), p->comm);
 }
 
-static __always_inline void report_dead(struct task_struct *p, struct task_state *s, __u8 in_window)
+static __always_inline void report_dead(struct task_struct *p, struct task_state *s, __u32 tid, __u8 in_window)
 {
 	struct task_row *row = bpf_ringbuf_reserve(&dead, sizeof(*row), 0);
 
@@ -234,6 +380,7 @@ static __always_inline void report_dead(struct task_struct *p, struct task_state
 		return;
 	}
 	fill_row(row, p, s);
+	row->tid = tid;
 	row->exited = in_window;
 	bpf_ringbuf_submit(row, 1 /* BPF_RB_NO_WAKEUP */);
 }
@@ -254,52 +401,28 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	struct task_state *s = prev->pid ? state_of(prev) : 0;
 	__u8 end = end_state_of(prev, s, prev_state);
 
-	if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_start_ns)
+	if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_start_ns) {
+		c->nr_switches++;
 		end_slice(c, cpu, prev, s, now, end);
+	}
 	if (!s)
 		return;
+	if (end == END_EXITED) {
+		if (now > window_start_ns)
+			report_dead(prev, s, prev->pid, now < window_end_ns);
+		s->task = 0;
+		return;
+	}
 	s->run_delay_seen_ns = prev->sched_info.run_delay;
 	s->exec_seen_ns = prev->se.sum_exec_runtime;
 	s->last_cpu = cpu;
 	s->off_ts_ns = now;
 	s->yielded = 0;
+	s->running = 0;
+	s->fresh = 0;
 	/* A waking stamp of a wakeup that has begun on another CPU must survive. */
-	if (end == END_BLOCKED || end == END_EXITED) {
-		s->runnable_since_ns = 0;
-	} else {
-		s->runnable_since_ns = now;
-		s->wait_kind = end == END_YIELDED ? WAIT_YIELD : WAIT_PREEMPT;
-	}
-	if (end == END_EXITED && now > window_start_ns)
-		report_dead(prev, s, now < window_end_ns);
-}
-
-static __always_inline void switch_in(struct cpu_state *c, struct task_struct *next, __u64 now)
-{
-	struct task_state *s = next->pid ? state_of(next) : 0;
-
-	c->in_ts_ns = now;
-	c->wait_ns = NO_TIME;
-	c->waking_ns = NO_TIME;
-	c->blocked_ns = NO_TIME;
-	c->waker_tid = 0;
-	c->waker_cpu = NO_CPU;
-	c->prev_cpu = NO_CPU;
-	c->wait_kind = WAIT_UNKNOWN;
-	if (!s)
-		return;
-	c->prev_cpu = s->last_cpu;
-	if (!s->runnable_since_ns)
-		return;
-	c->wait_ns = now - s->runnable_since_ns;
-	c->wait_kind = s->wait_kind;
-	if (s->wait_kind == WAIT_WAKEUP || s->wait_kind == WAIT_NEW) {
-		c->waking_ns = s->waking_ns;
-		c->blocked_ns = s->blocked_ns;
-		c->waker_tid = s->waker_tid;
-		c->waker_cpu = s->waker_cpu;
-	}
-	s->runnable_since_ns = 0;
+	s->runnable_since_ns = end == END_BLOCKED ? 0 : now;
+	s->wait_kind = end == END_YIELDED ? WAIT_YIELD : WAIT_PREEMPT;
 }
 
 SEC("tp_btf/sched_switch")
@@ -308,11 +431,34 @@ int BPF_PROG(sched_switch, _Bool preempt, struct task_struct *prev, struct task_
 	__u64 now = bpf_ktime_get_ns();
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
+	struct task_state *s;
 
 	if (!c)
 		return 0;
 	switch_out(c, cpu, prev, now, prev_state);
-	switch_in(c, next, now);
+	c->in_ts_ns = now;
+	if (next->pid) {
+		s = state_of(next);
+		if (s)
+			s->running = 1;
+	}
+	return 0;
+}
+
+/* A thread that becomes its process in execve takes over the tid of the leader, who is gone; under its old tid it has ended. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(sched_process_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
+{
+	__u32 tid = old_pid;
+	struct task_state *s;
+
+	if (p->pid == old_pid)
+		return 0;
+	s = bpf_map_lookup_elem(&tasks, &tid);
+	if (s && s->task == (__u64)p) {
+		report_dead(p, s, tid, 0);
+		s->task = 0;
+	}
 	return 0;
 }
 
@@ -353,7 +499,9 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 	s = state_of(p);
 	if (s)
 		s->counters.nr_migrations++;
-	r = next_record(c, cpu);
+	if (!with_records)
+		return 0;
+	r = next_record(c, cpu, now);
 	if (!r)
 		return 0;
 	r->ts_ns = now;
@@ -402,21 +550,70 @@ int note_sched_yield(struct pt_regs *regs)
 	return 0;
 }
 
-/*
- * Run once on each CPU after `window_end_ns` has been set: ends the slice that the closing window cuts. Called from an
- * inter-processor interrupt, and so `current` is what the CPU is running.
- */
-SEC("raw_tp/close_window")
-int close_window(void *ctx)
+/* Run once on each CPU when the other programs are attached: what it runs began before that. */
+SEC("raw_tp/open_cpu")
+int open_cpu(void *ctx)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
 	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_state *s = p->pid ? state_of(p) : 0;
 
-	if (c && c->in_ts_ns && c->in_ts_ns < window_end_ns)
+	if (s)
+		s->running = 1;
+	if (c && !c->in_ts_ns)
+		c->in_ts_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+/*
+ * Run once for each CPU after `window_end_ns` has been set: ends the slice that the closing window cuts. Called from an
+ * inter-processor interrupt, and so `current` is what the CPU is running. A CPU that is offline is idle; another one runs this
+ * for it, and gives its number.
+ */
+SEC("raw_tp/close_window")
+int BPF_PROG(close_window, __u64 for_cpu)
+{
+	__u32 here = bpf_get_smp_processor_id(), cpu = for_cpu;
+	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct record *r;
+
+	if (!c || !c->in_ts_ns || c->in_ts_ns >= window_end_ns)
+		return 0;
+	if (here == cpu) {
 		end_slice(c, cpu, p, p->pid ? state_of(p) : 0, window_end_ns, END_WINDOW);
-	if (c)
-		c->in_ts_ns = NO_TIME;
+	} else {
+		c->idle_ns += clipped(c->in_ts_ns, window_end_ns);
+		r = with_records ? next_record(c, cpu, window_end_ns) : 0;
+		if (r) {
+			*r = (struct record){
+				.ts_ns = c->in_ts_ns,
+				.dur_ns = window_end_ns - c->in_ts_ns,
+				.wait_ns = NO_TIME,
+				.run_delay_ns = NO_TIME,
+				.waking_ns = NO_TIME,
+				.blocked_ns = NO_TIME,
+				.cpu = cpu,
+				.prev_cpu = NO_CPU,
+				.waker_cpu = NO_CPU,
+				.kind = RECORD_SLICE,
+				.end_state = END_WINDOW,
+			};
+		}
+	}
+	c->in_ts_ns = NO_TIME;
+	return 0;
+}
+
+/* Every task gets its slot before the other programs are attached, so that no two CPUs do it at once. */
+SEC("iter/task")
+int adopt_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *p = ctx->task;
+
+	if (p && p->pid)
+		state_of(p);
 	return 0;
 }
 
@@ -427,14 +624,16 @@ int list_tasks(struct bpf_iter__task *ctx)
 	struct task_struct *p = ctx->task;
 	struct task_row row = {};
 	struct task_state *s;
+	__u32 tid;
 
 	if (!p)
 		return 0;
-	s = bpf_task_storage_get(&tasks, p, 0, 0);
-	if (!s)
+	tid = p->pid;
+	s = bpf_map_lookup_elem(&tasks, &tid);
+	if (!s || s->task != (__u64)p)
 		return 0;
 	fill_row(&row, p, s);
-	if (s->runnable_since_ns && s->runnable_since_ns < window_end_ns)
+	if (!s->running && s->runnable_since_ns && s->runnable_since_ns < window_end_ns)
 		row.open_wait_ns = window_end_ns - s->runnable_since_ns;
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;

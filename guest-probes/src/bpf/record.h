@@ -40,15 +40,31 @@ struct duration_stats {
 	unsigned long long max_ns;
 };
 
-/* Exact counters of one task, clipped to the window. */
+/*
+ * Exact counters of one task. On-CPU time is clipped to the window; the other durations belong to slices whose switch-in lies
+ * in the window.
+ */
 struct counters {
 	struct duration_stats on_cpu;
 	struct duration_stats run_delay;
 	struct duration_stats wakeup_latency;
+	struct duration_stats preemption_wait;
+	struct duration_stats slice_length;
 	unsigned long long nr_blocked;
 	unsigned long long nr_preempted;
 	unsigned long long nr_yielded;
 	unsigned long long nr_migrations;
+};
+
+/* Log-linear: durations below 16 ns have a bucket each, from there on each octave has 16, up to 2^40 ns (18 minutes). */
+#define HISTOGRAM_BUCKETS 592
+#define HISTOGRAM_MAX_NS ((1ULL << 40) - 1)
+
+enum histogram { HISTOGRAM_WAKEUP, HISTOGRAM_PREEMPTION, HISTOGRAM_RUN_DELAY, HISTOGRAM_SLICE, NR_HISTOGRAMS };
+
+/* The histograms of one task. */
+struct histogram_block {
+	unsigned int buckets[NR_HISTOGRAMS * HISTOGRAM_BUCKETS];
 };
 
 /* One task at its end, or at the end of the window. */
@@ -59,29 +75,29 @@ struct task_row {
 	unsigned int tid;
 	unsigned int tgid;
 	unsigned int flags;
+	unsigned int weight;
+	unsigned int block; /* of histograms, or NO_BLOCK */
+	short nice;
 	unsigned char exited;
+	unsigned char policy;
 	char comm[16];
-	unsigned char pad[3];
 };
 
-/* One CPU's part of the log and of the time. */
+#define NO_BLOCK (~0U)
+
+/* One CPU's part of the log and of the time. What does not fit is dropped: emitted less the capacity. */
 struct cpu_state {
 	unsigned long long emitted;
-	unsigned long long dropped;
+	unsigned long long first_drop_ns;
+	unsigned long long last_drop_ns;
 	unsigned long long idle_ns;
 	unsigned long long busy_ns;
+	unsigned long long nr_switches;
 	unsigned long long timer_late_max_ns;
-	/* Of the slice that is on the CPU now. */
-	unsigned long long in_ts_ns;
-	unsigned long long wait_ns;
-	unsigned long long waking_ns;
-	unsigned long long blocked_ns;
-	unsigned int waker_tid;
-	unsigned short waker_cpu;
-	unsigned short prev_cpu;
-	unsigned char wait_kind;
-	unsigned char pad[7];
+	unsigned long long in_ts_ns; /* of the slice that is on the CPU now */
 };
 
 _Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
-_Static_assert(sizeof(struct task_row) == 176, "the agent reads rows of 176 bytes");
+_Static_assert(sizeof(struct counters) == 192, "the agent reads counters of 192 bytes");
+_Static_assert(sizeof(struct task_row) == 248, "the agent reads rows of 248 bytes");
+_Static_assert(sizeof(struct cpu_state) == 64, "the agent reads states of 64 bytes");

@@ -115,7 +115,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         Err(_) => 0,
     };
     let mut terms = entry.terms();
-    terms.listed = Some(variant.name());
+    terms.listed = Some(variant.plain_name());
     Ok(TestSpec {
         wire_version: WIRE_VERSION,
         test: entry.full_name(),
@@ -127,6 +127,8 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         accel: entry.accel.map(str::to_string),
         scheduler,
         seed,
+        probes: None,
+        records_per_cpu: None,
         terms,
     })
 }

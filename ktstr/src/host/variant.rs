@@ -21,12 +21,15 @@ pub(super) struct Variant {
 }
 
 impl Variant {
+    /// The name that it has with one kernel and one scheduler.
+    pub fn plain_name(&self) -> String {
+        let name = self.entry.full_name();
+        self.preset.map_or(name.clone(), |t| format!("gauntlet/{name}/{}", gauntlet::name(t)))
+    }
+
     /// The name as nextest lists it.
     pub fn name(&self) -> String {
-        let mut name = self.entry.full_name();
-        if let Some(t) = self.preset {
-            name = format!("gauntlet/{name}/{}", gauntlet::name(t));
-        }
+        let mut name = self.plain_name();
         for part in [self.kernel.as_ref().map(|k| &k.label), self.scheduler.as_ref()].into_iter().flatten() {
             name = format!("{name}/{}", part.replace(' ', "_"));
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr_analysis::{HostFacts, Identity};
-use ktstr_wire::spec::{SchedulerSpec, TestSpec};
+use ktstr_wire::spec::{ProbeLevel, SchedulerSpec, TestSpec};
 use sha2::{Digest, Sha256};
 
 use super::layout::{Project, qualified_test, variant};
@@ -91,10 +91,16 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
     let test = qualified_test(Path::new(&p.spec.binary), &p.spec.test);
     let scheduler = scheduler_label(p.spec.scheduler.as_ref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let probes = p.spec.probes.unwrap_or_default();
+    // Runs that recorded less are files of their own beside the others.
+    let accel = match probes {
+        ProbeLevel::Full => p.accel.to_string(),
+        less => format!("{}@{}", p.accel, less.name()),
+    };
     Ok(Identity {
         run_id: new_id(),
         session: p.session.clone(),
-        variant: variant(&test, &p.spec.topology.to_string(), &scheduler, p.accel, p.repeat),
+        variant: variant(&test, &p.spec.topology.to_string(), &scheduler, &accel, p.repeat),
         test,
         repeat: p.repeat,
         topology: p.spec.topology,
@@ -109,6 +115,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         project_commit: p.project.commit.clone(),
         dirty: p.project.dirty,
         accel: p.accel.into(),
+        probes,
         scheduler_override: std::env::var(SCHEDULER_ENV).ok().filter(|s| !s.trim().is_empty()),
         kernel_source: p.kernel.source.clone(),
         seed: p.spec.seed,

@@ -8,6 +8,7 @@ use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
 use ktstr_wire::spec::{GuestSpec, TestSpec};
 
+use super::extras::Extra;
 use super::seed;
 
 const TEST_PATH: &str = "/ktstr/bin/test";
@@ -29,10 +30,15 @@ pub struct Binaries<'a> {
     pub scheduler: Option<&'a Path>,
     /// Kernel modules in the order in which they are to be loaded.
     pub modules: &'a [PathBuf],
+    /// What the test names.
+    pub extras: &'a [Extra],
 }
 
-/// Records that fit each CPU's log: enough for the window, within a third of the guest's memory.
+/// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory.
 pub fn records_per_cpu(spec: &TestSpec) -> u32 {
+    if let Some(asked) = spec.records_per_cpu {
+        return asked;
+    }
     let wanted = (spec.duration_ns / 1_000_000_000 + 2) * RECORDS_PER_SECOND;
     let memory = (u64::from(spec.memory_mib) << 20) / LOG_MEMORY_DIVISOR;
     let fits = memory / RECORD_BYTES as u64 / u64::from(spec.topology.nr_cpus());
@@ -52,6 +58,13 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
     if let Some(scheduler) = binaries.scheduler {
         image.add_binary(scheduler, SCHEDULER_PATH)?;
     }
+    for extra in binaries.extras {
+        if extra.is_program {
+            image.add_binary(&extra.host, &extra.guest)?;
+        } else {
+            image.add_file(&extra.host, &extra.guest, 0o644)?;
+        }
+    }
     let mut modules = Vec::new();
     for (i, module) in binaries.modules.iter().enumerate() {
         let name = module.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -66,6 +79,7 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
         records_per_cpu: records_per_cpu(spec),
+        probes: spec.probes.unwrap_or_default(),
         sim: sim.then(|| seed::sim(spec.seed)),
         timeout_ns: timeout_ns(spec),
     };
@@ -91,6 +105,8 @@ mod tests {
             scheduler: None,
             seed: 0,
             terms: Default::default(),
+            probes: None,
+            records_per_cpu: None,
         };
         // (2 s + 2 s) x 100,000 a second.
         assert_eq!(records_per_cpu(&spec), 400_000);

@@ -39,10 +39,10 @@ impl Judgement {
     }
 }
 
-/// Judges a run.
-pub fn judge(c: &Collected, around: &Circumstances) -> Judgement {
+/// Judges a run; `wants_scheduler`: one whose scheduler ends before the test is lost.
+pub fn judge(c: &Collected, around: &Circumstances, wants_scheduler: bool) -> Judgement {
     boot_failure(c, around)
-        .or_else(|| c.scheduler_exit.as_ref().and_then(scheduler_failure))
+        .or_else(|| c.scheduler_exit.as_ref().filter(|_| wants_scheduler).and_then(scheduler_failure))
         .or_else(|| broken_data(c, around))
         .or_else(|| c.test_result.as_ref().and_then(test_failure))
         .or_else(|| untrusted(c))

@@ -1,0 +1,105 @@
+//! The drain: everything that was measured, sent after the window.
+
+use std::error::Error;
+
+use ktstr_wire::frame::Kind;
+use ktstr_wire::message::{Bye, CpuCounters, Log, SchedulerExit, TaskInfo, TestResult, WindowEdge};
+use ktstr_wire::record::RECORD_BYTES;
+
+use crate::channel::Channel;
+use crate::probes::{ProbeError, Probes};
+use crate::procfs::Stat;
+
+/// Records in one frame: about a megabyte.
+const RECORDS_PER_FRAME: usize = 14_000;
+/// Tasks in one frame: with every bucket of their histograms filled they are 3 MB of JSON.
+const TASKS_PER_FRAME: usize = 100;
+
+/// What is sent after the window.
+pub struct Measured {
+    /// The attached probes, if any.
+    pub probes: Option<Probes>,
+    /// The window's edges.
+    pub open: WindowEdge,
+    /// The window's edges.
+    pub close: WindowEdge,
+    /// `/proc/stat` at its edges.
+    pub before: Stat,
+    /// `/proc/stat` at its edges.
+    pub after: Stat,
+    /// Every task that did something.
+    pub tasks: Vec<TaskInfo>,
+    /// How the body ended.
+    pub result: TestResult,
+    /// How the scheduler ended.
+    pub exit: Option<SchedulerExit>,
+    /// CPU time of the agent in the window, nanoseconds.
+    pub agent_cpu_ns: u64,
+}
+
+impl Measured {
+    /// Sends everything up to the last frame.
+    pub fn send(&self, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
+        channel.send(Kind::WindowOpen, &self.open)?;
+        channel.send(Kind::WindowClose, &self.close)?;
+        for chunk in self.tasks.chunks(TASKS_PER_FRAME) {
+            channel.send(Kind::Tasks, &chunk)?;
+        }
+        let cpus = self.probes.as_ref().map_or(Ok(Vec::new()), |p| self.cpus(p))?;
+        channel.send(Kind::Cpus, &cpus)?;
+        // The verdict's parts go before the bulk: a run that is cut off in the bulk still says how it went.
+        channel.send(Kind::TestResult, &self.result)?;
+        if let Some(exit) = &self.exit {
+            channel.send(Kind::SchedulerExit, exit)?;
+        }
+        match &self.probes {
+            Some(probes) => send_log(probes, &cpus, self.agent_cpu_ns, channel),
+            None => Ok(channel.send(Kind::Bye, &Bye { agent_cpu_ns: self.agent_cpu_ns, ..Bye::default() })?),
+        }
+    }
+
+    /// Counters of the CPUs with their steal time.
+    fn cpus(&self, probes: &Probes) -> Result<Vec<CpuCounters>, ProbeError> {
+        let mut cpus = probes.cpu_counters()?;
+        for c in &mut cpus {
+            let steal = |s: &Stat| s.steal_ns.get(&c.cpu).copied();
+            c.steal_ns = steal(&self.after).zip(steal(&self.before)).map(|(a, b)| a.saturating_sub(b));
+        }
+        Ok(cpus)
+    }
+}
+
+/// Sends the records and the end.
+fn send_log(
+    probes: &Probes,
+    cpus: &[CpuCounters],
+    agent_cpu_ns: u64,
+    channel: &mut Channel,
+) -> Result<(), Box<dyn Error>> {
+    if !probes.yields_seen {
+        let text =
+            "sched_yield cannot be traced on this kernel: yields are counted as preemptions".to_string();
+        channel.send(Kind::Log, &Log { text })?;
+    }
+    let log = probes.map_log()?;
+    let mut nr_records = 0;
+    for c in cpus {
+        let records = usize::try_from(c.emitted - c.dropped)?;
+        let start = probes.log_offset(c.cpu);
+        let bytes = log.bytes().get(start..start + records * RECORD_BYTES).ok_or("log too short")?;
+        for chunk in bytes.chunks(RECORDS_PER_FRAME * RECORD_BYTES) {
+            let mut payload = c.cpu.to_le_bytes().to_vec();
+            payload.extend_from_slice(chunk);
+            channel.send_bytes(Kind::Records, &payload)?;
+        }
+        nr_records += records as u64;
+    }
+    let bye = Bye {
+        nr_records,
+        agent_cpu_ns,
+        recursion_misses: probes.recursion_misses(),
+        events_untracked: probes.events_untracked(),
+        rows_dropped: probes.rows_dropped(),
+    };
+    Ok(channel.send(Kind::Bye, &bye)?)
+}

@@ -1,0 +1,163 @@
+//! What the tasks of a body do.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ktstr::prelude::Result;
+
+use crate::{Stage, short_program, system};
+
+pub fn spin(stage: &Stage) {
+    while stage.running() {
+        std::hint::spin_loop();
+    }
+}
+
+pub fn yield_on_cpu_1(stage: &Stage) {
+    system::bind(1..2);
+    while stage.running() {
+        system::yield_now();
+    }
+}
+
+/// Goes from CPU to CPU, each time away from a CPU that it may no longer use.
+pub fn change_affinity(stage: &Stage) {
+    for i in 0.. {
+        if !stage.running() {
+            break;
+        }
+        system::bind(i % 4..i % 4 + 1);
+        let until = system::now_ns() + 2_000_000;
+        while system::now_ns() < until && stage.running() {}
+    }
+    system::bind(0..4);
+}
+
+pub fn fork_short_lived(stage: &Stage) {
+    let mut forked = 0;
+    while stage.running() {
+        system::short_life();
+        forked += 1;
+    }
+    println!("forked {forked}");
+}
+
+pub fn exec_storm(stage: &Stage) {
+    let mut executed = 0;
+    while stage.running() {
+        let ended = short_program().stdout(Stdio::null()).stderr(Stdio::null()).status();
+        executed += u64::from(ended.is_ok());
+    }
+    println!("executed {executed}");
+}
+
+/// Two ends of a connection.
+pub fn pair() -> Result<(UnixStream, UnixStream)> {
+    let (one, other) = UnixStream::pair()?;
+    // So that a partner that has stopped does not hold the other for ever.
+    for end in [&one, &other] {
+        end.set_read_timeout(Some(Duration::from_millis(100)))?;
+    }
+    Ok((one, other))
+}
+
+/// Sends a byte back and forth.
+pub fn message(stage: &Stage, mut end: UnixStream, first: bool) {
+    let mut byte = [0];
+    if first && end.write_all(&byte).is_err() {
+        return;
+    }
+    while stage.running() && end.read_exact(&mut byte).is_ok() && end.write_all(&byte).is_ok() {}
+    // Its partner may still read.
+    std::mem::forget(end);
+}
+
+/// A reader that measures how long it takes from just before the write that wakes it to its return from the read, and its
+/// writer. They run on CPUs of their own.
+pub fn measured_wakeups() -> Result<(impl FnOnce(&Stage) + Send, impl FnOnce(&Stage) + Send)> {
+    let (mut to, mut from) = UnixStream::pair()?;
+    from.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let written = Arc::new(AtomicU64::new(0));
+    let seen = written.clone();
+    let reader = move |stage: &Stage| {
+        system::bind(0..1);
+        let (mut took, mut byte) = (Vec::new(), [0]);
+        while stage.running() && from.read_exact(&mut byte).is_ok() {
+            took.push(system::now_ns() - seen.load(Ordering::SeqCst));
+        }
+        took.sort_unstable();
+        for (name, percent) in [("own_p50", 50), ("own_p90", 90), ("own_max", 100)] {
+            println!(
+                "{name} {}",
+                took.get((took.len() * percent).div_ceil(100).saturating_sub(1)).unwrap_or(&0)
+            );
+        }
+        println!("own_count {}", took.len());
+    };
+    let writer = move |stage: &Stage| {
+        system::bind(1..2);
+        while stage.running() {
+            std::thread::sleep(Duration::from_micros(500));
+            written.store(system::now_ns(), Ordering::SeqCst);
+            if to.write_all(&[0]).is_err() {
+                break;
+            }
+        }
+        std::mem::forget(to);
+    };
+    Ok((reader, writer))
+}
+
+/// A process that spins and is moved between cgroups.
+pub struct Wanderer {
+    tid: u32,
+    /// In memory that it shares with its parent: 1 sends it to sleep.
+    tired: &'static AtomicU32,
+}
+
+/// Where the test's cgroups are.
+const CGROUPS: &str = "/sys/fs/cgroup/ktstr";
+
+impl Wanderer {
+    /// Forks it. Call it before there are threads.
+    pub fn start() -> Result<Wanderer> {
+        for name in ["north", "south"] {
+            fs::create_dir(Path::new(CGROUPS).join(name))?;
+        }
+        let tired = system::shared_word()?;
+        let tid = system::fork(|| {
+            while tired.load(Ordering::Relaxed) == 0 {
+                std::hint::spin_loop();
+            }
+        })?;
+        Ok(Wanderer { tid, tired })
+    }
+
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// Moves it every 10 ms. Gives the number of moves.
+    pub fn wander(&self, duration: Duration) -> Result<u32> {
+        let until = system::now_ns() + duration.as_nanos() as u64;
+        let mut moves = 0;
+        while system::now_ns() < until {
+            let name = if moves % 2 == 0 { "north" } else { "south" };
+            fs::write(Path::new(CGROUPS).join(name).join("cgroup.procs"), self.tid.to_string())?;
+            moves += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(moves)
+    }
+
+    /// Sends it to sleep.
+    pub fn end(&self) {
+        self.tired.store(1, Ordering::SeqCst);
+    }
+}
