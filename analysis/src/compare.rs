@@ -46,6 +46,8 @@ pub struct Line {
     pub stat: String,
     /// Unit.
     pub unit: String,
+    /// Which direction is better.
+    pub polarity: Polarity,
     /// The boots are pairs, of the same seeds.
     pub paired: bool,
     /// Values of side A, one a boot; null: could not be measured.
@@ -247,8 +249,9 @@ fn hidden(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Ve
 fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
     let mut all: BTreeMap<Key, Vec<Option<f64>>> = BTreeMap::new();
     for (i, m) in side.iter().enumerate().flat_map(|(i, s)| s.metrics.iter().map(move |m| (i, m))) {
-        let compared = registry::metric(&m.name).is_some_and(|r| r.compared.contains(&m.stat.as_str()));
-        if compared && m.scope != "cpu" {
+        // The numbers of tests and payloads are no statistics of anything; each is compared.
+        let compared = registry::metric(&m.name).is_none_or(|r| r.compared.contains(&m.stat.as_str()));
+        if compared && ["run", "role"].contains(&m.scope.as_str()) {
             let key = (m.name.clone(), m.role.clone(), m.stat.clone());
             let values = all.entry(key).or_insert_with(|| vec![None; side.len()]);
             values[i] = m.value;
@@ -281,11 +284,23 @@ impl Line {
         } else {
             hodges_lehmann(&known[0], &known[1])
         };
-        let registered = registry::metric(&metric);
+        let unregistered = || {
+            let rows = group.a.iter().flat_map(|s| &s.metrics);
+            let row = rows.into_iter().find(|m| m.name == metric)?;
+            Some((row.unit.clone(), Polarity::named(&row.polarity)))
+        };
+        let (unit, polarity, judged) = match registry::metric(&metric) {
+            Some(m) => (m.unit.to_string(), m.polarity, policy.judges(m)),
+            None => {
+                let (unit, polarity) = unregistered().unwrap_or((String::new(), Polarity::Neutral));
+                (unit, polarity, polarity != Polarity::Neutral)
+            }
+        };
         Line {
             pair: group.pair.clone(),
-            unit: registered.map_or("", |m| m.unit).into(),
-            judged: registered.is_some_and(|m| policy.judges(m)),
+            unit,
+            polarity,
+            judged,
             metric,
             role,
             stat,
@@ -307,13 +322,12 @@ impl Line {
 
 fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design, policy: &Policy) {
     let metric = registry::metric(&line.metric);
-    let polarity = metric.map_or(Polarity::Neutral, |m| m.polarity);
     let least = metric.map_or(0.05, |m| policy.material_frac(m)) * line.a_median.unwrap_or(0.0).abs();
     let shift = line.shift.unwrap_or(0.0);
     let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
     (line.p, line.p_corrected) = (s.p, s.corrected);
     line.finding = if s.corrected <= ALPHA && shift.abs() > least {
-        match (polarity, shift > 0.0) {
+        match (line.polarity, shift > 0.0) {
             (Polarity::Neutral, _) => Finding::Different,
             (Polarity::Lower, true) | (Polarity::Higher, false) => Finding::Regression,
             _ => Finding::Improvement,

@@ -20,6 +20,7 @@ fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<
         name: (*name).into(),
         scope: "run".into(),
         role: None,
+        phase: None,
         cpu: None,
         stat: (*stat).into(),
         value: *value,

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Decoder, Frame, Kind};
 use ktstr_wire::message::{
     BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
@@ -144,11 +145,19 @@ pub struct Collected {
     pub tables: Vec<TableFile>,
 }
 
+impl Collected {
+    /// The phases of the test.
+    pub fn phases(&self) -> &[Phase] {
+        self.test_result.as_ref().and_then(|t| t.body.as_ref()).map_or(&[], |b| &b.phases)
+    }
+}
+
 /// What goes into the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
+    pub phases: Vec<Phase>,
     pub received: BTreeMap<u32, u64>,
 }
 
@@ -163,6 +172,7 @@ pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Col
     state.read(raw_log)?;
     let State { mut collected, mut rows, records, .. } = state;
     rows.tasks.sort_by_key(|t| t.tid);
+    rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows, &collected);
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
@@ -351,7 +361,9 @@ mod tests {
         let cpu1 = CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1, ..CpuQuality::default() };
         assert_eq!(c.quality.cpus, [cpu1]);
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
-        assert_eq!(rows, [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1)]);
+        let expected =
+            [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1), ("phases", 0)];
+        assert_eq!(rows, expected);
     }
 
     #[test]

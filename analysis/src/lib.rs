@@ -5,6 +5,7 @@
 //! column or a metric. What comes from a guest or a file never panics here.
 #![forbid(unsafe_code)]
 
+pub mod assertion;
 pub mod columns;
 pub mod compare;
 pub mod conservation;
@@ -13,9 +14,11 @@ pub mod history;
 pub mod metrics;
 pub mod oracle;
 pub mod permutation;
+mod phases;
 pub mod policy;
 pub mod pool;
 pub mod registry;
+mod reported;
 pub mod schema;
 pub mod sidecar;
 pub mod statistics;

@@ -38,10 +38,13 @@ pub enum MetricsError {
 pub struct MetricRow {
     /// Name in the registry.
     pub name: String,
-    /// `run`, `role`, `cpu`.
+    /// `run`, `role`, `cpu`, `phase`.
     pub scope: String,
     /// The role.
     pub role: Option<String>,
+    /// The phase.
+    #[serde(default)]
+    pub phase: Option<String>,
     /// The CPU.
     pub cpu: Option<u32>,
     /// Statistic.
@@ -63,20 +66,26 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
     };
     // Without probes there is no CPU in the tables, and nothing was measured.
     let measured = !collected.quality.cpus.is_empty();
-    let rows = match window.filter(|(a, b)| a < b && measured) {
+    let mut rows = match window.filter(|(a, b)| a < b && measured) {
         Some(window) => {
             let read = |source| MetricsError::Read { dir: dir.into(), source };
             let mut run = Run::load(dir, window).map_err(read)?;
             let totals = Totals::load(dir).map_err(read)?;
-            if collected.quality.has_all_events() {
+            let complete = collected.quality.has_all_events();
+            if complete {
                 collected.quality.disagreements.extend(run.disagreements(&totals));
             } else {
                 run.totals = Some(totals);
             }
-            run.metrics()
+            let mut rows = run.metrics();
+            if complete {
+                rows.extend(crate::phases::rows(dir, collected).map_err(read)?);
+            }
+            rows
         }
         None => Vec::new(),
     };
+    rows.extend(crate::reported::rows(collected));
     let file = write(dir, &rows).map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
     collected.tables.push(file);
     Ok(rows)
@@ -93,6 +102,7 @@ pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
         .str("name", r().map(|m| Some(m.name.as_str())))
         .str("scope", r().map(|m| Some(m.scope.as_str())))
         .str("role", r().map(|m| m.role.as_deref()))
+        .str("phase", r().map(|m| m.phase.as_deref()))
         .u32("cpu", r().map(|m| m.cpu))
         .str("stat", r().map(|m| Some(m.stat.as_str())))
         .f64("value", r().map(|m| m.value))
@@ -270,6 +280,7 @@ pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) 
         name: name.into(),
         scope: scope.into(),
         role,
+        phase: None,
         cpu,
         stat: stat.into(),
         value,
@@ -281,7 +292,7 @@ pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) 
 }
 
 /// The statistics of [`DURATION_STATS`]; all but the count are null where there is no value.
-fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) -> Vec<MetricRow> {
+pub(crate) fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) -> Vec<MetricRow> {
     values.sort_unstable();
     let n = values.len();
     let rank = |per_mille: usize| {

@@ -15,6 +15,15 @@ pub enum Polarity {
 }
 
 impl Polarity {
+    /// The one of this name; what has no such name is neutral.
+    pub fn named(name: &str) -> Polarity {
+        match name {
+            "lower" => Polarity::Lower,
+            "higher" => Polarity::Higher,
+            _ => Polarity::Neutral,
+        }
+    }
+
     /// As in the tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,7 +81,7 @@ const fn value(
 
 /// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
 /// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 29] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
@@ -236,6 +245,25 @@ pub const METRICS: [Metric; 26] = [
         Polarity::Neutral,
         0.05,
         "on-CPU time of the agent and the test body in the window",
+    ),
+    value(
+        "worker_throughput",
+        "1/s",
+        Polarity::Higher,
+        0.05,
+        "iterations per second that the workers of a role completed between their start and the moment at which they were told to stop, summed over workers; in a phase, those completed in it by its length",
+    ),
+    duration(
+        "worker_iteration",
+        Polarity::Lower,
+        &["p99"],
+        "duration of an iteration of a worker as it saw it, from the end of the one before: one pass through its blocks, in chains one round of the token; percentiles are null where there was no room for all samples",
+    ),
+    duration(
+        "worker_lateness",
+        Polarity::Lower,
+        &TAIL,
+        "how late a worker went on, as it saw it, after each moment at which it could: the expiry of its timer or sleep, or its partner's wake; percentiles are null where there was no room for all samples",
     ),
 ];
 

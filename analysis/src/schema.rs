@@ -139,24 +139,30 @@ pub const CPUS: [Column; 14] = [
     c("nr_switches", "i64", "context switches in the window"),
 ];
 
+/// One row is one phase of the test, as its scenario names them; they do not overlap.
+pub const PHASES: [Column; 3] =
+    [c("name", "str", "name"), c("start_ns", "i64", "its start"), c("end_ns", "i64", "its end")];
+
 /// One row is one metric value.
-pub const METRICS: [Column; 8] = [
-    c("name", "str", "name in the registry"),
-    c("scope", "str", "run, role, cpu"),
-    c("role", "str", "role; null outside of that scope"),
+pub const METRICS: [Column; 9] = [
+    c("name", "str", "name in the registry, or the test's or a payload's own, which has a dot"),
+    c("scope", "str", "run, role, cpu, phase"),
+    c("role", "str", "role; null: of the whole workload, or a CPU"),
+    c("phase", "str", "phase; null outside of that scope"),
     c("cpu", "u32", "CPU; null outside of that scope"),
     c("stat", "str", "count, mean, p50, p90, p99, p99.9, max, or value"),
     c("value", "f64", "the value; null: could not be measured"),
-    c("unit", "str", "ns, count, frac"),
+    c("unit", "str", "ns, count, frac, 1/s, or the test's own"),
     c("polarity", "str", "lower, higher, neutral: which is better"),
 ];
 
 /// Every table by name.
-pub const TABLES: [(&str, &[Column]); 6] = [
+pub const TABLES: [(&str, &[Column]); 7] = [
     ("slices", &SLICES),
     ("migrations", &MIGRATIONS),
     ("tasks", &TASKS),
     ("histograms", &HISTOGRAMS),
     ("cpus", &CPUS),
+    ("phases", &PHASES),
     ("metrics", &METRICS),
 ];

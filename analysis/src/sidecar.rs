@@ -230,6 +230,7 @@ impl Sidecar {
     /// Its boot counts in comparisons: the data is complete and the scheduler was in charge.
     pub fn is_admissible(&self) -> bool {
         matches!(self.verdict, Verdict::Pass | Verdict::Fail)
+            && self.scheduler_exit.as_ref().is_none_or(|e| e.clean)
             && self.quality.disagreements.is_empty()
             && self.quality.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
 use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
 use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
@@ -77,6 +78,7 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
         write(tasks(&rows.tasks), "tasks")?,
         write(histograms(&rows.tasks), "histograms")?,
         write(cpus(rows, t), "cpus")?,
+        write(phases(&rows.phases), "phases")?,
     ])
 }
 
@@ -224,6 +226,14 @@ fn histograms(tasks: &[TaskInfo]) -> Columns {
         .i64("count", r().map(|(.., n)| Some(*n)))
 }
 
+fn phases(rows: &[Phase]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("name", r().map(|p| Some(p.name.as_str())))
+        .i64("start_ns", r().map(|p| Some(p.start_ns)))
+        .i64("end_ns", r().map(|p| Some(p.end_ns)))
+}
+
 /// Count, sum, shortest, longest.
 fn stats(
     columns: Columns,
@@ -260,7 +270,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, SLICES, TASKS};
+    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, SLICES, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -275,6 +285,7 @@ mod tests {
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);
         same(cpus(&Rows::default(), t), &CPUS);
+        same(phases(&[]), &PHASES);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use ktstr_wire::body::{BODY_ENV, BodyResult, FD_ENV, ToAgent, ToBody};
 use ktstr_wire::message::{TestResult, to_json};
 use ktstr_wire::spec::GuestSpec;
 
+use crate::reign::Reign;
 use crate::system::{BODY_CGROUP, TEST_CGROUP};
 use crate::tail::Tail;
 
@@ -37,7 +38,7 @@ pub enum BodyEnd {
     Died,
     /// It took too long.
     TimedOut(Duration),
-    /// The caller's check said to stop waiting.
+    /// The scheduler under test has ended.
     GivenUp,
 }
 
@@ -84,20 +85,19 @@ impl Body {
         self.child.id()
     }
 
-    /// Waits until the body has finished, its process has ended, the time is over, or `give_up` says so. `on_worker` is
-    /// called for each worker that is announced.
-    pub fn wait(
-        &mut self,
-        limit: Duration,
-        mut give_up: impl FnMut() -> bool,
-        mut on_worker: impl FnMut(),
-    ) -> BodyEnd {
+    /// Waits until the body has finished, its process has ended, the time is over, or the scheduler is lost. Changes of the
+    /// scheduler that the body asks for are done; `on_worker` is called for each worker that is announced.
+    pub fn wait(&mut self, limit: Duration, reign: &mut Reign<'_>, mut on_worker: impl FnMut()) -> BodyEnd {
         let deadline = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
                 Ok(ToAgent::Worker { tid, role }) => {
                     self.roles.insert(tid, role);
                     on_worker();
+                }
+                Ok(ToAgent::Scheduler { start }) => {
+                    let error = reign.change(start.as_deref()).err();
+                    self.answer(&ToBody::Scheduler { error });
                 }
                 Ok(ToAgent::Finished(result)) => return BodyEnd::Finished(result),
                 Err(RecvTimeoutError::Disconnected) => return BodyEnd::Died,
@@ -106,18 +106,22 @@ impl Body {
             if Instant::now() >= deadline {
                 return BodyEnd::TimedOut(limit);
             }
-            if give_up() {
+            if reign.is_lost() {
                 return BodyEnd::GivenUp;
             }
         }
     }
 
-    /// Lets the body go, waits for its process, kills what is left of the test, and says how it ended.
-    pub fn finish(mut self, end: BodyEnd) -> TestResult {
-        let mut line = to_json(&ToBody::Release);
+    fn answer(&mut self, message: &ToBody) {
+        let mut line = to_json(message);
         line.push(b'\n');
         // A body that is gone does not read it.
         let _ = self.socket.write_all(&line);
+    }
+
+    /// Lets the body go, waits for its process, kills what is left of the test, and says how it ended.
+    pub fn finish(mut self, end: BodyEnd) -> TestResult {
+        self.answer(&ToBody::Release);
         let patience = if matches!(end, BodyEnd::Finished(_) | BodyEnd::Died) { 50 } else { 0 };
         let mut status = None;
         for _ in 0..patience {

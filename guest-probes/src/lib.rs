@@ -12,6 +12,7 @@ pub mod life;
 pub mod observe;
 pub mod probes;
 pub mod procfs;
+pub mod reign;
 pub mod rows;
 pub mod scheduler;
 pub mod system;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ktstr_wire::message::{Histograms, Schedstat, SchedulerExit, TaskClass, TaskInfo, WindowEdge};
+use ktstr_wire::message::{Histograms, Schedstat, TaskClass, TaskInfo, WindowEdge};
 use ktstr_wire::spec::GuestSpec;
 
 use crate::body::{Body, BodyEnd};
@@ -11,6 +11,7 @@ use crate::drain::Measured;
 use crate::life::{Trouble, other};
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::{self, Cgroups};
+use crate::reign::Reign;
 use crate::rows::Row;
 use crate::scheduler::Scheduler;
 use crate::system;
@@ -19,8 +20,9 @@ use crate::system;
 pub fn measure(
     spec: &GuestSpec,
     mut probes: Option<Probes>,
-    mut scheduler: Option<Scheduler>,
+    scheduler: Option<Scheduler>,
 ) -> Result<Measured, Trouble> {
+    let mut reign = Reign::new(spec, scheduler);
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
     let before = procfs::stat();
@@ -28,8 +30,7 @@ pub fn measure(
     let open_ns = probes.as_mut().map_or_else(system::now_ns, Probes::open_window);
     let mut body = Body::start(spec).map_err(|e| other(format!("{}: {e}", spec.test_path)))?;
     let limit = Duration::from_nanos(spec.timeout_ns);
-    let scheduler_ended = || scheduler.as_mut().is_some_and(|s| !s.in_charge());
-    let end = body.wait(limit, scheduler_ended, || cgroups.refresh());
+    let end = body.wait(limit, &mut reign, || cgroups.refresh());
     let close_ns = match &mut probes {
         Some(probes) => probes.close_window()?,
         None => system::now_ns(),
@@ -40,17 +41,16 @@ pub fn measure(
     cgroups.refresh();
     let about = About {
         body: body.pid(),
-        scheduler: scheduler.as_ref().map(Scheduler::pid),
+        schedulers: reign.pids.clone(),
         roles: body.roles.clone(),
         cgroups,
         before: schedstats_before,
         after: schedstats_after,
     };
     let tasks = probes.as_ref().map_or(Ok(Vec::new()), |p| about.tasks(p))?;
-    let gave_up = matches!(end, BodyEnd::GivenUp);
+    let lost = matches!(end, BodyEnd::GivenUp);
     // The scheduler's end is judged before the body's processes are killed under it.
-    let exit =
-        scheduler.map(Scheduler::stop).map(|e| if gave_up { SchedulerExit { clean: false, ..e } } else { e });
+    let exit = reign.end(lost);
     let result = body.finish(end);
     Ok(Measured {
         open: WindowEdge { ts_ns: open_ns, nr_switches: before.nr_switches },
@@ -68,7 +68,7 @@ pub fn measure(
 /// What is known of tasks beside the probes.
 struct About {
     body: u32,
-    scheduler: Option<u32>,
+    schedulers: Vec<u32>,
     roles: HashMap<u32, String>,
     cgroups: Cgroups,
     before: HashMap<u32, Schedstat>,
@@ -81,7 +81,7 @@ impl About {
             TaskClass::Kernel
         } else if row.tgid == 1 || row.tgid == self.body {
             TaskClass::Harness
-        } else if Some(row.tgid) == self.scheduler {
+        } else if self.schedulers.contains(&row.tgid) {
             TaskClass::Scheduler
         } else {
             TaskClass::Workload
@@ -95,7 +95,8 @@ impl About {
     }
 
     fn task(&self, row: Row, histograms: Option<Histograms>) -> Option<TaskInfo> {
-        let role = self.roles.get(&row.tid).cloned();
+        // Threads of a process with a role have it too.
+        let role = self.roles.get(&row.tid).or_else(|| self.roles.get(&row.tgid)).cloned();
         if !row.is_active() && role.is_none() {
             return None;
         }

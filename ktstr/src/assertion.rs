@@ -1,14 +1,38 @@
 //! What a test body finds.
 
-use ktstr_wire::body::WorkerReport;
+use ktstr_wire::body::{Phase, Reported, WorkerReport};
+
+/// Which direction of a number is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+    /// Neither.
+    Neutral,
+}
+
+impl Better {
+    /// As in the results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Better::Lower => "lower",
+            Better::Higher => "higher",
+            Better::Neutral => "neutral",
+        }
+    }
+}
 
 /// Assertions that held or did not, and what the workers did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "an assertion that nobody returns fails no test"]
 pub struct AssertResult {
     pub(crate) reasons: Vec<String>,
     pub(crate) workers: Vec<WorkerReport>,
     pub(crate) cpu_usage: Vec<CgroupUsage>,
+    pub(crate) values: Vec<Reported>,
+    pub(crate) phases: Vec<Phase>,
 }
 
 /// CPU time of one cgroup over the workload.
@@ -44,6 +68,23 @@ impl AssertResult {
         self.reasons.extend(other.reasons);
         self.workers.extend(other.workers);
         self.cpu_usage.extend(other.cpu_usage);
+        self.values.extend(other.values);
+        self.phases.extend(other.phases);
+        self
+    }
+
+    /// Adds a number of the test's own to the run's metrics, as `test.NAME`, with its unit (`ns`, `1/s`, ...). A value that
+    /// is no finite number counts as not measured.
+    pub fn metric(mut self, name: &str, value: f64, unit: &str, better: Better) -> AssertResult {
+        self.values.push(Reported {
+            name: format!("test.{name}"),
+            role: None,
+            phase: None,
+            stat: "value".into(),
+            value: Some(value).filter(|v| v.is_finite()),
+            unit: Some(unit.into()),
+            polarity: Some(better.name().into()),
+        });
         self
     }
 

@@ -1,51 +1,51 @@
-//! Cgroups of a test and the work in them.
+//! Cgroups of a test.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
+use crate::cpus::Cpus;
+use crate::policy::Policy;
+use crate::work::Work;
 
 /// Where the test's cgroups are. The agent has made it and handed the controllers down.
 const ROOT: &str = "/sys/fs/cgroup/ktstr";
 
-/// What a worker does until it is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Computes without a pause. One iteration is 10,000 rounds of a linear congruential generator.
-    Spin,
-    /// Workers in pairs pass a byte to and fro over pipes and compute before each pass. One iteration is one round trip.
-    Message {
-        /// Rounds of the generator before each pass, on average: the test's seed draws from three to five quarters of it.
-        compute: u32,
-    },
-}
-
-impl Work {
-    /// Message passing with a little computation.
-    pub fn message() -> Work {
-        Work::Message { compute: 2_000 }
-    }
-}
+/// Period of a quota, microseconds; the kernel's default.
+const QUOTA_PERIOD_US: u64 = 100_000;
 
 /// A cgroup with workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CgroupDef {
     pub(crate) name: String,
     pub(crate) workers: u32,
     pub(crate) work: Work,
-    pub(crate) role: Option<String>,
+    role: Option<String>,
+    pub(crate) policy: Policy,
+    pub(crate) nice: i32,
     weight: Option<u32>,
-    cpuset: Option<String>,
+    quota: Option<f64>,
+    cpus: Option<Cpus>,
 }
 
 impl CgroupDef {
-    /// A cgroup of this name with one spinning worker.
+    /// A cgroup of this name with one spinning worker. `a/b` is the cgroup `b` in `a`.
     pub fn named(name: impl Into<String>) -> CgroupDef {
-        CgroupDef { name: name.into(), workers: 1, work: Work::Spin, role: None, weight: None, cpuset: None }
+        CgroupDef {
+            name: name.into(),
+            workers: 1,
+            work: Work::Spin,
+            role: None,
+            policy: Policy::Normal,
+            nice: 0,
+            weight: None,
+            quota: None,
+            cpus: None,
+        }
     }
 
-    /// Number of workers.
+    /// Number of workers; 0 is a cgroup without any.
     pub fn workers(self, workers: u32) -> CgroupDef {
         CgroupDef { workers, ..self }
     }
@@ -65,40 +65,84 @@ impl CgroupDef {
         CgroupDef { weight: Some(weight), ..self }
     }
 
-    /// `cpuset.cpus`, a CPU list such as `0-1,4`.
-    pub fn cpuset(self, cpus: impl Into<String>) -> CgroupDef {
-        CgroupDef { cpuset: Some(cpus.into()), ..self }
+    /// `cpu.max`: CPU time that it may use, in CPUs.
+    pub fn quota(self, cpus: f64) -> CgroupDef {
+        CgroupDef { quota: Some(cpus), ..self }
+    }
+
+    /// `cpuset.cpus`: a list such as `0-1,4`, or [`Cpus`].
+    pub fn cpuset(self, cpus: impl Into<Cpus>) -> CgroupDef {
+        CgroupDef { cpus: Some(cpus.into()), ..self }
+    }
+
+    /// Niceness of its workers, -20 to 19.
+    pub fn nice(self, nice: i32) -> CgroupDef {
+        CgroupDef { nice, ..self }
+    }
+
+    /// Policy of its workers.
+    pub fn policy(self, policy: Policy) -> CgroupDef {
+        CgroupDef { policy, ..self }
+    }
+
+    /// The role of its workers.
+    pub(crate) fn role_name(&self) -> &str {
+        self.role.as_deref().unwrap_or(&self.name)
     }
 }
 
 /// A cgroup that exists.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cgroup {
     dir: PathBuf,
 }
 
+/// Checks a name: parts of plain characters, and none that is taken.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let part = |p: &str| !p.is_empty() && !p.starts_with('.') && p.chars().all(plain);
+    if name.split('/').all(part) && name.split('/').next() != Some("body") {
+        return Ok(());
+    }
+    Err(format!(
+        "'{name}' is no name for a cgroup: use letters, digits, '.', '_', '-', and '/' between parts; 'body' is taken"
+    )
+    .into())
+}
+
 impl Cgroup {
-    pub(crate) fn create(def: &CgroupDef) -> Result<Cgroup> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if def.name.is_empty()
-            || def.name == "body"
-            || !def.name.chars().all(plain)
-            || def.name.starts_with('.')
-        {
-            return Err(format!(
-                "'{}' is no name for a cgroup: use letters, digits, '.', '_', '-'; 'body' is taken",
-                def.name
-            )
-            .into());
+    /// Makes the cgroup of a definition, and those above it that are not there yet.
+    pub(crate) fn create(def: &CgroupDef, topology: ktstr_wire::topology::Topology) -> Result<Cgroup> {
+        check_name(&def.name)?;
+        let mut dir = PathBuf::from(ROOT);
+        for part in def.name.split('/') {
+            if dir != Path::new(ROOT) {
+                // What has workers of its own cannot hand its controllers down.
+                fs::write(dir.join("cgroup.subtree_control"), "+cpu +cpuset").map_err(|e| {
+                    format!(
+                        "cgroup {}: {} has workers of its own or no controllers: {e}",
+                        def.name,
+                        dir.display()
+                    )
+                })?;
+            }
+            dir.push(part);
+            match fs::create_dir(&dir) {
+                Err(e)
+                    if e.kind() == io::ErrorKind::AlreadyExists && dir != Path::new(ROOT).join(&def.name) => {
+                }
+                made => made.map_err(|e| format!("cgroup {}: {e}", def.name))?,
+            }
         }
-        let dir = Path::new(ROOT).join(&def.name);
-        fs::create_dir(&dir).map_err(|e| format!("cgroup {}: {e}", def.name))?;
         let cgroup = Cgroup { dir };
         if let Some(weight) = def.weight {
-            cgroup.write("cpu.weight", &weight.to_string())?;
+            cgroup.set_weight(weight)?;
         }
-        if let Some(cpus) = &def.cpuset {
-            cgroup.write("cpuset.cpus", cpus)?;
+        if let Some(quota) = def.quota {
+            cgroup.set_quota(Some(quota))?;
+        }
+        if let Some(cpus) = &def.cpus {
+            cgroup.set_cpus(&cpus.list(topology)?)?;
         }
         Ok(cgroup)
     }
@@ -109,8 +153,34 @@ impl Cgroup {
         Ok(fs::write(&path, value).map_err(hint)?)
     }
 
+    pub(crate) fn set_weight(&self, weight: u32) -> Result<()> {
+        self.write("cpu.weight", &weight.to_string())
+    }
+
+    /// A quota in CPUs, or none.
+    pub(crate) fn set_quota(&self, cpus: Option<f64>) -> Result<()> {
+        let value = match cpus {
+            Some(cpus) => format!("{} {QUOTA_PERIOD_US}", (cpus * QUOTA_PERIOD_US as f64) as u64),
+            None => format!("max {QUOTA_PERIOD_US}"),
+        };
+        self.write("cpu.max", &value)
+    }
+
+    pub(crate) fn set_cpus(&self, list: &str) -> Result<()> {
+        self.write("cpuset.cpus", list)
+    }
+
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
+        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
     pub(crate) fn add(&self, tid: u32) -> Result<()> {
         self.write("cgroup.procs", &tid.to_string())
+    }
+
+    /// Removes it; it has to be empty.
+    pub(crate) fn remove(&self) -> Result<()> {
+        Ok(fs::remove_dir(&self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?)
     }
 
     /// `usage_usec` of `cpu.stat`.
@@ -118,5 +188,18 @@ impl Cgroup {
         let text = fs::read_to_string(self.dir.join("cpu.stat"))?;
         let value = text.lines().find_map(|l| l.strip_prefix("usage_usec "));
         Ok(value.ok_or("cpu.stat has no usage_usec")?.trim().parse()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_below_the_root() {
+        assert!(check_name("a/b-1.c").is_ok());
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", "body", "body/x", "a b", ".x"] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
     }
 }

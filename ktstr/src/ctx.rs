@@ -10,16 +10,19 @@ use ktstr_wire::message::to_json;
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::topology::Topology;
 
+use crate::Result;
+use crate::scenario::Change;
+
 /// The guest that a test body runs in.
 #[derive(Debug)]
 pub struct Ctx {
     spec: TestSpec,
-    agent: Mutex<UnixStream>,
+    agent: Mutex<BufReader<UnixStream>>,
 }
 
 impl Ctx {
     pub(crate) fn new(spec: TestSpec, agent: UnixStream) -> Ctx {
-        Ctx { spec, agent: Mutex::new(agent) }
+        Ctx { spec, agent: Mutex::new(BufReader::new(agent)) }
     }
 
     /// CPUs of the guest; the agent has checked that they are so.
@@ -47,21 +50,50 @@ impl Ctx {
         self.send(&ToAgent::Worker { tid, role: role.into() })
     }
 
+    /// Whether the check of this name is on.
+    pub(crate) fn checks(&self, name: &str) -> bool {
+        !self.spec.terms.without.iter().any(|w| w == name)
+    }
+
+    /// Guest memory.
+    pub(crate) fn memory_mib(&self) -> u32 {
+        self.spec.memory_mib
+    }
+
+    /// Changes the scheduler, and returns when it is done. Without a scheduler under test nothing happens.
+    pub(crate) fn change_scheduler(&self, change: &Change) -> Result<()> {
+        let Some(own) = &self.spec.scheduler else { return Ok(()) };
+        let start = match change {
+            Change::Stop => None,
+            Change::Restart => Some(own.name.clone()),
+            Change::Swap(to) => Some(to.name.to_string()),
+        };
+        self.send(&ToAgent::Scheduler { start })?;
+        match self.receive()? {
+            ToBody::Scheduler { error: None } => Ok(()),
+            ToBody::Scheduler { error: Some(why) } => Err(why.into()),
+            ToBody::Release => Err("the agent ended the test".into()),
+        }
+    }
+
     pub(crate) fn send(&self, message: &ToAgent) -> io::Result<()> {
         let mut line = to_json(message);
         line.push(b'\n');
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).get_mut().write_all(&line)
+    }
+
+    /// The agent's next message.
+    fn receive(&self) -> Result<ToBody> {
+        let mut line = String::new();
+        let n = self.agent.lock().unwrap_or_else(PoisonError::into_inner).read_line(&mut line)?;
+        if n == 0 {
+            return Err("the agent is gone".into());
+        }
+        Ok(serde_json::from_str(&line)?)
     }
 
     /// Waits until the agent lets the body go. The end of the stream means the same.
     pub(crate) fn wait_for_release(&self) {
-        let Ok(stream) = self.agent.lock().unwrap_or_else(PoisonError::into_inner).try_clone() else {
-            return;
-        };
-        for line in BufReader::new(stream).lines().map_while(io::Result::ok) {
-            if serde_json::from_str(&line).is_ok_and(|m: ToBody| m == ToBody::Release) {
-                return;
-            }
-        }
+        while self.receive().is_ok_and(|m| m != ToBody::Release) {}
     }
 }

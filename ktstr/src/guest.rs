@@ -51,7 +51,13 @@ fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
     match catch_unwind(AssertUnwindSafe(|| (entry.body)(ctx))) {
         Ok(Ok(result)) => {
             let outcome = if result.is_pass() { Outcome::Pass } else { Outcome::Fail };
-            BodyResult { outcome, reasons: result.reasons, workers: result.workers }
+            BodyResult {
+                outcome,
+                reasons: result.reasons,
+                workers: result.workers,
+                values: result.values,
+                phases: result.phases,
+            }
         }
         Ok(Err(e)) => failed(Outcome::Error, format!("the test returned an error: {e}")),
         Err(panic) => {
@@ -66,5 +72,5 @@ fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
 }
 
 fn failed(outcome: Outcome, reason: String) -> BodyResult {
-    BodyResult { outcome, reasons: vec![reason], workers: Vec::new() }
+    BodyResult { outcome, reasons: vec![reason], workers: vec![], values: vec![], phases: vec![] }
 }

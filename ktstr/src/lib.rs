@@ -19,23 +19,63 @@
 
 pub mod assertion;
 pub mod cgroup;
+pub mod cpus;
 pub mod ctx;
+pub mod gauntlet;
 mod guest;
 mod host;
+pub mod payload;
+pub mod policy;
 pub mod registry;
+pub mod scenario;
+pub mod work;
 pub mod worker;
 
 use std::process::ExitCode;
 
 /// Makes a function a test that runs in a guest of its own.
 ///
-/// The function is `fn name(ctx: &Ctx) -> Result<AssertResult>`. Arguments, all optional: `scheduler` (a static of
-/// [`declare_scheduler!`]; without it the kernel's own), `numa_nodes` (1), `llcs` per node (1), `cores` per LLC (2),
-/// `threads` per core (1), `memory_mib` (512, and 64 more for each CPU above 4), `duration_s` (2).
+/// The function is `fn name(ctx: &Ctx) -> Result<AssertResult>`. Arguments, all optional:
+///
+/// - `scheduler` (a static of [`declare_scheduler!`]; without it the kernel's own);
+/// - `numa_nodes` (1), `llcs` per node (1), `cores` per LLC (2), `threads` per core (1), `memory_mib` (512, and 64 more for
+///   each CPU above 4), `duration_s` (2), `accel` (`"sim"` or `"tcg"`, for tests that insist on one);
+/// - `assert(wakeup_latency.p99 < 5ms, role = "server", phase = "narrow")`, any number of them: what has to hold of the
+///   run's metrics (`cargo ktstr stats list-metrics`), with `<`, `<=`, `>`, `>=`;
+/// - `without(progress, max_wait, in_charge)`: checks that are off. They are on by default: every worker
+///   completed an iteration; no worker waited for a CPU longer than half of the test's duration (and half a second); the
+///   scheduler was in charge to the end;
+/// - `expect = sched_exit(stall)`: passes only if the scheduler took over and then ended this way (`stall`, `error`,
+///   `error_bpf`, `exited`, or any with `sched_exit` alone);
+/// - `also(OTHER)`: schedulers that the scenario changes to; `payloads(Stress)`: types of [`Payload`] that the body runs;
+/// - `covers("fork", "real time")`: what the test covers beside its scheduler and topology, for `KTSTR_BUDGET_SECS`;
+/// - `gauntlet(cpus = 4..=64, llcs = 2.., numa_nodes = 1, smt = true)`: which presets its variants run on.
+///
+/// With `#[ignore]` beside it the test runs only if it is asked for.
 pub use ktstr_macros::ktstr_test;
 
 /// Declares a scheduler: `declare_scheduler!(MY_SCHED, { name = "my", binary = "scx_my", args = ["-v"] });`
 pub use ktstr_macros::declare_scheduler;
+
+/// Makes a type a program that tests run in their guests.
+///
+/// ```no_run
+/// # use ktstr::prelude::*;
+/// #[derive(Payload)]
+/// #[payload(binary = "stress-ng", args = ["--cpu", "2", "--timeout", "1", "--metrics-brief"])]
+/// #[metric(name = "bogo_ops", regex = r"cpu +(\d+) ", unit = "count", better = "higher")]
+/// struct StressNg;
+///
+/// #[ktstr_test(payloads(StressNg))]
+/// fn stress(ctx: &Ctx) -> Result<AssertResult> {
+///     StressNg::run(ctx, &[])
+/// }
+/// ```
+///
+/// `binary` is looked for on the host's `PATH`, or is a path from the package's directory; it travels with the libraries
+/// that it needs, and with `files`. A number is found by a regular expression with one group, or, with `json`, by a path
+/// into the JSON document on standard output; it is multiplied with `scale` (1) and becomes the metric `stress_ng.bogo_ops`.
+pub use ktstr_macros::Payload;
 
 /// Makes `main`, for crates whose tests are all in modules.
 pub use ktstr_macros::test_main;
@@ -43,11 +83,16 @@ pub use ktstr_macros::test_main;
 /// Everything that a test usually needs.
 pub mod prelude {
     pub use crate::Result;
-    pub use crate::assertion::AssertResult;
-    pub use crate::cgroup::{CgroupDef, Work};
+    pub use crate::assertion::{AssertResult, Better};
+    pub use crate::cgroup::CgroupDef;
+    pub use crate::cpus::Cpus;
     pub use crate::ctx::Ctx;
-    pub use crate::ktstr_test;
+    pub use crate::payload::Program;
+    pub use crate::policy::Policy;
+    pub use crate::scenario::{Scenario, canned};
+    pub use crate::work::{Block, Via, Work};
     pub use crate::worker::execute_defs;
+    pub use crate::{Payload, ktstr_test};
     pub use ktstr_wire::topology::Topology;
 }
 

@@ -1,11 +1,15 @@
 //! The tests of a binary, collected by the linker.
 
+pub use ktstr_wire::spec::Relation;
+use ktstr_wire::spec::{Assertion, SchedExit, SchedulerSpec, Terms};
 use ktstr_wire::topology::{Topology, TopologyError};
 pub use linkme;
 
 use crate::Result;
 use crate::assertion::AssertResult;
 use crate::ctx::Ctx;
+use crate::gauntlet::Constraints;
+use crate::payload::Payload;
 
 /// A scheduler of [`crate::declare_scheduler!`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,34 @@ pub struct Scheduler {
     pub args: &'static [&'static str],
 }
 
+impl Scheduler {
+    /// As the runner takes it.
+    pub(crate) fn spec(&self) -> SchedulerSpec {
+        SchedulerSpec {
+            name: self.name.into(),
+            binary: self.binary.into(),
+            args: self.args.iter().map(|a| a.to_string()).collect(),
+        }
+    }
+}
+
+/// A condition on a metric of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct AssertDef {
+    /// Name of the metric and, after a dot, its statistic.
+    pub subject: &'static str,
+    /// How the value relates to the limit.
+    pub relation: Relation,
+    /// The limit, in the metric's unit.
+    pub limit: f64,
+    /// The limit with its unit.
+    pub limit_text: &'static str,
+    /// The role whose metric it is.
+    pub role: Option<&'static str>,
+    /// The phase whose metric it is.
+    pub phase: Option<&'static str>,
+}
+
 /// A test of [`crate::ktstr_test`].
 #[derive(Clone, Copy, Debug)]
 pub struct TestEntry {
@@ -27,6 +59,8 @@ pub struct TestEntry {
     pub name: &'static str,
     /// Directory of the package's manifest.
     pub manifest_dir: &'static str,
+    /// It runs only if it is asked for.
+    pub ignored: bool,
     /// The accelerator that the test insists on; what the command line says is for the others.
     pub accel: Option<&'static str>,
     /// The scheduler under test.
@@ -43,6 +77,20 @@ pub struct TestEntry {
     pub memory_mib: Option<u32>,
     /// Duration of the workload, nanoseconds.
     pub duration_ns: u64,
+    /// What has to hold of the run's metrics.
+    pub asserts: &'static [AssertDef],
+    /// Checks that are off.
+    pub without: &'static [&'static str],
+    /// The scheduler's end that is expected, of this kind or of any.
+    pub expect: Option<Option<&'static str>>,
+    /// Schedulers that the test changes to.
+    pub also: &'static [&'static Scheduler],
+    /// Programs that it runs.
+    pub payloads: &'static [&'static Payload],
+    /// What it covers beside its scheduler and topology, for the budget.
+    pub covers: &'static [&'static str],
+    /// Which presets its variants run on.
+    pub gauntlet: Constraints,
     /// The function.
     pub body: fn(&Ctx) -> Result<AssertResult>,
 }
@@ -57,6 +105,26 @@ impl TestEntry {
         match self.module.split_once("::") {
             Some((_, modules)) => format!("{modules}::{}", self.name),
             None => self.name.to_string(),
+        }
+    }
+
+    /// What it says about its run.
+    pub fn terms(&self) -> Terms {
+        let assertion = |a: &AssertDef| Assertion {
+            subject: a.subject.into(),
+            relation: a.relation,
+            limit: a.limit,
+            limit_text: a.limit_text.into(),
+            role: a.role.map(str::to_string),
+            phase: a.phase.map(str::to_string),
+        };
+        Terms {
+            listed: None,
+            asserts: self.asserts.iter().map(assertion).collect(),
+            without: self.without.iter().map(|w| w.to_string()).collect(),
+            expect: self.expect.map(|kind| SchedExit { kind: kind.map(str::to_string) }),
+            also: self.also.iter().map(|s| s.spec()).collect(),
+            payloads: self.payloads.iter().map(|p| p.spec()).collect(),
         }
     }
 

@@ -1,57 +1,11 @@
 //! `#[ktstr_test(...)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::parse::Parser;
-use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Expr, ItemFn, Lit, MetaNameValue, Result, Token};
+use syn::{Error, ItemFn, Result};
 
-const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel";
-
-/// The literal of a value; one that came through a macro's `$x:literal` is in a group.
-fn literal(value: &Expr) -> Option<&Lit> {
-    match value {
-        Expr::Lit(lit) => Some(&lit.lit),
-        Expr::Group(group) => literal(&group.expr),
-        _ => None,
-    }
-}
-
-/// A positive integer literal.
-fn integer(value: &Expr, name: &str, max: u32) -> Result<u32> {
-    let wrong =
-        || Error::new(value.span(), format!("`{name}` takes an integer from 1 to {max}, as in `{name} = 2`"));
-    let Some(Lit::Int(int)) = literal(value) else { return Err(wrong()) };
-    int.base10_parse::<u32>().ok().filter(|n| (1..=max).contains(n)).ok_or_else(wrong)
-}
-
-/// Seconds, whole or with a fraction, as nanoseconds.
-fn seconds(value: &Expr) -> Result<u64> {
-    let wrong = || {
-        Error::new(
-            value.span(),
-            "`duration_s` takes seconds from 0.1 to 3600, as in `duration_s = 2` or `duration_s = 0.5`",
-        )
-    };
-    let seconds = match literal(value) {
-        Some(Lit::Int(i)) => i.base10_parse::<f64>().ok(),
-        Some(Lit::Float(f)) => f.base10_parse::<f64>().ok(),
-        _ => None,
-    };
-    let seconds = seconds.filter(|s| (0.1..=3600.0).contains(s)).ok_or_else(wrong)?;
-    Ok((seconds * 1e9) as u64)
-}
-
-/// The accelerator that a test insists on.
-fn accelerator(value: &Expr) -> Result<String> {
-    let name = match literal(value) {
-        Some(Lit::Str(s)) => Some(s.value()),
-        _ => None,
-    };
-    name.filter(|n| ["sim", "tcg"].contains(&n.as_str()))
-        .ok_or_else(|| Error::new(value.span(), "`accel` takes \"sim\" or \"tcg\""))
-}
+use crate::args::Args;
 
 fn check_signature(item: &ItemFn) -> Result<()> {
     let sig = &item.sig;
@@ -62,60 +16,48 @@ fn check_signature(item: &ItemFn) -> Result<()> {
     Ok(())
 }
 
+fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
+    match value {
+        Some(v) => quote!(::std::option::Option::Some(#v)),
+        None => quote!(::std::option::Option::None),
+    }
+}
+
+/// What only makes sense together.
+fn check(args: &Args) -> Result<()> {
+    if args.expect.is_some() && args.scheduler.is_none() {
+        let message = "`expect = sched_exit` needs a scheduler: add `scheduler = NAME` with a static of declare_scheduler!";
+        return Err(Error::new(Span::call_site(), message));
+    }
+    let counts = [args.numa_nodes, args.llcs, args.cores.or(Some(2)), args.threads];
+    let cpus = counts.iter().map(|n| u64::from(n.unwrap_or(1))).product::<u64>();
+    if cpus > 256 {
+        let message = format!("the topology has {cpus} CPUs, a guest has at most 256");
+        return Err(Error::new(Span::call_site(), message));
+    }
+    Ok(())
+}
+
 /// The function, and its entry in the registry.
 pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let item: ItemFn = syn::parse2(item).map_err(|e| {
+    let mut item: ItemFn = syn::parse2(item).map_err(|e| {
         Error::new(e.span(), "#[ktstr_test] goes on a function: `fn name(ctx: &Ctx) -> Result<AssertResult>`")
     })?;
     check_signature(&item)?;
-    let args = Punctuated::<MetaNameValue, Token![,]>::parse_terminated
-        .parse2(args)
-        .map_err(|e| Error::new(e.span(), format!("write `name = value`; the names are {KEYS}")))?;
-    let mut scheduler = quote!(::std::option::Option::None);
-    let (mut llcs, mut cores, mut threads, mut nodes) = (1u32, 2u32, 1u32, 1u32);
-    let mut accel = quote!(::std::option::Option::None);
-    let mut memory = quote!(::std::option::Option::None);
-    let mut duration_ns = 2_000_000_000u64;
-    let mut seen = Vec::new();
-    for arg in &args {
-        let name = arg.path.get_ident().map(ToString::to_string).unwrap_or_default();
-        if seen.contains(&name) {
-            return Err(Error::new(arg.path.span(), format!("`{name}` is given twice")));
-        }
-        match name.as_str() {
-            "scheduler" => {
-                let value = &arg.value;
-                scheduler = quote!(::std::option::Option::Some(&#value));
-            }
-            "accel" => {
-                let value = accelerator(&arg.value)?;
-                accel = quote!(::std::option::Option::Some(#value));
-            }
-            "llcs" => llcs = integer(&arg.value, &name, 256)?,
-            "cores" => cores = integer(&arg.value, &name, 256)?,
-            "threads" => threads = integer(&arg.value, &name, 2)?,
-            "numa_nodes" => nodes = integer(&arg.value, &name, 64)?,
-            "memory_mib" => {
-                let mib = integer(&arg.value, &name, 1 << 20)?;
-                memory = quote!(::std::option::Option::Some(#mib));
-            }
-            "duration_s" => duration_ns = seconds(&arg.value)?,
-            _ => {
-                return Err(Error::new(
-                    arg.path.span(),
-                    format!("unknown name `{name}`; the names are {KEYS}"),
-                ));
-            }
-        }
-        seen.push(name);
-    }
-    let cpus = [nodes, llcs, cores, threads].iter().map(|n| u64::from(*n)).product::<u64>();
-    if cpus > 256 {
-        return Err(Error::new(
-            args.span(),
-            format!("the topology has {cpus} CPUs, a guest has at most 256"),
-        ));
-    }
+    let args = Args::parse(args)?;
+    check(&args)?;
+    let before = item.attrs.len();
+    item.attrs.retain(|a| !a.path().is_ident("ignore"));
+    let ignored = item.attrs.len() < before;
+    let (nodes, llcs) = (args.numa_nodes.unwrap_or(1), args.llcs.unwrap_or(1));
+    let (cores, threads) = (args.cores.unwrap_or(2), args.threads.unwrap_or(1));
+    let scheduler = option(args.scheduler.map(|s| quote!(&#s)));
+    let (accel, memory) = (option(args.accel), option(args.memory_mib));
+    let duration_ns = args.duration_ns.unwrap_or(2_000_000_000);
+    let asserts = args.asserts.iter().map(|c| c.tokens());
+    let expect = option(args.expect.map(option));
+    let (without, also, payloads, covers) = (&args.without, &args.also, &args.payloads, &args.covers);
+    let gauntlet = args.gauntlet.unwrap_or_default().tokens();
     let ident = &item.sig.ident;
     let entry = format_ident!("KTSTR_TEST_{}", ident.to_string().to_uppercase());
     Ok(quote! {
@@ -127,6 +69,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
             manifest_dir: ::std::env!("CARGO_MANIFEST_DIR"),
+            ignored: #ignored,
             accel: #accel,
             scheduler: #scheduler,
             numa_nodes: #nodes,
@@ -135,6 +78,13 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             threads: #threads,
             memory_mib: #memory,
             duration_ns: #duration_ns,
+            asserts: &[#(#asserts),*],
+            without: &[#(#without),*],
+            expect: #expect,
+            also: &[#(&#also),*],
+            payloads: &[#(&<#payloads as ::ktstr::payload::Program>::PAYLOAD),*],
+            covers: &[#(#covers),*],
+            gauntlet: #gauntlet,
             body: #ident,
         };
     })

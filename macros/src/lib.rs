@@ -1,7 +1,10 @@
 //! The attribute and declaration macros of ktstr. `ktstr` re-exports and documents them.
 
+mod args;
 mod attribute;
+mod condition;
 mod declare;
+mod payload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,6 +50,12 @@ pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     declare::expand(input.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// See `ktstr::Payload`.
+#[proc_macro_derive(Payload, attributes(payload, metric))]
+pub fn derive_payload(input: TokenStream) -> TokenStream {
+    payload::expand(input.into()).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
 /// See `ktstr::test_main`.

@@ -93,9 +93,10 @@ impl ProbesArg {
 Then: cargo ktstr stats")]
 pub struct TestArgs {
     /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
-    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
+    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]; given more than once, every test
+    /// is run on each
     #[arg(long, value_name = "SPEC")]
-    pub kernel: Option<String>,
+    pub kernel: Vec<String>,
     /// How guests are run
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelArg,
@@ -109,9 +110,10 @@ pub struct TestArgs {
     /// [default: full, where a test does not say otherwise]
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub probes: Option<ProbesArg>,
-    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own
+    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
+    /// more than once, under each
     #[arg(long, value_name = "SCHEDULER")]
-    pub scheduler: Option<String>,
+    pub scheduler: Vec<String>,
     /// Passed to `cargo nextest run` untouched
     #[arg(last = true, value_name = "NEXTEST ARGS")]
     pub nextest: Vec<String>,

@@ -103,6 +103,11 @@ impl ResolvedKernel {
         std::fs::write(&path, json).map_err(system(path.display().to_string()))?;
         Ok(ResolvedKernel { path })
     }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for ResolvedKernel {

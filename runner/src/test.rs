@@ -12,7 +12,9 @@ use crate::invocation::{
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
-use crate::{exit, interrupt};
+use crate::{budget, exit, interrupt};
+use ktstr_wire::listing::{GAUNTLET_REPORT_ENV, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
+use ktstr_wire::message::to_json;
 use ktstr_wire::spec::ProbeLevel;
 
 /// Why no test was run.
@@ -24,6 +26,12 @@ pub enum TestError {
     /// nextest is not installed.
     #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
     NoNextest,
+    /// The budget is no number of seconds.
+    #[error("KTSTR_BUDGET_SECS is '{0}'; write whole seconds, as in KTSTR_BUDGET_SECS=300")]
+    Budget(String),
+    /// The tests cannot be listed.
+    #[error("cargo nextest list: {0}")]
+    List(String),
     /// A file or a process of our own.
     #[error("{what}: {source}")]
     System {
@@ -40,6 +48,8 @@ impl TestError {
         match self {
             TestError::Kernel(e) => e.exit_status(),
             TestError::NoNextest => exit::HOST_LACKS,
+            TestError::Budget(_) => exit::USAGE,
+            TestError::List(_) => exit::FAIL,
             TestError::System { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
             TestError::System { .. } => exit::INTERNAL,
         }
@@ -53,7 +63,8 @@ pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
 
 /// Runs the tests and gives the exit status of [`session::exit_status`].
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
-    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+    let budget = budget::from_env()?;
+    let kernels = resolve(&args.kernel)?;
     require_nextest()?;
     match args.accel {
         AccelArg::Auto => eprintln!("accelerator: tcg (QEMU emulation, which runs on any machine)"),
@@ -62,24 +73,81 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
     let session = identity::new_id();
-    let resolved = ResolvedKernel::write(&ktstr_dir, &session, &kernel)?;
+    let write = |(i, k): (usize, &Kernel)| ResolvedKernel::write(&ktstr_dir, &format!("{session}-{i}"), k);
+    let resolved = kernels.iter().enumerate().map(write).collect::<Result<Vec<_>, _>>()?;
     // Signals go to the whole process group; nextest ends its tests, and this waits for it.
     let _stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
+    let Some(first) = resolved.first() else { return Ok(exit::USAGE) };
     let invocation = Invocation {
         target: &target,
         session: &session,
-        kernel: &resolved,
+        kernel: first,
         accel: args.accel.name(),
         seed: args.seed,
         repeats: 0..args.repeat,
-        scheduler: args.scheduler.as_deref(),
+        scheduler: args.scheduler.first().map(String::as_str),
         boot_seed: None,
         position: None,
     };
+    let dimensions = dimensions(args, &kernels, &resolved);
     let mut nextest = invocation.nextest(Path::new("."))?;
     nextest.envs(args.probes.map(|p| (PROBES_ENV, p.level().name())));
+    nextest.envs(dimensions.iter().map(|(name, value)| (name, value)));
+    let selection = match budget {
+        Some(seconds) => {
+            let mut list = layout::cargo();
+            list.args(["nextest", "list"]).envs(dimensions.iter().map(|(name, value)| (name, value)));
+            invocation.tell(&mut list)?;
+            let (accel, repeat) = (args.accel.name(), args.repeat);
+            let plan = budget::Plan { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
+            Some(budget::choose(&plan, list, &session)?)
+        }
+        None => None,
+    };
+    if let Some(selection) = &selection {
+        selection.tell(&mut nextest);
+    }
     let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
     Ok(summarize(&ktstr_dir, &session, status))
+}
+
+/// The kernels of the command line, or the one that is found without it.
+fn resolve(specs: &[String]) -> Result<Vec<Kernel>, KernelError> {
+    if specs.is_empty() {
+        return Ok(vec![kernel::resolve(None, Path::new("."))?]);
+    }
+    specs.iter().map(|s| kernel::resolve(Some(s), Path::new("."))).collect()
+}
+
+/// What test binaries have to know to list every test with each of several kernels and schedulers.
+fn dimensions(
+    args: &TestArgs,
+    kernels: &[Kernel],
+    resolved: &[ResolvedKernel],
+) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    let json = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if kernels.len() > 1 {
+        let mut labels: Vec<String> = Vec::new();
+        for kernel in kernels {
+            let same = labels.iter().filter(|l| l.split('#').next() == Some(&kernel.release)).count();
+            let label = &kernel.release;
+            labels.push(if same == 0 { label.clone() } else { format!("{label}#{}", same + 1) });
+        }
+        let choice = |(label, r): (String, &ResolvedKernel)| KernelChoice {
+            label,
+            path: r.path().display().to_string(),
+        };
+        let choices: Vec<KernelChoice> = labels.into_iter().zip(resolved).map(choice).collect();
+        all.push((KERNELS_ENV, json(to_json(&choices))));
+    }
+    if args.scheduler.len() > 1 {
+        all.push((SCHEDULERS_ENV, json(to_json(&args.scheduler))));
+    }
+    if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
+        all.push((GAUNTLET_REPORT_ENV, "1".into()));
+    }
+    all
 }
 
 /// Looks whether nextest is installed.

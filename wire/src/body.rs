@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::message::DurationStats;
+
 /// Environment variable: name of the test whose body is to be run.
 pub const BODY_ENV: &str = "KTSTR_BODY";
 
@@ -27,20 +29,31 @@ pub enum ToAgent {
         /// Its role.
         role: String,
     },
+    /// End the scheduler under test, if one is in charge, and start the one of this name, if there is one. The agent answers
+    /// with [`ToBody::Scheduler`].
+    Scheduler {
+        /// Name of the test's own scheduler or of one in [`crate::spec::Terms::also`].
+        start: Option<String>,
+    },
     /// The body has ended.
     Finished(BodyResult),
 }
 
 /// From the agent to the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToBody {
+    /// The scheduler has changed, or why it has not.
+    Scheduler {
+        /// `None`: it has.
+        error: Option<String>,
+    },
     /// The window is closed: exit now.
     Release,
 }
 
 /// What the test body returned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BodyResult {
     /// How it went.
     pub outcome: Outcome,
@@ -48,6 +61,42 @@ pub struct BodyResult {
     pub reasons: Vec<String>,
     /// Iterations that each worker completed.
     pub workers: Vec<WorkerReport>,
+    /// Numbers that the body measured itself; they become metrics.
+    #[serde(default)]
+    pub values: Vec<Reported>,
+    /// The named parts of the body, in their order; they do not overlap.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
+}
+
+/// A number that the body measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Name of the metric.
+    pub name: String,
+    /// The role whose number it is; `None`: the run's.
+    pub role: Option<String>,
+    /// The phase whose number it is; `None`: of the whole run.
+    pub phase: Option<String>,
+    /// The statistic, `value` for a number that is none.
+    pub stat: String,
+    /// `None`: could not be measured.
+    pub value: Option<f64>,
+    /// Unit, for metrics that the host's registry does not know.
+    pub unit: Option<String>,
+    /// `lower`, `higher` or `neutral` is better, for metrics that the host's registry does not know.
+    pub polarity: Option<String>,
+}
+
+/// A named part of a test body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Its start, nanoseconds of `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+    /// Its end, nanoseconds of `CLOCK_MONOTONIC`.
+    pub end_ns: u64,
 }
 
 /// How a test body ended.
@@ -77,4 +126,13 @@ pub struct WorkerReport {
     pub cgroup: String,
     /// Loop iterations completed.
     pub iterations: u64,
+    /// Time from its start to the moment at which it was told to stop, nanoseconds.
+    #[serde(default)]
+    pub ran_ns: Option<u64>,
+    /// Durations of its iterations, as it saw them.
+    #[serde(default)]
+    pub iteration: DurationStats,
+    /// How late it went on after each moment at which it could: the expiry of its timer, or a partner's wake.
+    #[serde(default)]
+    pub lateness: DurationStats,
 }

@@ -17,6 +17,7 @@ extern crate alloc;
 pub mod body;
 pub mod frame;
 pub mod histogram;
+pub mod listing;
 pub mod message;
 pub mod record;
 pub mod spec;
@@ -27,6 +28,12 @@ pub const WIRE_VERSION: u16 = 1;
 
 /// vsock port on the host (CID 2) that the guest agent connects to.
 pub const VSOCK_PORT: u32 = 5201;
+
+/// Directory in the guest of the schedulers that a test may change to, under their file names.
+pub const ALSO_DIR: &str = "/ktstr/bin/also";
+
+/// Directory in the guest of the programs that a test runs, and of their files.
+pub const PAYLOAD_DIR: &str = "/ktstr/bin/payload";
 
 /// Where the guest finds its [`spec::GuestSpec`] as JSON.
 pub const GUEST_SPEC_PATH: &str = "/ktstr/spec.json";

@@ -242,7 +242,7 @@ pub struct CpuCounters {
 }
 
 /// How the test body ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
     /// What it said, or `None` if its process died without a word.
     pub body: Option<BodyResult>,

@@ -38,6 +38,96 @@ pub struct TestSpec {
     /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
     #[serde(default)]
     pub records_per_cpu: Option<u32>,
+    /// What the test says about its run beside that.
+    #[serde(default)]
+    pub terms: Terms,
+}
+
+/// What a test says about its run beside where and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// Name of the test as nextest lists it with one kernel and one scheduler; `None`: the body's.
+    pub listed: Option<String>,
+    /// What has to hold of the run's metrics.
+    pub asserts: Vec<Assertion>,
+    /// Checks that are switched off, by name.
+    pub without: Vec<String>,
+    /// The run passes only if the scheduler under test took over and then ended like this.
+    pub expect: Option<SchedExit>,
+    /// Schedulers that the test may change to.
+    pub also: Vec<SchedulerSpec>,
+    /// Programs that the test runs.
+    pub payloads: Vec<PayloadSpec>,
+}
+
+/// A condition on one metric of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assertion {
+    /// Name of the metric and, after a dot, its statistic; without one the statistic is `value`.
+    pub subject: String,
+    /// How the value relates to the limit.
+    pub relation: Relation,
+    /// The limit, in the metric's unit.
+    pub limit: f64,
+    /// The limit with its unit, as the test has it.
+    pub limit_text: String,
+    /// The role whose metric it is; `None`: the run's.
+    pub role: Option<String>,
+    /// The phase whose metric it is; `None`: of the whole run.
+    pub phase: Option<String>,
+}
+
+/// How a value relates to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Above,
+    /// `>=`
+    AtLeast,
+}
+
+impl Relation {
+    /// As it is written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Relation::Below => "<",
+            Relation::AtMost => "<=",
+            Relation::Above => ">",
+            Relation::AtLeast => ">=",
+        }
+    }
+
+    /// Whether it holds; of a value that is no number nothing does.
+    pub fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Relation::Below => value < limit,
+            Relation::AtMost => value <= limit,
+            Relation::Above => value > limit,
+            Relation::AtLeast => value >= limit,
+        }
+    }
+}
+
+/// The end of a scheduler that a test expects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedExit {
+    /// The exit kind, as in [`crate::message::SchedulerExit`]; `None`: any that is an error.
+    pub kind: Option<String>,
+}
+
+/// A program that travels into the guest with the libraries that it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadSpec {
+    /// Its file name, or its path.
+    pub binary: String,
+    /// More files, as paths from the package's directory; they keep their names.
+    pub files: Vec<String>,
 }
 
 /// What the probes record.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ktstr_analysis::{Identity, Sidecar, Verdict};
 
+use super::terms;
 use super::verdict::{Circumstances, Judgement, judge};
 
 /// Name of the lock in a work directory; who holds it is alive.
@@ -71,7 +72,12 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
-    let judgement = judge(&collected, &identity.accel, around);
+    let spec = terms::read(work);
+    let judgement = judge(&collected, &identity.accel, around, terms::wants_scheduler(spec.as_ref()));
+    let judgement = match &spec {
+        Some(spec) => terms::apply(judgement, spec, &collected, &metrics, work),
+        None => judgement,
+    };
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
@@ -83,7 +89,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
 /// What only the run itself needed. The raw log of a run that did not end in order is kept: it may hold more than could
 /// be read.
 fn remove_working_files(work: &Path, complete: bool) {
-    for name in ["initramfs.cpio", "scratch", IDENTITY_FILE] {
+    for name in ["initramfs.cpio", "scratch", IDENTITY_FILE, terms::SPEC_FILE] {
         let _ = fs::remove_file(work.join(name));
     }
     if complete {

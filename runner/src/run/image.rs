@@ -8,6 +8,7 @@ use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
 use ktstr_wire::spec::{GuestSpec, TestSpec};
 
+use super::extras::Extra;
 use super::seed;
 
 const TEST_PATH: &str = "/ktstr/bin/test";
@@ -29,6 +30,8 @@ pub struct Binaries<'a> {
     pub scheduler: Option<&'a Path>,
     /// Kernel modules in the order in which they are to be loaded.
     pub modules: &'a [PathBuf],
+    /// What the test names.
+    pub extras: &'a [Extra],
 }
 
 /// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory.
@@ -54,6 +57,13 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
     image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
     if let Some(scheduler) = binaries.scheduler {
         image.add_binary(scheduler, SCHEDULER_PATH)?;
+    }
+    for extra in binaries.extras {
+        if extra.is_program {
+            image.add_binary(&extra.host, &extra.guest)?;
+        } else {
+            image.add_file(&extra.host, &extra.guest, 0o644)?;
+        }
     }
     let mut modules = Vec::new();
     for (i, module) in binaries.modules.iter().enumerate() {
@@ -94,6 +104,7 @@ mod tests {
             accel: None,
             scheduler: None,
             seed: 0,
+            terms: Default::default(),
             probes: None,
             records_per_cpu: None,
         };

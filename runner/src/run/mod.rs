@@ -10,6 +10,7 @@
 //! returns; a run whose runner was killed is finished by [`crate::recover`] from the same directory.
 
 pub mod collect;
+pub mod extras;
 pub mod finish;
 pub mod identity;
 pub mod image;
@@ -17,6 +18,7 @@ pub mod layout;
 pub mod report;
 pub mod scheduler;
 pub mod seed;
+pub mod terms;
 pub mod verdict;
 
 use std::fs;
@@ -26,11 +28,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ktstr_analysis::Identity;
+use ktstr_analysis::{Identity, assertion};
 use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
+use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
 use collect::Collector;
@@ -56,12 +59,18 @@ pub enum RunError {
     /// `KTSTR_PROBES` is wrong.
     #[error("KTSTR_PROBES is '{0}'; it may be full, summary or off")]
     Probes(String),
+    /// A condition of the test cannot be meant.
+    #[error("assert(...) of the test: {0}")]
+    Assertion(String),
     /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// No scheduler.
     #[error(transparent)]
     Scheduler(#[from] scheduler::SchedulerError),
+    /// Something else that the test names is missing.
+    #[error(transparent)]
+    Extra(#[from] extras::ExtraError),
     /// The guest agent is not installed beside this program.
     #[error(
         "guest agent not found at {0}; build it (cargo build -p cargo-ktstr) or set KTSTR_GUEST to its path"
@@ -94,9 +103,12 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
-            RunError::Accel(_) | RunError::Probes(_) => exit::USAGE,
+            RunError::Accel(_) | RunError::Probes(_) | RunError::Assertion(_) => exit::USAGE,
             RunError::Kernel(e) => e.exit_status(),
-            RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
+            RunError::Scheduler(_) | RunError::Extra(extras::ExtraError::Scheduler(_)) => {
+                exit::SCHEDULER_MISSING
+            }
+            RunError::Extra(_) => exit::HOST_LACKS,
             RunError::NoAgent(_) => exit::HOST_LACKS,
             RunError::Image(e) => storage_status(e, exit::INTERNAL),
             RunError::Start(e) => storage_status(e, exit::HOST_LACKS),
@@ -143,6 +155,8 @@ pub struct Plan {
     pub kernel: Kernel,
     /// The scheduler's binary.
     pub scheduler: Option<PathBuf>,
+    /// What else travels into the guest.
+    pub extras: Vec<extras::Extra>,
     /// `target/ktstr`.
     pub ktstr_dir: PathBuf,
     /// State of the project.
@@ -174,6 +188,9 @@ impl Plan {
         ktstr_dir: PathBuf,
         settings: Settings,
     ) -> Result<Plan, RunError> {
+        if let Some(why) = spec.terms.asserts.iter().find_map(|a| assertion::check_form(a).err()) {
+            return Err(RunError::Assertion(why));
+        }
         let manifest_dir = Path::new(&spec.manifest_dir);
         let scheduler = match &spec.scheduler {
             Some(s) if kernel.supports_sched_ext() == Some(false) => {
@@ -182,8 +199,9 @@ impl Plan {
             Some(s) => Some(scheduler::find(&s.binary, manifest_dir)?),
             None => None,
         };
+        let extras = extras::find(&spec)?;
         let project = layout::Project::of(manifest_dir);
-        Ok(Plan { scheduler, project, ktstr_dir, spec, kernel, settings })
+        Ok(Plan { scheduler, extras, project, ktstr_dir, spec, kernel, settings })
     }
 
     /// Boots once and gives the published result.
@@ -203,6 +221,8 @@ impl Plan {
         .map_err(file_error(self.scheduler.as_deref().unwrap_or(Path::new("scheduler"))))?;
         let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
         let work = WorkDir::create(&results, &identity)?;
+        let spec_file = work.path().join(terms::SPEC_FILE);
+        fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
         let around = match self.run_guest(&spec, work.path(), stop) {
             Ok(around) => around,
             Err(e) => {
@@ -245,6 +265,7 @@ impl Plan {
             agent: &agent,
             scheduler: self.scheduler.as_deref(),
             modules: &self.kernel.modules,
+            extras: &self.extras,
         };
         image::build(spec, &binaries, self.settings.sim, &initramfs)?;
         let scratch =
@@ -363,7 +384,11 @@ impl WorkDir {
 pub fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
     let mut status = exit::OK;
     for i in plan.settings.repeats.clone() {
+        let start = Instant::now();
         let published = plan.boot(i, stop)?;
+        let id = &published.sidecar.identity;
+        let wall_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        estimate::note(&plan.ktstr_dir, &id.test, &id.topology.to_string(), &id.accel, wall_ms);
         report::print(&published, plan);
         crate::session::append(&plan.ktstr_dir, &plan.settings.session, &published);
         let Judgement { exit_status, .. } = published.judgement;

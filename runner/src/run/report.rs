@@ -76,7 +76,10 @@ pub fn rerun_command(plan: &Plan) -> String {
         let label = super::identity::scheduler_label(plan.spec.scheduler.as_ref());
         command.push_str(&format!(" --scheduler {}", quoted(&label)));
     }
-    format!("{command} -- -E {}", quoted(&format!("test(={})", plan.spec.test)))
+    let listed = plan.spec.terms.listed.as_ref().unwrap_or(&plan.spec.test);
+    let filter = quoted(&format!("test(={listed})"));
+    // Whether it is ignored is not known here; this runs it in either case.
+    format!("{command} -- --run-ignored all -E {filter}")
 }
 
 /// `s` as one word of a POSIX shell.

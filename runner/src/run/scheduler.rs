@@ -62,7 +62,8 @@ pub fn find(binary: &str, manifest_dir: &Path) -> Result<PathBuf, SchedulerError
     Err(SchedulerError::NotFound { binary: binary.into(), looked })
 }
 
-fn is_executable(path: &Path) -> bool {
+/// Whether it is a file that may be executed.
+pub(super) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
@@ -81,7 +82,11 @@ fn owning_package(metadata: &serde_json::Value, binary: &str) -> Option<String> 
     Some(packages.iter().find(has_binary)?.get("name")?.as_str()?.to_string())
 }
 
-fn build_in_workspace(binary: &str, manifest_dir: &Path) -> Result<Option<PathBuf>, SchedulerError> {
+/// The path of a binary of the workspace, built; `None` if it has none of this name.
+pub(super) fn build_in_workspace(
+    binary: &str,
+    manifest_dir: &Path,
+) -> Result<Option<PathBuf>, SchedulerError> {
     let Some(package) = cargo_metadata(manifest_dir).and_then(|m| owning_package(&m, binary)) else {
         return Ok(None);
     };

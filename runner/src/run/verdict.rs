@@ -39,10 +39,10 @@ impl Judgement {
     }
 }
 
-/// Judges a run of this accelerator.
-pub fn judge(c: &Collected, accel: &str, around: &Circumstances) -> Judgement {
+/// Judges a run of this accelerator; `wants_scheduler`: one whose scheduler ends before the test is lost.
+pub fn judge(c: &Collected, accel: &str, around: &Circumstances, wants_scheduler: bool) -> Judgement {
     boot_failure(c, around)
-        .or_else(|| c.scheduler_exit.as_ref().and_then(scheduler_failure))
+        .or_else(|| c.scheduler_exit.as_ref().filter(|_| wants_scheduler).and_then(scheduler_failure))
         .or_else(|| broken_data(c, around))
         .or_else(|| c.test_result.as_ref().and_then(test_failure))
         .or_else(|| untrusted(c, accel))
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn starved_cpu_makes_a_boot_of_sim_inadmissible_and_no_other() {
-        let judged = |late_ns, accel: &str| judge(&passed(late_ns), accel, &Circumstances::default());
+        let judged = |late_ns, accel: &str| judge(&passed(late_ns), accel, &Circumstances::default(), true);
         assert_eq!(judged(SIM_TURN_LIMIT_NS, "sim").verdict, Verdict::Pass);
         let starved = judged(SIM_TURN_LIMIT_NS + 1, "sim");
         assert_eq!((starved.verdict, starved.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));

@@ -1,0 +1,295 @@
+//! Conditions on the metrics of a run, as tests write them, and the check that holds without being written: no worker
+//! waits too long.
+//!
+//! What broke a condition is shown as number, limit, and the tasks and moments that were worst.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ktstr_wire::body::Phase;
+use ktstr_wire::spec::{Assertion, Relation};
+use polars::prelude::PolarsResult;
+
+use crate::convert::Collected;
+use crate::metrics::{MetricRow, i64s, scan, strs, u32s};
+use crate::registry::{METRICS, metric};
+
+/// Worst moments that are shown.
+const SHOWN: usize = 3;
+
+/// What became of the conditions of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Conditions that did not hold, a sentence each.
+    pub failed: Vec<String>,
+    /// Conditions on values that could not be measured.
+    pub unmeasured: Vec<String>,
+}
+
+/// Says what is wrong with a condition, before anything is run. Names with a first part of their own (`test.speed`,
+/// `stress_ng.ops`) are the test's or a payload's and can only be looked for afterwards.
+pub fn check_form(a: &Assertion) -> Result<(), String> {
+    let (name, _) = resolve(&a.subject)?;
+    let Some(m) = metric(name) else { return Ok(()) };
+    let is_time = a.limit_text.ends_with('s');
+    match m.unit {
+        "ns" if !is_time && !a.subject.ends_with(".count") => {
+            Err(format!("{} is a time: write its limit with a unit, as in 5ms", a.subject))
+        }
+        unit if unit != "ns" && is_time => Err(format!("{} is no time but in {unit}", a.subject)),
+        _ => Ok(()),
+    }
+}
+
+/// Name and statistic.
+fn resolve(subject: &str) -> Result<(&str, &str), String> {
+    if let Some(m) = metric(subject) {
+        return if m.stats.contains(&"value") {
+            Ok((subject, "value"))
+        } else {
+            Err(format!("{subject} needs a statistic: one of {}", m.stats.join(", ")))
+        };
+    }
+    let (name, stat) = subject.split_once('.').unwrap_or((subject, ""));
+    match metric(name) {
+        Some(m) if m.stats.contains(&stat) => Ok((name, stat)),
+        Some(m) => Err(format!("{name} has no statistic {stat}; it has {}", m.stats.join(", "))),
+        None if !stat.is_empty() => Ok((subject, "value")),
+        None => {
+            let all: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
+            Err(format!("there is no metric {name}; there are {}", all.join(", ")))
+        }
+    }
+}
+
+/// Judges the conditions by the rows of the run in `dir`.
+pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Collected) -> Findings {
+    let mut findings = Findings::default();
+    for a in asserts {
+        match value(a, rows) {
+            Err(why) => findings.failed.push(why),
+            Ok(None) => findings.unmeasured.push(format!("{} could not be measured", describe(a))),
+            Ok(Some((v, unit))) if !a.relation.holds(v, a.limit) => {
+                let worst = worst(a, dir, c).unwrap_or_default();
+                let shown = shown(v, &unit);
+                findings.failed.push(format!(
+                    "{} is {shown}, not {} {}{worst}",
+                    describe(a),
+                    a.relation.symbol(),
+                    a.limit_text
+                ));
+            }
+            Ok(Some(_)) => {}
+        }
+    }
+    findings
+}
+
+fn describe(a: &Assertion) -> String {
+    let role = a.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
+    let phase = a.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
+    format!("{}{role}{phase}", a.subject)
+}
+
+/// The value with its unit; an error says that there is no such row, and which there are.
+fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, String> {
+    let (name, stat) = resolve(&a.subject)?;
+    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && r.scope != "cpu");
+    let found = of_name().find(|r| r.role == a.role && r.phase == a.phase);
+    if let Some(row) = found {
+        return Ok(row.value.map(|v| (v, row.unit.clone())));
+    }
+    let place = |r: &MetricRow| match (&r.role, &r.phase) {
+        (None, None) => "of the run".to_string(),
+        (Some(role), None) => format!("of role {role}"),
+        (None, Some(phase)) => format!("in phase {phase}"),
+        (Some(role), Some(phase)) => format!("of role {role} in phase {phase}"),
+    };
+    let there: Vec<String> = of_name().map(place).collect();
+    let there = if there.is_empty() { "nothing of this name".into() } else { there.join(", ") };
+    Err(format!("the run has no {}; it has {there}", describe(a)))
+}
+
+/// A value for people: times in the unit that leaves one to three digits before the point.
+fn shown(v: f64, unit: &str) -> String {
+    if unit != "ns" {
+        return format!("{} {unit}", if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.4}") });
+    }
+    let units = [("s", 1e9), ("ms", 1e6), ("us", 1e3)];
+    let unit = units.iter().find(|(_, scale)| v.abs() >= *scale);
+    unit.map_or_else(|| format!("{v:.0} ns"), |(name, scale)| format!("{:.3} {name}", v / scale))
+}
+
+/// A slice with the number of it that a condition is about.
+struct Moment {
+    tid: u32,
+    ts: i64,
+    value: i64,
+}
+
+/// The worst moments of a condition with an upper limit on a metric of slices, as ": task ... at ..., ...".
+fn worst(a: &Assertion, dir: &Path, c: &Collected) -> Option<String> {
+    if !matches!(a.relation, Relation::Below | Relation::AtMost) {
+        return None;
+    }
+    let (name, _) = resolve(&a.subject).ok()?;
+    let phase = a.phase.as_ref().map(|p| c.phases().iter().find(|q| q.name == *p));
+    let tasks = tasks(dir).ok()?;
+    let mut moments = moments(name, dir).ok()??;
+    moments.retain(|m| {
+        let inside = |p: &Phase| (p.start_ns as i64..p.end_ns as i64).contains(&m.ts);
+        let of_role = tasks.get(&m.tid).is_some_and(|role| a.role.is_none() || *role == a.role);
+        of_role && m.value as f64 >= a.limit && phase.is_none_or(|p| p.is_some_and(inside))
+    });
+    Some(list(moments, &tasks, c))
+}
+
+/// Roles of the tasks of the workload.
+fn tasks(dir: &Path) -> PolarsResult<BTreeMap<u32, Option<String>>> {
+    let df = scan(dir, "tasks", &["tid", "role", "class"])?;
+    let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
+    let workload = (0..df.height()).filter(|i| class[*i].as_deref() == Some("workload"));
+    Ok(workload.filter_map(|i| Some((tid[i]?, role[i].clone()))).collect())
+}
+
+/// The slices that a metric is of, with its value for each; `None` if it is not of slices.
+fn moments(name: &str, dir: &Path) -> PolarsResult<Option<Vec<Moment>>> {
+    let (column, kinds): (&str, &[&str]) = match name {
+        "wakeup_latency" => ("wait_ns", &["wakeup"]),
+        "preemption_wait" => ("wait_ns", &["preempt", "yield"]),
+        "waking_latency" => ("waking_ns", &[]),
+        "run_delay" => ("run_delay_ns", &[]),
+        "slice_length" => ("dur_ns", &[]),
+        "blocked_time" => ("blocked_ns", &[]),
+        _ => return Ok(None),
+    };
+    let wait_kind = if kinds.is_empty() { None } else { Some("wait_kind") };
+    let names: Vec<&str> = ["tid", "ts_ns", column].into_iter().chain(wait_kind).collect();
+    let df = scan(dir, "slices", &names)?;
+    let (tid, ts, value) = (u32s(&df, "tid")?, i64s(&df, "ts_ns")?, i64s(&df, column)?);
+    let kind = wait_kind.map(|k| strs(&df, k)).transpose()?;
+    let wanted = |i: usize| kind.as_ref().is_none_or(|k| k[i].as_deref().is_some_and(|k| kinds.contains(&k)));
+    let moment = |i: usize| Some(Moment { tid: tid[i]?, ts: ts[i]?, value: value[i]? });
+    Ok(Some((0..df.height()).filter(|i| wanted(*i)).filter_map(moment).collect()))
+}
+
+/// The worst of them, each with task and moment.
+fn list(mut moments: Vec<Moment>, tasks: &BTreeMap<u32, Option<String>>, c: &Collected) -> String {
+    let open = c.window_open.map_or(0, |w| w.ts_ns as i64);
+    moments.sort_by_key(|m| std::cmp::Reverse(m.value));
+    let one = |m: &Moment| {
+        let role = tasks.get(&m.tid).cloned().flatten().map(|r| format!(" ({r})")).unwrap_or_default();
+        let at = (m.ts - open) as f64 / 1e9;
+        format!("task {}{role} {} at {at:.6} s", m.tid, shown(m.value as f64, "ns"))
+    };
+    let worst: Vec<String> = moments.iter().take(SHOWN).map(one).collect();
+    if worst.is_empty() {
+        return String::new();
+    }
+    let more = moments.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!(": {}{more}", worst.join(", "))
+}
+
+/// Says which workers waited for a CPU longer than `limit_ns` at once, up to the end of the window.
+pub fn long_waits(dir: &Path, c: &Collected, limit_ns: u64) -> PolarsResult<Option<String>> {
+    let mut tasks = tasks(dir)?;
+    tasks.retain(|_, role| role.is_some());
+    let limit = i64::try_from(limit_ns).unwrap_or(i64::MAX);
+    let mut waits = moments("run_delay", dir)?.unwrap_or_default();
+    let df = scan(dir, "tasks", &["tid", "open_wait_ns"])?;
+    let (tid, open) = (u32s(&df, "tid")?, i64s(&df, "open_wait_ns")?);
+    let end = c.window_close.map_or(0, |w| w.ts_ns as i64);
+    waits.extend((0..df.height()).filter_map(|i| Some(Moment { tid: tid[i]?, ts: end, value: open[i]? })));
+    waits.retain(|m| m.value > limit && tasks.contains_key(&m.tid));
+    let text = list(waits, &tasks, c);
+    let limit = shown(limit_ns as f64, "ns");
+    Ok((!text.is_empty()).then(|| format!("workers waited for a CPU longer than {limit}{text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(subject: &str, relation: Relation, limit: f64, limit_text: &str) -> Assertion {
+        let (subject, limit_text) = (subject.into(), limit_text.into());
+        Assertion { subject, relation, limit, limit_text, role: None, phase: None }
+    }
+
+    fn row(name: &str, role: Option<&str>, stat: &str, value: Option<f64>) -> MetricRow {
+        MetricRow {
+            name: name.into(),
+            scope: if role.is_some() { "role" } else { "run" }.into(),
+            role: role.map(str::to_string),
+            phase: None,
+            cpu: None,
+            stat: stat.into(),
+            value,
+            unit: "ns".into(),
+            polarity: "lower".into(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told_before_the_run() {
+        let wrong = |subject, text| check_form(&condition(subject, Relation::Below, 1.0, text)).unwrap_err();
+        assert!(wrong("latency", "5 ms").contains("no metric latency; there are wakeup_latency"));
+        assert!(wrong("wakeup_latency", "5 ms").contains("needs a statistic"));
+        assert!(wrong("wakeup_latency.p98", "5 ms").contains("no statistic p98; it has count"));
+        assert!(wrong("wakeup_latency.p99", "5").contains("with a unit"));
+        assert!(wrong("context_switches", "5 ms").contains("is no time"));
+        for (subject, text) in [
+            ("wakeup_latency.p99.9", "5 ms"),
+            ("context_switches", "5"),
+            ("stress_ng.ops", "5"),
+            ("run_delay.count", "5"),
+        ] {
+            check_form(&condition(subject, Relation::Below, 1.0, text)).unwrap();
+        }
+    }
+
+    #[test]
+    fn conditions_hold_fail_or_cannot_be_judged() {
+        let rows = [
+            row("wakeup_latency", None, "p99", Some(4e6)),
+            row("wakeup_latency", Some("server"), "p99", Some(6e6)),
+            row("run_delay", None, "p99", None),
+        ];
+        let of_server = Assertion {
+            role: Some("server".into()),
+            ..condition("wakeup_latency.p99", Relation::Below, 5e6, "5 ms")
+        };
+        let of_nobody = Assertion { role: Some("nobody".into()), ..of_server.clone() };
+        let asserts = [
+            condition("wakeup_latency.p99", Relation::Below, 5e6, "5 ms"),
+            of_server,
+            of_nobody,
+            condition("run_delay.p99", Relation::Below, 5e6, "5 ms"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let f = evaluate(&asserts, &rows, dir.path(), &Collected::default());
+        assert_eq!(
+            f.failed,
+            [
+                "wakeup_latency.p99 of role server is 6.000 ms, not < 5 ms",
+                "the run has no wakeup_latency.p99 of role nobody; it has of the run, of role server",
+            ]
+        );
+        assert_eq!(f.unmeasured, ["run_delay.p99 could not be measured"]);
+    }
+
+    #[test]
+    fn worst_moments_are_named() {
+        let tasks = [(7, Some("server".to_string())), (8, None)].into();
+        let moment = |tid, ts, value| Moment { tid, ts, value };
+        let text = list(
+            vec![moment(7, 2_000_000_000, 1_500), moment(8, 5, 2_000_000), moment(7, 1, 1), moment(7, 1, 2)],
+            &tasks,
+            &Collected::default(),
+        );
+        assert_eq!(
+            text,
+            ": task 8 2.000 ms at 0.000000 s, task 7 (server) 1.500 us at 2.000000 s, task 7 (server) 2 ns at 0.000000 s, and 1 more"
+        );
+    }
+}

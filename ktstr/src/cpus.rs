@@ -1,0 +1,123 @@
+//! Sets of CPUs by what they mean on the guest's topology.
+
+use ktstr_wire::topology::Topology;
+
+use crate::Result;
+
+/// A set of CPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cpus {
+    /// Every CPU.
+    All,
+    /// The CPUs of a last-level cache, counted over the machine.
+    Llc(u32),
+    /// The CPUs of a NUMA node.
+    Node(u32),
+    /// From the first number to before the second.
+    Range(u32, u32),
+    /// A list such as `0-1,4`.
+    List(String),
+    /// Part `index` of `of` parts of all CPUs in their order, as even as they can be.
+    Part {
+        /// From 0.
+        index: u32,
+        /// How many parts.
+        of: u32,
+    },
+    /// The same part and as many CPUs of the next one, the last one's next being the first: `more` of them.
+    Overlapping {
+        /// From 0.
+        index: u32,
+        /// How many parts.
+        of: u32,
+        /// CPUs beyond the part.
+        more: u32,
+    },
+}
+
+impl Cpus {
+    /// The CPUs, as the kernel writes lists of them. Errors: a part of the topology that is not there, an empty set.
+    pub fn list(&self, topology: Topology) -> Result<String> {
+        let n = topology.nr_cpus();
+        let cpus: Vec<u32> = match *self {
+            Cpus::All => (0..n).collect(),
+            Cpus::Llc(i) => (0..n).filter(|c| topology.llc_of(*c) == i).collect(),
+            Cpus::Node(i) => (0..n).filter(|c| topology.node_of(*c) == i).collect(),
+            Cpus::Range(a, b) => (a..b.min(n)).collect(),
+            Cpus::Part { index, of } => part(n, index, of, 0),
+            Cpus::Overlapping { index, of, more } => part(n, index, of, more),
+            Cpus::List(ref list) => return Ok(list.clone()),
+        };
+        if cpus.is_empty() {
+            return Err(format!("{self:?} has no CPU on {topology}").into());
+        }
+        Ok(cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+    }
+
+    /// The CPU numbers.
+    pub(crate) fn numbers(&self, topology: Topology) -> Result<Vec<u32>> {
+        let list = self.list(topology)?;
+        let range = |part: &str| -> Option<std::ops::RangeInclusive<u32>> {
+            let (a, b) = part.split_once('-').unwrap_or((part, part));
+            Some(a.trim().parse().ok()?..=b.trim().parse().ok()?)
+        };
+        let parts: Option<Vec<_>> = list.split(',').map(range).collect();
+        let all: Vec<u32> = parts.into_iter().flatten().flatten().collect();
+        if all.is_empty() || all.iter().any(|c| *c >= topology.nr_cpus()) {
+            return Err(format!("'{list}' is no list of CPUs of {topology}: write as in 0-1,4").into());
+        }
+        Ok(all)
+    }
+}
+
+fn part(n: u32, index: u32, of: u32, more: u32) -> Vec<u32> {
+    if of == 0 || index >= of {
+        return Vec::new();
+    }
+    let edge = |i: u32| n * i / of;
+    let (first, len) = (edge(index), (edge(index + 1) - edge(index) + more).min(n));
+    (first..first + len).map(|c| c % n).collect()
+}
+
+impl From<&str> for Cpus {
+    fn from(list: &str) -> Cpus {
+        Cpus::List(list.into())
+    }
+}
+
+impl From<String> for Cpus {
+    fn from(list: String) -> Cpus {
+        Cpus::List(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(cpus: Cpus, topology: &str) -> Result<String> {
+        cpus.list(topology.parse().unwrap())
+    }
+
+    #[test]
+    fn parts_of_the_topology() {
+        // 2 nodes x 1 LLC x 2 cores x 2 threads: 4 CPUs a node.
+        let t = "2n1l2c2t";
+        assert_eq!(list(Cpus::Llc(1), t).unwrap(), "4,5,6,7");
+        assert_eq!(list(Cpus::Node(0), t).unwrap(), "0,1,2,3");
+        assert_eq!(list(Cpus::Range(2, 4), t).unwrap(), "2,3");
+        assert_eq!(list(Cpus::Part { index: 1, of: 3 }, t).unwrap(), "2,3,4");
+        assert_eq!(list(Cpus::Overlapping { index: 1, of: 2, more: 1 }, t).unwrap(), "4,5,6,7,0");
+        assert_eq!(Cpus::from("0-2,7").numbers(t.parse().unwrap()).unwrap(), [0, 1, 2, 7]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        for cpus in [Cpus::Llc(2), Cpus::Node(2), Cpus::Range(9, 12), Cpus::Part { index: 0, of: 0 }] {
+            let e = list(cpus, "2n1l2c2t").unwrap_err().to_string();
+            assert!(e.contains("no CPU on 2n1l2c2t"), "{e}");
+        }
+        assert!(Cpus::from("0-9").numbers("1n1l2c1t".parse().unwrap()).is_err());
+        assert!(Cpus::from("x").numbers("1n1l2c1t".parse().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! The tests that a binary lists: each test on its own topology, its gauntlet, and, where the run has several kernels or
+//! schedulers, each of these with every one of them.
+
+use ktstr_wire::listing::{Described, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
+use ktstr_wire::topology::Topology;
+use libtest_mimic::Failed;
+
+use crate::gauntlet;
+use crate::registry::TestEntry;
+
+/// One test as it is listed.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub entry: &'static TestEntry,
+    /// A preset of the gauntlet in place of the test's own topology.
+    pub preset: Option<Topology>,
+    /// One of several kernels.
+    pub kernel: Option<KernelChoice>,
+    /// One of several schedulers, as `KTSTR_SCHEDULER` takes it.
+    pub scheduler: Option<String>,
+}
+
+impl Variant {
+    /// The name that it has with one kernel and one scheduler.
+    pub fn plain_name(&self) -> String {
+        let name = self.entry.full_name();
+        self.preset.map_or(name.clone(), |t| format!("gauntlet/{name}/{}", gauntlet::name(t)))
+    }
+
+    /// The name as nextest lists it.
+    pub fn name(&self) -> String {
+        let mut name = self.plain_name();
+        for part in [self.kernel.as_ref().map(|k| &k.label), self.scheduler.as_ref()].into_iter().flatten() {
+            name = format!("{name}/{}", part.replace(' ', "_"));
+        }
+        name
+    }
+
+    /// It runs only if it is asked for.
+    pub fn is_ignored(&self) -> bool {
+        self.entry.ignored || self.preset.is_some()
+    }
+
+    /// The CPUs of its guest.
+    pub fn topology(&self) -> Result<Topology, Failed> {
+        match self.preset {
+            Some(t) => Ok(t),
+            None => Ok(self.entry.topology()?),
+        }
+    }
+
+    /// What the runner's budget knows about it.
+    pub fn describe(&self, binary: &str) -> Option<Described> {
+        let topology = self.topology().ok()?;
+        Some(Described {
+            binary: binary.into(),
+            name: self.name(),
+            test: self.entry.full_name(),
+            ignored: self.is_ignored(),
+            topology: topology.to_string(),
+            duration_ns: self.entry.duration_ns,
+            accel: self.entry.accel.map(str::to_string),
+            properties: self.properties(topology),
+        })
+    }
+
+    fn properties(&self, t: Topology) -> Vec<String> {
+        let scheduler = match (&self.scheduler, std::env::var("KTSTR_SCHEDULER"), self.entry.scheduler) {
+            (Some(s), _, _) => s.clone(),
+            (None, Ok(s), _) if !s.trim().is_empty() => s,
+            (_, _, Some(s)) => s.name.into(),
+            _ => super::KERNEL_SCHEDULER.into(),
+        };
+        let mut all = vec![
+            format!("test={}", self.entry.full_name()),
+            format!("scheduler={scheduler}"),
+            format!("cpus={}", t.nr_cpus().next_power_of_two()),
+            format!("llcs={}", (t.numa_nodes * t.llcs).next_power_of_two()),
+            format!("numa={}", t.numa_nodes),
+            format!("smt={}", t.threads == 2),
+        ];
+        all.extend(self.kernel.iter().map(|k| format!("kernel={}", k.label)));
+        all.extend(self.entry.covers.iter().map(|c| format!("covers={c}")));
+        all
+    }
+}
+
+/// What the gauntlet has, and what it leaves out.
+#[derive(Debug, Default)]
+pub(super) struct Variants {
+    /// Every test.
+    pub all: Vec<Variant>,
+    /// Why presets were left out, a reason for each.
+    pub left_out: Vec<String>,
+}
+
+/// The choices of a dimension: all of them, or none if there is one at most.
+fn choices<T: serde::de::DeserializeOwned>(env: &str) -> Result<Vec<Option<T>>, Failed> {
+    let Ok(text) = std::env::var(env) else { return Ok(vec![None]) };
+    let all: Vec<T> = serde_json::from_str(&text).map_err(|e| format!("{env}: {e}"))?;
+    Ok(if all.is_empty() { vec![None] } else { all.into_iter().map(Some).collect() })
+}
+
+/// Every test of `entries`. Presets whose guests need more memory than `memory_mib` are left out.
+pub(super) fn variants(entries: &[&'static TestEntry], memory_mib: u64) -> Result<Variants, Failed> {
+    let kernels = choices::<KernelChoice>(KERNELS_ENV)?;
+    let schedulers = choices::<String>(SCHEDULERS_ENV)?;
+    let mut variants = Variants::default();
+    for entry in entries {
+        let mut presets = vec![None];
+        for t in gauntlet::presets() {
+            let needed = u64::from(entry.memory_mib(t));
+            match entry.gauntlet.excludes(t) {
+                Some(what) => variants.left_out.push(format!("by the constraint on {what}")),
+                None if needed > memory_mib => {
+                    variants.left_out.push(format!("for more memory than the host's {memory_mib} MiB"));
+                }
+                None => presets.push(Some(t)),
+            }
+        }
+        for preset in presets {
+            for kernel in &kernels {
+                variants.all.extend(schedulers.iter().map(|scheduler| Variant {
+                    entry,
+                    preset,
+                    kernel: kernel.clone(),
+                    scheduler: scheduler.clone(),
+                }));
+            }
+        }
+    }
+    Ok(variants)
+}

@@ -1,0 +1,241 @@
+//! The run of a scenario.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ktstr_wire::body::{Phase, Reported};
+
+use super::Step;
+use crate::Result;
+use crate::assertion::{AssertResult, CgroupUsage};
+use crate::cgroup::{Cgroup, CgroupDef};
+use crate::ctx::Ctx;
+use crate::policy::{Policy, pin, renice, set_policy};
+use crate::worker::{Crew, Member, now_ns, reported, wait_until_asleep};
+
+/// A cgroup of the scenario.
+struct Group {
+    cgroup: Cgroup,
+    /// Its CPU time before its workers started, once they have.
+    usage_before_us: Option<u64>,
+    frozen: bool,
+}
+
+/// A phase that has begun.
+struct Begun {
+    name: String,
+    start_ns: u64,
+    iterations: BTreeMap<String, u64>,
+}
+
+struct Run<'a> {
+    ctx: &'a Ctx,
+    groups: BTreeMap<String, Group>,
+    crews: Vec<Crew>,
+    /// Workers that start at the next step that is no `add` or `spawn`.
+    pending: Vec<CgroupDef>,
+    /// The phase that begins then.
+    next_phase: Option<String>,
+    phase: Option<Begun>,
+    result: AssertResult,
+}
+
+/// Does the steps.
+pub(super) fn run(ctx: &Ctx, steps: &[Step]) -> Result<AssertResult> {
+    let mut run = Run {
+        ctx,
+        groups: BTreeMap::new(),
+        crews: Vec::new(),
+        pending: Vec::new(),
+        next_phase: None,
+        phase: None,
+        result: AssertResult::pass(),
+    };
+    for (i, step) in steps.iter().enumerate() {
+        run.step(step).map_err(|e| format!("step {} of the scenario ({step:?}): {e}", i + 1))?;
+    }
+    run.end()
+}
+
+impl Run<'_> {
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Add(def) => {
+                self.add(def)?;
+                self.pending.push(def.clone());
+                return Ok(());
+            }
+            Step::Spawn(def) => {
+                self.group(&def.name)?;
+                self.pending.push(def.clone());
+                return Ok(());
+            }
+            Step::Phase(name) if self.next_phase.is_none() => {
+                self.next_phase = Some(name.clone());
+                return Ok(());
+            }
+            _ => self.settle()?,
+        }
+        self.change(step)
+    }
+
+    fn change(&mut self, step: &Step) -> Result<()> {
+        let topology = self.ctx.topology();
+        match step {
+            Step::Add(_) | Step::Spawn(_) => {}
+            Step::Phase(name) => self.next_phase = Some(name.clone()),
+            Step::Hold(frac) => {
+                let ns = self.ctx.duration().as_nanos() as f64 * frac.max(0.0);
+                std::thread::sleep(Duration::from_nanos(ns as u64));
+            }
+            Step::Remove(name) => self.remove(name)?,
+            Step::Move { from, to } => self.move_workers(from, to)?,
+            Step::Freeze(name, on) => {
+                let group = self.group(name)?;
+                group.cgroup.freeze(*on)?;
+                group.frozen = *on;
+            }
+            Step::Cpus(name, cpus) => self.group(name)?.cgroup.set_cpus(&cpus.list(topology)?)?,
+            Step::Weight(name, weight) => self.group(name)?.cgroup.set_weight(*weight)?,
+            Step::Quota(name, quota) => self.group(name)?.cgroup.set_quota(*quota)?,
+            Step::Stop(name) => self.stop(name)?,
+            Step::Renice(name, nice) => self.each(name, |tid| Ok(renice(tid, *nice)?))?,
+            Step::Pin(name, cpus) => {
+                let cpus = cpus.numbers(topology)?;
+                self.each(name, |tid| Ok(pin(tid, &cpus)?))?;
+            }
+            Step::Policy(name, policy) => self.each(name, |tid| Ok(set_policy(tid, *policy, 0)?))?,
+            Step::Scheduler(change) => self.ctx.change_scheduler(change)?,
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, def: &CgroupDef) -> Result<()> {
+        let cgroup = Cgroup::create(def, self.ctx.topology())?;
+        self.groups.insert(def.name.clone(), Group { cgroup, usage_before_us: None, frozen: false });
+        Ok(())
+    }
+
+    fn group(&mut self, name: &str) -> Result<&mut Group> {
+        self.groups.get_mut(name).ok_or_else(|| format!("there is no cgroup {name}: add it first").into())
+    }
+
+    /// Starts the workers that wait for it, and then the phase.
+    fn settle(&mut self) -> Result<()> {
+        let defs: Vec<CgroupDef> = self.pending.drain(..).filter(|d| d.workers > 0).collect();
+        if !defs.is_empty() {
+            let before = self.crews.iter().map(|c| c.members.len()).sum();
+            let groups = &self.groups;
+            let mut crew = Crew::fork(self.ctx, &defs, before, |def, tid| enrol(groups, def, tid))?;
+            for group in self.groups.values_mut().filter(|g| g.usage_before_us.is_none()) {
+                group.usage_before_us = Some(group.cgroup.usage_us()?);
+            }
+            crew.start();
+            self.crews.push(crew);
+        }
+        if let Some(name) = self.next_phase.take() {
+            self.end_phase();
+            self.phase = Some(Begun { name, start_ns: now_ns(), iterations: self.iterations() });
+        }
+        Ok(())
+    }
+
+    /// Iterations so far, by role.
+    fn iterations(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (role, n) in self.crews.iter().flat_map(Crew::iterations) {
+            *all.entry(role.to_string()).or_insert(0) += n;
+        }
+        all
+    }
+
+    fn end_phase(&mut self) {
+        let Some(begun) = self.phase.take() else { return };
+        let end_ns = now_ns();
+        let seconds = end_ns.saturating_sub(begun.start_ns) as f64 / 1e9;
+        for (role, n) in self.iterations() {
+            let done = n - begun.iterations.get(&role).copied().unwrap_or(0);
+            self.result.values.push(Reported {
+                name: "worker_throughput".into(),
+                role: Some(role),
+                phase: Some(begun.name.clone()),
+                stat: "value".into(),
+                value: (seconds > 0.0).then(|| done as f64 / seconds),
+                unit: None,
+                polarity: None,
+            });
+        }
+        self.result.phases.push(Phase { name: begun.name, start_ns: begun.start_ns, end_ns });
+    }
+
+    /// Calls `f` for each worker that is in the cgroup now.
+    fn each(&mut self, name: &str, f: impl Fn(u32) -> Result<()>) -> Result<()> {
+        self.group(name)?;
+        let members = self.crews.iter().flat_map(|c| &c.members);
+        members.filter(|m| m.is_in(name)).try_for_each(|m| f(m.tid))
+    }
+
+    fn stop(&mut self, name: &str) -> Result<()> {
+        self.group(name)?;
+        self.crews.iter_mut().for_each(|c| c.stop(|m| m.is_in(name)));
+        wait_until_asleep(&self.crews);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.stop(name)?;
+        let group = self.groups.remove(name).ok_or("it is gone")?;
+        self.note_usage(name, &group)?;
+        self.crews.iter_mut().for_each(|c| c.kill(|m| m.is_in(name)));
+        group.cgroup.remove()
+    }
+
+    fn move_workers(&mut self, from: &str, to: &str) -> Result<()> {
+        let target = self.group(to)?.cgroup.clone();
+        self.each(from, |tid| target.add(tid))?;
+        let members: Vec<&mut Member> = self.crews.iter_mut().flat_map(|c| &mut c.members).collect();
+        members.into_iter().filter(|m| m.is_in(from)).for_each(|m| m.now_in = to.into());
+        Ok(())
+    }
+
+    fn note_usage(&mut self, name: &str, group: &Group) -> Result<()> {
+        let usage = group.cgroup.usage_us()?;
+        let usage_us = usage.saturating_sub(group.usage_before_us.unwrap_or(usage));
+        self.result.cpu_usage.push(CgroupUsage { cgroup: name.into(), usage_us });
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<AssertResult> {
+        self.settle()?;
+        if self.crews.is_empty() {
+            return Err("0 workers; a test has at least one".into());
+        }
+        self.end_phase();
+        for group in self.groups.values().filter(|g| g.frozen) {
+            group.cgroup.freeze(false)?;
+        }
+        self.crews.iter_mut().for_each(|c| c.stop(|_| true));
+        wait_until_asleep(&self.crews);
+        for (name, group) in std::mem::take(&mut self.groups) {
+            self.note_usage(&name, &group)?;
+        }
+        let mut result = self.result;
+        for crew in &self.crews {
+            result = crew.report(self.ctx, result);
+        }
+        result.values.extend(reported(&self.crews, &result.workers));
+        Ok(result)
+    }
+}
+
+/// Puts a worker that has just been forked into its cgroup, with its policy.
+fn enrol(groups: &BTreeMap<String, Group>, def: &CgroupDef, tid: u32) -> Result<()> {
+    let group = groups.get(&def.name).ok_or("its cgroup is gone")?;
+    group.cgroup.add(tid)?;
+    if def.policy != Policy::Normal {
+        set_policy(tid, def.policy, def.nice).map_err(|e| format!("{:?}: {e}", def.policy))?;
+    } else if def.nice != 0 {
+        renice(tid, def.nice).map_err(|e| format!("niceness {}: {e}", def.nice))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What nextest would run, and how much of it at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ktstr_wire::listing::Selected;
+
+use crate::test::{TestError, system};
+
+/// Options of `cargo nextest run` that `cargo nextest list` does not take, with a value of their own.
+const RUN_ONLY_VALUED: [&str; 12] = [
+    "-j",
+    "--test-threads",
+    "--jobs",
+    "--retries",
+    "--max-fail",
+    "--failure-output",
+    "--success-output",
+    "--status-level",
+    "--final-status-level",
+    "--no-tests",
+    "--show-progress",
+    "--message-format",
+];
+
+/// The same, without a value.
+const RUN_ONLY: [&str; 10] = [
+    "--no-fail-fast",
+    "--fail-fast",
+    "--no-capture",
+    "--nocapture",
+    "--no-run",
+    "--hide-progress-bar",
+    "--ff",
+    "--nff",
+    "--no-output-indent",
+    "--no-input-handler",
+];
+
+/// The arguments that decide which tests are run.
+fn list_args(args: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let name = arg.split('=').next().unwrap_or(arg);
+        if RUN_ONLY_VALUED.contains(&name) {
+            if name == arg {
+                args.next();
+            }
+        } else if !RUN_ONLY.contains(&name) && !is_short_jobs(arg) {
+            kept.push(arg.clone());
+        }
+    }
+    kept
+}
+
+/// `-j4`.
+fn is_short_jobs(arg: &str) -> bool {
+    arg.strip_prefix("-j").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The tests that `cargo nextest run` with these arguments would run.
+pub fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>, TestError> {
+    let out = list
+        .args(["--message-format", "json"])
+        .args(list_args(args))
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(system("cargo nextest list"))?;
+    if !out.status.success() {
+        return Err(TestError::List(out.status.to_string()));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout)
+        .map_err(|e| TestError::List(format!("its output is no JSON: {e}")))?;
+    Ok(matching_in(&json))
+}
+
+fn matching_in(json: &serde_json::Value) -> BTreeSet<Selected> {
+    let suites = json.get("rust-suites").and_then(|s| s.as_object());
+    let mut all = BTreeSet::new();
+    for suite in suites.into_iter().flat_map(|s| s.values()) {
+        let binary = suite.get("binary-path").and_then(|p| p.as_str()).unwrap_or_default();
+        let cases = suite.get("testcases").and_then(|t| t.as_object());
+        for (name, case) in cases.into_iter().flatten() {
+            if case.pointer("/filter-match/status").and_then(|s| s.as_str()) == Some("matches") {
+                all.insert(Selected { binary: binary.into(), name: name.clone() });
+            }
+        }
+    }
+    all
+}
+
+/// Tests that run at a time: what the arguments or nextest's own variable say, else the tightest test group of the project's
+/// nextest configuration, else nextest's default, a test for each CPU. Too small a number only leaves time unused.
+pub fn parallelism(args: &[String]) -> u32 {
+    let asked = asked_threads(args).or_else(|| std::env::var("NEXTEST_TEST_THREADS").ok()?.parse().ok());
+    let group = group_limit(&std::fs::read_to_string(Path::new(".config/nextest.toml")).unwrap_or_default());
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    asked.unwrap_or(cpus).min(group.unwrap_or(u32::MAX)).max(1)
+}
+
+fn asked_threads(args: &[String]) -> Option<u32> {
+    let mut found = None;
+    for (i, arg) in args.iter().enumerate() {
+        let value = match arg.split_once('=') {
+            Some(("-j" | "--test-threads" | "--jobs", v)) => Some(v.to_string()),
+            None if ["-j", "--test-threads", "--jobs"].contains(&arg.as_str()) => args.get(i + 1).cloned(),
+            None if is_short_jobs(arg) => Some(arg[2..].to_string()),
+            _ => None,
+        };
+        found = value.and_then(|v| v.parse().ok()).or(found);
+    }
+    found
+}
+
+/// The least `max-threads` of `[test-groups]`.
+fn group_limit(config: &str) -> Option<u32> {
+    let table: toml::Table = config.parse().ok()?;
+    let groups = table.get("test-groups")?.as_table()?;
+    let limits = groups.values().filter_map(|g| g.get("max-threads")?.as_integer());
+    limits.min().and_then(|n| u32::try_from(n).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn arguments_of_the_run_alone_are_left_out() {
+        let kept = list_args(&words("-j 2 --run-ignored all -E test(a) --no-fail-fast --retries=3 -j8 name"));
+        assert_eq!(kept, words("--run-ignored all -E test(a) name"));
+    }
+
+    #[test]
+    fn parallelism_is_what_was_asked_for() {
+        assert_eq!(asked_threads(&words("-E x -j4")), Some(4));
+        assert_eq!(asked_threads(&words("--test-threads 3")), Some(3));
+        assert_eq!(asked_threads(&words("--jobs=2 name")), Some(2));
+        assert_eq!(asked_threads(&words("name")), None);
+        assert_eq!(group_limit("[test-groups]\na = { max-threads = 4 }\nb = { max-threads = 1 }"), Some(1));
+        assert_eq!(group_limit("[profile.default]\n"), None);
+    }
+
+    #[test]
+    fn only_matching_tests_are_taken() {
+        let json = serde_json::json!({"rust-suites": {"a": {"binary-path": "/t/a", "testcases": {
+            "x": {"ignored": false, "filter-match": {"status": "matches"}},
+            "y": {"ignored": true, "filter-match": {"status": "mismatch", "reason": "ignored"}},
+        }}}});
+        assert_eq!(matching_in(&json), [Selected { binary: "/t/a".into(), name: "x".into() }].into());
+    }
+}
