@@ -4,14 +4,16 @@
 //! with it on a back end chosen by [`Accel`] and connects the guest's vsock streams to Unix streams of the caller; the
 //! [`Guest`] is waited for, and is gone when it is dropped.
 //!
-//! Owns: guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
+//! Owns: our own VMM ([`kvm`]), guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
 //! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
 
 mod calibration;
 mod cpio;
 mod guest;
 pub mod initramfs;
+pub mod kvm;
 mod libraries;
+mod process;
 pub mod qemu;
 pub mod vsock;
 
