@@ -14,6 +14,7 @@ pub mod boot;
 pub mod boot_timer;
 pub mod bus;
 pub mod caches;
+pub mod calibrate;
 pub mod confine;
 pub mod cpuid;
 pub mod layout;
@@ -24,6 +25,10 @@ pub mod registers;
 pub mod state;
 pub mod vcpu;
 
+#[cfg(test)]
+mod bare_metal_tests;
+
+pub use calibrate::{Calibration, calibrate};
 pub use cpuid::Vendor;
 pub use machine::{KvmError, Machine, MachineConfig};
 pub use state::MachineEnd;
