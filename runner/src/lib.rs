@@ -4,6 +4,7 @@
 //! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`stats`]) reads what runs left, after
 //! finishing what killed runners left behind ([`recover`]). Exit statuses are in [`exit`].
 
+pub mod accel;
 pub mod cli;
 pub mod exit;
 pub mod explore;

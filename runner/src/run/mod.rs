@@ -31,6 +31,7 @@ use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
+use crate::accel::Mode;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
 use collect::Collector;
@@ -51,7 +52,7 @@ pub enum RunError {
         found: u16,
     },
     /// `KTSTR_ACCEL` is wrong.
-    #[error("KTSTR_ACCEL is '{0}'; it may be auto, tcg or sim")]
+    #[error("KTSTR_ACCEL is '{0}'; it may be auto, kvm, tcg or sim")]
     Accel(String),
     /// No kernel.
     #[error(transparent)]
@@ -153,8 +154,8 @@ pub struct Plan {
 pub struct Settings {
     /// The invocation that this run belongs to.
     pub session: String,
-    /// The guest is deterministic.
-    pub sim: bool,
+    /// How guests are run.
+    pub mode: Mode,
     /// Numbers of the boots.
     pub repeats: std::ops::Range<u32>,
     /// The seed of the boot, where it is not derived from the run's.
@@ -225,12 +226,12 @@ impl Plan {
 
     /// How the boot with this seed is run.
     fn accel(&self, seed: u64) -> Accel {
-        if self.settings.sim { Accel::Sim { quantum_us: seed::quantum_us(seed) } } else { Accel::Tcg }
+        self.settings.mode.accel(seed)
     }
 
     fn image(&self) -> &Path {
         match &self.kernel.sim_image {
-            Some(image) if self.settings.sim => image,
+            Some(image) if self.settings.mode != Mode::Tcg => image,
             _ => &self.kernel.image,
         }
     }
@@ -243,7 +244,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             modules: &self.kernel.modules,
         };
-        image::build(spec, &binaries, self.settings.sim, &initramfs)?;
+        image::build(spec, &binaries, self.settings.mode == Mode::Sim, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -279,7 +280,7 @@ impl Plan {
 /// allows for a busy one. A deterministic guest says nothing before its window has ended.
 fn boot_limit(plan: &Plan) -> Duration {
     let boot = Duration::from_secs(60 + 3 * u64::from(plan.spec.topology.nr_cpus()));
-    if plan.settings.sim { (boot + end_limit(plan)) * 5 } else { boot }
+    if plan.settings.mode == Mode::Sim { (boot + end_limit(plan)) * 5 } else { boot }
 }
 
 /// Longest wait for the end after `Hello`: the guest ends its test by itself before that.
