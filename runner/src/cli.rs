@@ -26,6 +26,8 @@ pub enum Command {
     Kernel(crate::kernel::KernelArgs),
     /// List, explain and compare runs.
     Stats(crate::stats::StatsArgs),
+    /// Say what this host can do, and which command mends each lack.
+    Doctor(crate::doctor::DoctorArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -6,6 +6,7 @@
 
 pub mod accel;
 pub mod cli;
+pub mod doctor;
 pub mod exit;
 pub mod explore;
 pub mod interrupt;
@@ -100,6 +101,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             recover::recover(&dir);
             Ok(stats::run(args, &dir)?)
         }
+        Command::Doctor(args) => Ok(doctor::run(args)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
             Ok(exit::OK)
