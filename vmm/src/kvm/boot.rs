@@ -252,4 +252,54 @@ mod tests {
         assert_eq!(({ high.addr }, { high.size }), (1 << 32, 1 << 30));
         assert_eq!(({ p.hdr.ramdisk_image }, { p.hdr.ramdisk_size }), (0x7000_0000, 77));
     }
+
+    /// An image of 64 KiB with this beginning, and these words changed.
+    fn altered(start: &[u8], words: &[(usize, u64)]) -> Vec<u8> {
+        let mut image = start.to_vec();
+        image.resize(0x1_0000, 0);
+        for (at, word) in words {
+            let at = at % 0x400;
+            image[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        image
+    }
+
+    /// An ELF header with four program headers, and a bzImage's setup header.
+    fn plausible() -> [Vec<u8>; 2] {
+        let mut elf = vec![0; 64 + 4 * 56];
+        elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        elf[24..32].copy_from_slice(&0x20_0000u64.to_le_bytes());
+        elf[32] = 64;
+        elf[54] = 56;
+        elf[56] = 4;
+        for (i, kind) in [(0usize, 1u8), (1, 1), (2, 4), (3, 4)] {
+            let at = 64 + i * 56;
+            elf[at] = kind;
+            for (field, value) in [(8, 0x1000u64), (24, 0x20_0000), (32, 0x100), (40, 0x100)] {
+                elf[at + field..at + field + 8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        let mut bzimage = vec![0; 0x400];
+        bzimage[0x1f1] = 1;
+        bzimage[0x202..0x206].copy_from_slice(b"HdrS");
+        bzimage[0x206..0x208].copy_from_slice(&PROTOCOL.to_le_bytes());
+        bzimage[0x211] = 1;
+        bzimage[0x236] = 1;
+        [elf, bzimage]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_image_is_loaded_or_refused(
+            which in 0usize..2,
+            words in proptest::collection::vec((proptest::prelude::any::<usize>(), proptest::prelude::any::<u64>()), 0..6),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let memory = memory::allocate(4 << 20).unwrap();
+            let path = at(&dir, "image", &altered(&plausible()[which], &words));
+            if let Ok(loaded) = load_kernel(&memory, &path) {
+                proptest::prop_assert!(loaded.end <= 4 << 20);
+            }
+        }
+    }
 }

@@ -11,3 +11,6 @@ pub mod mmio_registers;
 pub mod packet;
 pub mod queues;
 pub mod vhost_user;
+
+#[cfg(test)]
+mod hostile_tests;
