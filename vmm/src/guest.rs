@@ -155,7 +155,8 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
 /// still is.
 const KVM_CMDLINE: [&str; 4] = ["random.trust_cpu=on", "pci=off", "tsc=reliable", "clocksource=kvm-clock"];
 
-fn machine_config(config: &GuestConfig) -> MachineConfig {
+/// The machine that [`Accel::Kvm`] makes of a configuration.
+pub fn machine_config(config: &GuestConfig) -> MachineConfig {
     let given = config.cmdline.iter().map(String::as_str);
     let cmdline: Vec<&str> = qemu::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(given).collect();
     MachineConfig {

@@ -18,6 +18,8 @@ pub mod qemu;
 pub mod vsock;
 
 pub use calibration::quicken_calibration;
-pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, start};
+pub use guest::{
+    Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, machine_config, start,
+};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use qemu::qemu_version;

@@ -22,11 +22,13 @@ fn long_selection() {
 }
 
 mod inside {
+    use std::os::unix::net::UnixStream;
     use std::path::PathBuf;
     use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
     use crate::fixture::{self, Booted, STOP, check_stream, deadline, kernel};
+    use ktstr_vmm::kvm::{Machine, MachineConfig, MachineEnd, Vendor};
     use ktstr_vmm::{Accel, GuestEnd};
 
     /// The vmlinux beside the bzImage, which starts without unpacking itself.
@@ -113,6 +115,25 @@ mod inside {
         fn topologies_are_read_back() {
             for topology in ["1n1l4c1t", "1n2l2c2t", "2n4l1c2t", "1n3l3c1t"] {
                 stream_and_topology(vmlinux(), topology);
+            }
+        }
+
+        /// The leaves of the vendor that the host is not, read back by Linux's code for them.
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn topology_is_read_back_from_either_vendors_leaves() {
+            for vendor in [Vendor::Intel, Vendor::Amd] {
+                let topology = "2n2l2c2t";
+                let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
+                let (mut host, device) = UnixStream::pair().unwrap();
+                let machine = MachineConfig { vendor: Some(vendor), ..ktstr_vmm::machine_config(&config) };
+                let mut machine = Machine::boot(&machine, fixture::accept(device)).unwrap();
+                check_stream(&mut host, topology);
+                assert_eq!(
+                    machine.wait(Duration::from_secs(600)),
+                    Some(MachineEnd::PoweredOff),
+                    "{vendor:?}"
+                );
             }
         }
 
