@@ -6,11 +6,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test notebook check bench bench-comparison install
+.PHONY: help setup build kernel demo test lab notebook check bench bench-comparison install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
+	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make check    formatting and lints"
 	@echo "make bench    how long a boot takes, and how far a comparison can be trusted"
 	@echo "make install  install cargo-ktstr and its guest agent"
@@ -36,6 +37,12 @@ test: kernel
 	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
 	cargo test --workspace --doc -q
 	$(MAKE) notebook
+
+# Our own VMM end to end: all its tests, and the demo suite with --accel kvm. Takes minutes.
+lab: kernel
+	kernel=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
+	  KTSTR_TEST_KERNEL=$$kernel cargo test -p ktstr-vmm --test kvm -- --include-ignored --nocapture selection && \
+	  vmm/lab/demo $$kernel $(TARGET) $(TARGET)/ktstr-lab
 
 # Runs the notebook on the runs that the tests made.
 notebook: $(VENV)/ready

@@ -27,6 +27,8 @@ pub enum Command {
     Kernel(crate::kernel::KernelArgs),
     /// List, explain and compare runs.
     Stats(crate::stats::StatsArgs),
+    /// Say what this host can do, and which command mends each lack.
+    Doctor(crate::doctor::DoctorArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -40,8 +42,10 @@ pub enum Command {
 /// The accelerators that this build knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AccelArg {
-    /// The best that works on this host.
+    /// KVM where it runs guests at the speed of the hardware (measured), else tcg.
     Auto,
+    /// Our own VMM on KVM: real time on this machine's hardware.
+    Kvm,
     /// QEMU, multi-threaded emulation: works anywhere, its times are no hardware's.
     Tcg,
     /// QEMU, time counted in instructions: the same numbers on every machine.
@@ -53,6 +57,7 @@ impl AccelArg {
     pub fn name(self) -> &'static str {
         match self {
             AccelArg::Auto => "auto",
+            AccelArg::Kvm => "kvm",
             AccelArg::Tcg => "tcg",
             AccelArg::Sim => "sim",
         }

@@ -4,8 +4,10 @@
 //! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`stats`]) reads what runs left, after
 //! finishing what killed runners left behind ([`recover`]). Exit statuses are in [`exit`].
 
+pub mod accel;
 pub mod budget;
 pub mod cli;
+pub mod doctor;
 pub mod exit;
 pub mod explore;
 pub mod interrupt;
@@ -100,6 +102,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             recover::recover(&dir);
             Ok(stats::run(args, &dir)?)
         }
+        Command::Doctor(args) => Ok(doctor::run(args)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
             Ok(exit::OK)

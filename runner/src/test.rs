@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use crate::cli::{AccelArg, TestArgs};
+use crate::accel::Mode;
+use crate::cli::TestArgs;
 use crate::invocation::{
     ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, PROBES_ENV, REPEAT_ENV,
     RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
@@ -66,10 +67,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let budget = budget::from_env()?;
     let kernels = resolve(&args.kernel)?;
     require_nextest()?;
-    match args.accel {
-        AccelArg::Auto => eprintln!("accelerator: tcg (QEMU emulation, which runs on any machine)"),
-        AccelArg::Tcg | AccelArg::Sim => {}
-    }
+    let mode = Mode::of(args.accel);
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
     let session = identity::new_id();
@@ -82,7 +80,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         target: &target,
         session: &session,
         kernel: first,
-        accel: args.accel.name(),
+        accel: mode.name(),
         seed: args.seed,
         repeats: 0..args.repeat,
         scheduler: args.scheduler.first().map(String::as_str),
@@ -98,7 +96,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
             let mut list = layout::cargo();
             list.args(["nextest", "list"]).envs(dimensions.iter().map(|(name, value)| (name, value)));
             invocation.tell(&mut list)?;
-            let (accel, repeat) = (args.accel.name(), args.repeat);
+            let (accel, repeat) = (mode.name(), args.repeat);
             let plan = budget::Plan { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
             Some(budget::choose(&plan, list, &session)?)
         }
@@ -187,15 +185,6 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
     }
 }
 
-/// Whether the accelerator of this name is the deterministic one.
-fn is_sim(name: Option<&str>) -> Result<bool, RunError> {
-    match name {
-        None | Some("" | "auto" | "tcg") => Ok(false),
-        Some("sim") => Ok(true),
-        Some(other) => Err(RunError::Accel(other.into())),
-    }
-}
-
 /// What the test insists on, else what the environment says, else everything.
 fn probes(insists: Option<ProbeLevel>) -> Result<ProbeLevel, RunError> {
     match (insists, std::env::var(PROBES_ENV)) {
@@ -209,10 +198,12 @@ fn probes(insists: Option<ProbeLevel>) -> Result<ProbeLevel, RunError> {
 fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
     let var = |name: &str| std::env::var(name).ok();
     let number = |name: &str| var(name).and_then(|n| n.parse::<u32>().ok());
+    let accel = insists.map(str::to_string).or_else(|| var(ACCEL_ENV));
+    let mode = Mode::named(accel.as_deref());
     let first = number(FIRST_REPEAT_ENV).unwrap_or(0);
     Ok(Settings {
         session: var(SESSION_ENV).unwrap_or_else(identity::new_id),
-        sim: is_sim(insists.or(var(ACCEL_ENV).as_deref()))?,
+        mode: mode.ok_or_else(|| RunError::Accel(accel.unwrap_or_default()))?,
         repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
         boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
         position: number(POSITION_ENV),

@@ -1,30 +1,19 @@
 //! A running guest and its end.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ktstr_wire::topology::Topology;
 
-use crate::qemu;
+use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
+use crate::process::{self, Process};
+use crate::qemu::{self, Emulation};
 pub use crate::vsock::device::Accept;
-use crate::vsock::vhost_user::Server;
 
 /// The longest path of a Unix socket, bytes (`sun_path` without its NUL, unix(7)).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
-
-/// How much of QEMU's messages is kept, bytes; what went wrong stands at their beginning.
-const MAX_STDERR_BYTES: usize = 16 << 10;
 
 /// What is asked of a guest.
 #[derive(Clone, Debug)]
@@ -48,6 +37,8 @@ pub struct GuestConfig {
 /// How guests are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
+    /// Our own VMM on KVM: real time on real hardware.
+    Kvm,
     /// QEMU, a thread per CPU, emulated.
     Tcg,
     /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
@@ -61,6 +52,7 @@ impl Accel {
     /// Its name in results.
     pub fn name(self) -> &'static str {
         match self {
+            Accel::Kvm => "kvm",
             Accel::Tcg => "tcg",
             Accel::Sim { .. } => "sim",
         }
@@ -74,11 +66,16 @@ pub enum GuestEnd {
     PoweredOff,
     /// It reset itself: with `panic=-1` this is what a panic does.
     Reset,
-    /// QEMU ended in another way.
+    /// A CPU met a fault that not even its fault handlers could take. QEMU does not tell this from a reset.
+    TripleFault {
+        /// Which.
+        cpu: u32,
+    },
+    /// QEMU or KVM ended in another way.
     Crashed {
-        /// Its exit status in words.
+        /// QEMU's exit status, or KVM's failure, in words.
         status: String,
-        /// What it wrote to standard error.
+        /// What QEMU wrote to standard error.
         stderr: String,
     },
     /// The deadline passed; the guest is still there.
@@ -115,6 +112,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Our own VMM could not start it.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
     /// A file of the guest could not be made.
     #[error("{path}: {source}")]
     File {
@@ -125,174 +125,87 @@ pub enum StartError {
     },
 }
 
-/// A running guest. Dropping it kills it and removes its sockets and threads.
+/// A running guest. Dropping it ends it and removes its sockets and threads.
 #[derive(Debug)]
-pub struct Guest {
-    child: Child,
-    status: Option<ExitStatus>,
-    /// What QEMU writes to standard error; a file without a name.
-    stderr: File,
-    /// Reason of the QMP event `SHUTDOWN`, once there was one.
-    shutdown: Arc<Mutex<Option<String>>>,
-    qmp: Option<JoinHandle<()>>,
-    vsock: Option<Server>,
+pub struct Guest(Backend);
+
+#[derive(Debug)]
+enum Backend {
+    Qemu(Process),
+    Kvm(Box<Machine>),
 }
 
 /// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
 ///
-/// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
+/// A guest in QEMU also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
 pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest, StartError> {
-    let socket = config.run_dir.join("vsock");
-    if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
-        return Err(StartError::LongPath { path: socket });
-    }
-    let in_run_dir = |source| StartError::File { path: config.run_dir.clone(), source };
-    let stderr = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
-    let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
-    let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
-    let vsock = Server::start(&socket, qemu::GUEST_CID, accept)
-        .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
-    let mut command = Command::new(qemu::PROGRAM);
-    command
-        .args(qemu::arguments(config, accel, &socket, child_qmp.as_raw_fd()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(child_stderr)
-        // Away from the terminal's signals: this process decides when the guest ends.
-        .process_group(0);
-    let (parent, inherited) = (std::process::id(), child_qmp.as_raw_fd());
-    // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
-    // nothing.
-    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| inherit(inherited))) };
-    let child = command.spawn().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => StartError::NoQemu,
-        _ => StartError::Spawn { source: e },
-    })?;
-    let shutdown = Arc::new(Mutex::new(None));
-    let mut guest = Guest { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock) };
-    guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
-    Ok(guest)
+    let emulation = match accel {
+        Accel::Kvm => {
+            let machine = Machine::boot(&machine_config(config), accept)?;
+            return Ok(Guest(Backend::Kvm(Box::new(machine))));
+        }
+        Accel::Tcg => Emulation::Threads,
+        Accel::Sim { quantum_us } => Emulation::Counted { quantum_us },
+    };
+    process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
 }
 
-/// Asks the kernel to kill this process when its parent dies, and looks whether it has died already.
-fn die_with(parent: u32) -> io::Result<()> {
-    // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: getppid has no preconditions.
-    if unsafe { libc::getppid() } as u32 != parent {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    Ok(())
-}
+/// Kernel parameters under KVM beside [`qemu::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's
+/// still is.
+const KVM_CMDLINE: [&str; 4] = ["random.trust_cpu=on", "pci=off", "tsc=reliable", "clocksource=kvm-clock"];
 
-/// Keeps a descriptor open over exec.
-fn inherit(fd: RawFd) -> io::Result<()> {
-    // SAFETY: F_SETFD takes flags and touches no memory.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != 0 {
-        return Err(io::Error::last_os_error());
+/// The machine that [`Accel::Kvm`] makes of a configuration.
+pub fn machine_config(config: &GuestConfig) -> MachineConfig {
+    let given = config.cmdline.iter().map(String::as_str);
+    let cmdline: Vec<&str> = qemu::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(given).collect();
+    MachineConfig {
+        kernel: config.kernel.clone(),
+        initramfs: config.initramfs.clone(),
+        cmdline: cmdline.join(" "),
+        topology: config.topology,
+        memory_bytes: u64::from(config.memory_mib) << 20,
+        console_log: config.console_log.clone(),
+        vendor: None,
     }
-    Ok(())
 }
 
 impl Guest {
-    /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
-    fn watch_qmp(&self, mut qmp: UnixStream) -> io::Result<JoinHandle<()>> {
-        let shutdown = self.shutdown.clone();
-        let follow = move || {
-            if qmp.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_err() {
-                return;
-            }
-            for line in BufReader::new(qmp).lines().map_while(Result::ok) {
-                if let Some(reason) = shutdown_reason(&line) {
-                    *shutdown.lock().unwrap_or_else(|p| p.into_inner()) = Some(reason);
-                }
-            }
-        };
-        std::thread::Builder::new().name("qmp".into()).spawn(follow)
-    }
-
     /// Waits for the guest's end, for the deadline, or for the flag.
     pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
-        loop {
-            if stop.load(Ordering::Relaxed) {
-                self.kill();
-                return GuestEnd::Stopped;
-            }
-            match self.child.try_wait() {
-                Ok(Some(status)) => {
-                    self.status = Some(status);
-                    return self.end(status);
-                }
-                Ok(None) => {}
-                Err(e) => return GuestEnd::Crashed { status: e.to_string(), stderr: String::new() },
-            }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
-                return GuestEnd::TimedOut;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        match &mut self.0 {
+            Backend::Qemu(process) => process.wait(deadline, stop),
+            Backend::Kvm(machine) => wait_machine(machine, deadline, stop),
         }
-    }
-
-    fn end(&mut self, status: ExitStatus) -> GuestEnd {
-        if let Some(qmp) = self.qmp.take() {
-            let _ = qmp.join();
-        }
-        let reason = self.shutdown.lock().unwrap_or_else(|p| p.into_inner()).clone();
-        match (status.success(), reason.as_deref()) {
-            (true, Some("guest-shutdown")) => GuestEnd::PoweredOff,
-            (true, Some("guest-reset" | "guest-panic")) => GuestEnd::Reset,
-            _ => GuestEnd::Crashed { status: status.to_string(), stderr: self.stderr_text() },
-        }
-    }
-
-    /// The first [`MAX_STDERR_BYTES`] of what QEMU wrote.
-    fn stderr_text(&self) -> String {
-        let mut text = vec![0; MAX_STDERR_BYTES];
-        // Without it the status still tells that QEMU failed.
-        let len = self.stderr.read_at(&mut text, 0).unwrap_or(0);
-        String::from_utf8_lossy(&text[..len]).trim_end().to_string()
     }
 
     /// Ends the guest at once.
     pub fn kill(&mut self) {
-        if self.status.is_none() {
-            // It may have ended by itself just now.
-            let _ = self.child.kill();
-            self.status = self.child.wait().ok();
+        match &mut self.0 {
+            Backend::Qemu(process) => process.kill(),
+            Backend::Kvm(machine) => machine.stop(),
         }
     }
 }
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.kill();
-        if let Some(qmp) = self.qmp.take() {
-            let _ = qmp.join();
+/// How often the caller's flag is looked at.
+const STEP: Duration = Duration::from_millis(5);
+
+fn wait_machine(machine: &mut Machine, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            machine.stop();
+            return GuestEnd::Stopped;
         }
-        drop(self.vsock.take());
-    }
-}
-
-/// `reason` of a QMP event `SHUTDOWN` (QEMU QMP reference, ShutdownCause). Events are one JSON object a line.
-fn shutdown_reason(line: &str) -> Option<String> {
-    if !line.contains("\"SHUTDOWN\"") {
-        return None;
-    }
-    let (_, rest) = line.split_once("\"reason\"")?;
-    Some(rest.split('"').nth(1)?.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reason_is_read_from_the_event() {
-        let line = r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
-        assert_eq!(shutdown_reason(line).as_deref(), Some("guest-shutdown"));
-        assert_eq!(shutdown_reason(r#"{"event": "RESUME"}"#), None);
+        match machine.wait(STEP) {
+            Some(MachineEnd::PoweredOff) => return GuestEnd::PoweredOff,
+            Some(MachineEnd::Reset) => return GuestEnd::Reset,
+            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu },
+            Some(MachineEnd::Failed(status)) => return GuestEnd::Crashed { status, stderr: String::new() },
+            None => {}
+        }
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            return GuestEnd::TimedOut;
+        }
     }
 }

@@ -4,18 +4,22 @@
 //! with it on a back end chosen by [`Accel`] and connects the guest's vsock streams to Unix streams of the caller; the
 //! [`Guest`] is waited for, and is gone when it is dropped.
 //!
-//! Owns: guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
+//! Owns: our own VMM ([`kvm`]), guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
 //! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
 
 mod calibration;
 mod cpio;
 mod guest;
 pub mod initramfs;
+pub mod kvm;
 mod libraries;
+mod process;
 pub mod qemu;
 pub mod vsock;
 
 pub use calibration::quicken_calibration;
-pub use guest::{Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, start};
+pub use guest::{
+    Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, machine_config, start,
+};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use qemu::qemu_version;

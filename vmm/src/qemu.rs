@@ -6,13 +6,24 @@ use std::process::Command;
 
 use ktstr_wire::topology::Topology;
 
-use crate::guest::{Accel, GuestConfig};
+use crate::guest::GuestConfig;
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// CID of every guest: each has a vsock device of its own, so that numbers cannot clash.
-pub const GUEST_CID: u64 = 3;
+pub use crate::kvm::machine::GUEST_CID;
+
+/// How QEMU runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulation {
+    /// A thread per CPU.
+    Threads,
+    /// One thread for all CPUs in turn, time counted in instructions.
+    Counted {
+        /// The longest turn of a CPU, microseconds of virtual time.
+        quantum_us: u32,
+    },
+}
 
 /// `QEMU emulator version 7.2.x`, or `None` where it is not installed.
 pub fn qemu_version() -> Option<String> {
@@ -20,8 +31,8 @@ pub fn qemu_version() -> Option<String> {
     Some(String::from_utf8_lossy(&out.stdout).lines().next()?.trim().to_string())
 }
 
-/// Kernel parameters of every guest. `panic=-1` with `-no-reboot` ends QEMU at once when the kernel panics.
-const CMDLINE: [&str; 7] = [
+/// Kernel parameters of every guest, also of our own VMM's. `panic=-1` with `-no-reboot` ends QEMU at once when the kernel panics.
+pub const CMDLINE: [&str; 7] = [
     "console=ttyS0",
     "panic=-1",
     "quiet",
@@ -33,25 +44,25 @@ const CMDLINE: [&str; 7] = [
 
 /// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP on the inherited
 /// descriptor `qmp`.
-pub fn arguments(config: &GuestConfig, accel: Accel, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
+pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();
     let nr_cpus;
-    match accel {
-        Accel::Tcg => {
+    match emulation {
+        Emulation::Threads => {
             arg("-accel", "tcg,thread=multi".into());
             arg("-cpu", CPU.into());
             cmdline.push("random.trust_cpu=on");
         }
-        Accel::Sim { quantum_us } => {
+        Emulation::Counted { quantum_us } => {
             deterministic(quantum_us, &mut arg);
             cmdline.extend(SIM_CMDLINE);
         }
     }
     arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
-    topology(config, accel, &mut arg);
-    if matches!(accel, Accel::Sim { .. }) {
+    topology(config, emulation, &mut arg);
+    if matches!(emulation, Emulation::Counted { .. }) {
         nr_cpus = format!("nr_cpus={}", config.topology.nr_cpus());
         cmdline.push(&nr_cpus);
     }
@@ -134,10 +145,10 @@ fn separated_cpus(t: Topology, arg: &mut impl FnMut(&str, String)) {
 }
 
 /// One socket per NUMA node, one die per LLC: QEMU shows each die a last-level cache of its own.
-fn topology(config: &GuestConfig, accel: Accel, arg: &mut impl FnMut(&str, String)) {
+fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&str, String)) {
     let t = config.topology;
     arg("-m", format!("{}M", config.memory_mib));
-    let separated = matches!(accel, Accel::Sim { .. }) && can_be_separated(t);
+    let separated = matches!(emulation, Emulation::Counted { .. }) && can_be_separated(t);
     let shape =
         |sockets: u32| format!("sockets={sockets},dies={},cores={},threads={}", t.llcs, t.cores, t.threads);
     if separated {

@@ -1,87 +1,22 @@
 //! Guest tier: boots real guests in QEMU. The kernel is `KTSTR_TEST_KERNEL`, a bzImage with vsock built in.
 #![expect(clippy::unwrap_used, reason = "the whole file is a test, its helpers included")]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+mod fixture;
+
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd, Initramfs, StartError, start};
-use ktstr_wire::topology::Topology;
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-fn kernel() -> PathBuf {
-    std::env::var_os("KTSTR_TEST_KERNEL")
-        .map(PathBuf::from)
-        .expect("KTSTR_TEST_KERNEL must name a bzImage: make test sets it, by hand take one of cargo ktstr kernel list")
-}
-
-struct Booted {
-    guest: Guest,
-    host: UnixStream,
-    dir: tempfile::TempDir,
-}
+use fixture::{Booted, STOP, check_stream, deadline, kernel};
+use ktstr_vmm::{Accel, GuestConfig, GuestEnd, StartError, start};
 
 fn boot(topology: &str, mode: &str) -> Booted {
     boot_kernel(kernel(), topology, mode)
 }
 
 fn boot_kernel(kernel: PathBuf, topology: &str, mode: &str) -> Booted {
-    let dir = tempfile::tempdir().unwrap();
-    let mut image = Initramfs::new();
-    image.add_binary(env!("CARGO_BIN_EXE_vmm-fixture-init").as_ref(), "/init").unwrap();
-    image.add_bytes("/mode", mode.into(), 0o644).unwrap();
-    let initramfs = dir.path().join("initramfs");
-    image.write(&initramfs).unwrap();
-    let config = GuestConfig {
-        kernel,
-        initramfs,
-        topology: topology.parse().unwrap(),
-        memory_mib: 512,
-        cmdline: vec![],
-        run_dir: dir.path().into(),
-        console_log: dir.path().join("console.log"),
-    };
-    let (host, device) = UnixStream::pair().unwrap();
-    let mut device = Some(device);
-    let accept = Box::new(move |port| if port == 5201 { device.take() } else { None });
-    let guest = start(&config, Accel::Tcg, accept).unwrap();
-    Booted { guest, host, dir }
-}
-
-fn deadline(seconds: u64) -> Option<Instant> {
-    Some(Instant::now() + Duration::from_secs(seconds))
-}
-
-fn expected(topology: Topology) -> String {
-    let observed = topology.expected();
-    observed.cpus.iter().map(|c| format!("{} {} {} {}\n", c.cpu, c.siblings, c.llc, c.node)).collect()
-}
-
-/// Reads what the fixture sends, checks every byte, acknowledges.
-fn check_stream(host: &mut UnixStream, topology: &str) {
-    host.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    let mut len = [0; 4];
-    host.read_exact(&mut len).unwrap();
-    let mut text = vec![0; u32::from_le_bytes(len) as usize];
-    host.read_exact(&mut text).unwrap();
-    assert_eq!(String::from_utf8(text).unwrap(), expected(topology.parse().unwrap()));
-    let (mut seen, mut tail) = (0usize, Vec::new());
-    let mut buf = vec![0; 65536];
-    while !tail.ends_with(b"END!") {
-        let n = host.read(&mut buf).unwrap();
-        assert_ne!(n, 0, "the stream ended after {seen} bytes");
-        tail.extend_from_slice(&buf[..n]);
-        let checked = tail.len().saturating_sub(4);
-        for byte in tail.drain(..checked) {
-            assert_eq!(byte, (seen % 251) as u8, "byte {seen}");
-            seen += 1;
-        }
-    }
-    assert!(seen >= 8 << 20);
-    host.write_all(b"ack").unwrap();
+    fixture::boot(Accel::Tcg, kernel, topology, mode)
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ktstr_analysis::Verdict;
 
 use super::Plan;
 use super::finish::Published;
+use crate::accel::Mode;
 
 /// Lines of the console that a failure shows.
 const CONSOLE_LINES: usize = 25;
@@ -46,7 +47,7 @@ fn text(p: &Published, plan: &Plan) -> String {
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
     out.push_str(&format!("rerun: {}\n", rerun_command(plan)));
-    if plan.settings.sim {
+    if plan.settings.mode == Mode::Sim {
         let sidecar = quoted(&p.sidecar_path.display().to_string());
         out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
     }

@@ -77,9 +77,10 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
             Some(GuestEnd::TimedOut) => {
                 boot("the guest did not answer in time; its console shows how far it came".into())
             }
-            Some(GuestEnd::Crashed { status, stderr }) => {
-                boot(format!("QEMU ended ({status}): {}", stderr.trim()))
-            }
+            Some(GuestEnd::Crashed { status, stderr }) => boot(crashed(status, stderr)),
+            Some(GuestEnd::TripleFault { cpu }) => boot(format!(
+                "CPU {cpu} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came"
+            )),
             Some(GuestEnd::Reset) => boot(
                 "the guest reset itself before it answered; its console shows why (too little memory_mib?)"
                     .into(),
@@ -89,6 +90,14 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
         };
     }
     None
+}
+
+/// How QEMU, which has an exit status and messages, or KVM ended.
+fn crashed(status: &str, stderr: &str) -> String {
+    match stderr.trim() {
+        "" => format!("the guest could not go on: {status}"),
+        said => format!("QEMU ended ({status}): {said}"),
+    }
 }
 
 fn describe_exit(e: &SchedulerExit) -> String {

@@ -18,6 +18,7 @@ use ktstr_analysis::pool::Filters;
 
 use super::worktree::{self, Worktree, WorktreeError};
 use super::{ReportArgs, StatsError};
+use crate::accel::Mode;
 use crate::cli::AccelArg;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
@@ -199,6 +200,7 @@ fn order(rounds: u32) -> Vec<bool> {
 /// Runs every round and gives the sidecars.
 fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<Vec<PathBuf>, AbError> {
     let kernel = kernel::resolve(boots.kernel.as_deref(), Path::new("."))?;
+    let mode = Mode::of(boots.accel);
     require_nextest()?;
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
@@ -216,7 +218,7 @@ fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<Vec<PathBuf>, AbError
                 target: &target,
                 session: &session,
                 kernel: &resolved,
-                accel: boots.accel.name(),
+                accel: mode.name(),
                 seed: boots.seed,
                 repeats: round..round + 1,
                 scheduler: side.scheduler.as_deref(),

@@ -1,0 +1,68 @@
+//! Which device answers an access: by port, or by guest-physical address.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::boot_timer::BootTimer;
+use super::layout;
+use super::ports::{Effect, Ports};
+use crate::vsock::mmio::MmioVsock;
+
+/// All devices of a machine. An access where there is none reads as ones and writes nothing.
+#[derive(Debug)]
+pub struct Bus {
+    ports: Mutex<Ports>,
+    boot_timer: Mutex<BootTimer>,
+    vsock: Arc<MmioVsock>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|p| p.into_inner())
+}
+
+impl Bus {
+    /// Puts the devices together.
+    pub fn new(ports: Ports, boot_timer: BootTimer, vsock: Arc<MmioVsock>) -> Bus {
+        Bus { ports: Mutex::new(ports), boot_timer: Mutex::new(boot_timer), vsock }
+    }
+
+    /// When the guest wrote to the boot timer.
+    pub fn boot_time(&self) -> Option<Duration> {
+        lock(&self.boot_timer).reached()
+    }
+
+    /// A vCPU writes to a port.
+    pub fn port_write(&self, port: u16, data: &[u8]) -> Effect {
+        lock(&self.ports).write(port, data)
+    }
+
+    /// A vCPU reads a port.
+    pub fn port_read(&self, port: u16, data: &mut [u8]) -> Effect {
+        lock(&self.ports).read(port, data);
+        Effect::None
+    }
+
+    /// A vCPU writes to memory where no memory is.
+    pub fn mmio_write(&self, gpa: u64, data: &[u8]) -> Effect {
+        if let Some(offset) = vsock_offset(gpa) {
+            self.vsock.write(offset, data);
+        } else if gpa == layout::BOOT_TIMER {
+            lock(&self.boot_timer).write(data);
+        }
+        Effect::None
+    }
+
+    /// A vCPU reads memory where no memory is.
+    pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) -> Effect {
+        match vsock_offset(gpa) {
+            Some(offset) => self.vsock.read(offset, data),
+            None => data.fill(0xff),
+        }
+        Effect::None
+    }
+}
+
+/// Where in the vsock device this is.
+fn vsock_offset(gpa: u64) -> Option<u64> {
+    gpa.checked_sub(layout::VSOCK).filter(|offset| *offset < layout::VIRTIO_BYTES)
+}

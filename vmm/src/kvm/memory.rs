@@ -1,0 +1,136 @@
+//! A guest's memory: anonymous pages of this process, below and above the gap for devices.
+
+use std::io;
+use std::os::raw::c_void;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use super::layout;
+
+/// Memory of a guest.
+pub type Memory = GuestMemoryMmap<()>;
+
+/// A range of guest-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// Length, bytes.
+    pub len: u64,
+}
+
+/// Ranges that hold `bytes` of memory: up to the gap, and beyond it.
+pub fn ranges(bytes: u64) -> Vec<Range> {
+    let low = bytes.min(layout::GAP_START);
+    let mut ranges = vec![Range { start: 0, len: low }];
+    if bytes > low {
+        ranges.push(Range { start: layout::GAP_END, len: bytes - low });
+    }
+    ranges
+}
+
+/// Cuts `ranges` into `nodes` shares, the first of them with what does not divide evenly; ranges of one node, in order.
+pub fn of_nodes(bytes: u64, nodes: u32) -> Vec<Vec<Range>> {
+    // Whole MiB, as the kernel's NUMA code would round anyway.
+    let share = (bytes / u64::from(nodes)) & !0xf_ffff;
+    let first = bytes - share * u64::from(nodes - 1);
+    let mut start = 0;
+    (0..nodes)
+        .map(|node| {
+            let len = if node == 0 { first } else { share };
+            let part = slice_of(&ranges(bytes), start, len);
+            start += len;
+            part
+        })
+        .collect()
+}
+
+/// Bytes `skip..skip + len` of the memory in `ranges`.
+fn slice_of(ranges: &[Range], skip: u64, len: u64) -> Vec<Range> {
+    let (mut seen, mut out) = (0, Vec::new());
+    for r in ranges {
+        let from = skip.max(seen).min(seen + r.len);
+        let to = (skip + len).max(seen).min(seen + r.len);
+        if to > from {
+            out.push(Range { start: r.start + (from - seen), len: to - from });
+        }
+        seen += r.len;
+    }
+    out
+}
+
+/// Maps `bytes` of memory. Pages come into being when they are first touched, large ones where the host has them.
+pub fn allocate(bytes: u64) -> io::Result<Memory> {
+    let parts: Vec<(GuestAddress, usize)> =
+        ranges(bytes).iter().map(|r| (GuestAddress(r.start), r.len as usize)).collect();
+    let memory = Memory::from_ranges(&parts).map_err(io::Error::other)?;
+    for region in memory.iter() {
+        let hva = region.get_host_address(vm_memory::MemoryRegionAddress(0)).map_err(io::Error::other)?;
+        // SAFETY: the range is the region's own mapping, and this advice changes no contents.
+        let r = unsafe { libc::madvise(hva.cast::<c_void>(), region.len() as usize, libc::MADV_HUGEPAGE) };
+        if r != 0 {
+            // A kernel without transparent huge pages; small ones do.
+            break;
+        }
+    }
+    Ok(memory)
+}
+
+/// Gives the guest its memory.
+pub fn register(vm: &VmFd, memory: &Memory) -> Result<(), kvm_ioctls::Error> {
+    for (slot, region) in (0u32..).zip(memory.iter()) {
+        let hva = region.get_host_address(vm_memory::MemoryRegionAddress(0));
+        let part = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: region.start_addr().raw_value(),
+            memory_size: region.len(),
+            userspace_addr: hva.map_err(|_| kvm_ioctls::Error::new(libc::EFAULT))? as u64,
+        };
+        // SAFETY: the region is mapped and lives as long as the memory, which the machine keeps until after its VM is gone;
+        // regions do not overlap.
+        unsafe { vm.set_user_memory_region(part)? };
+    }
+    Ok(())
+}
+
+/// Last byte below the gap, plus one.
+pub fn low_end(memory: &Memory) -> u64 {
+    memory
+        .iter()
+        .map(|r| r.start_addr().raw_value() + r.len())
+        .filter(|e| *e <= layout::GAP_START)
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn memory_goes_around_the_gap() {
+        assert_eq!(ranges(512 * MIB), [Range { start: 0, len: 512 * MIB }]);
+        let four = ranges(4096 * MIB);
+        assert_eq!(four[0], Range { start: 0, len: 3072 * MIB });
+        assert_eq!(four[1], Range { start: 4096 * MIB, len: 1024 * MIB });
+    }
+
+    #[test]
+    fn nodes_share_memory_and_one_may_lie_on_both_sides_of_the_gap() {
+        let nodes = of_nodes(4096 * MIB, 2);
+        assert_eq!(nodes[0], [Range { start: 0, len: 2048 * MIB }]);
+        assert_eq!(
+            nodes[1],
+            [Range { start: 2048 * MIB, len: 1024 * MIB }, Range { start: 4096 * MIB, len: 1024 * MIB }]
+        );
+        let odd = of_nodes(512 * MIB, 3);
+        // 512 = 172 + 170 + 170.
+        assert_eq!(odd[0], [Range { start: 0, len: 172 * MIB }]);
+        assert_eq!(odd[2], [Range { start: 342 * MIB, len: 170 * MIB }]);
+    }
+}

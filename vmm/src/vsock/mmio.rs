@@ -1,0 +1,161 @@
+//! The front end for our own VMM: the device behind virtio-mmio registers, served by one thread.
+//!
+//! Register accesses come from the vCPU threads; notifications are events that KVM raises without waking any of them, and
+//! interrupts are events that KVM delivers.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::device::{Accept, Device};
+use super::mmio_registers::{RX, Registers, TX, USED_BUFFER};
+use super::queues;
+
+/// How long the end of a guest waits for a slow reader.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an event is about.
+const NOTIFIED: u64 = 0;
+const STOPPED: u64 = 1;
+const STREAM: u64 = 2;
+
+/// Events taken at a time.
+const MAX_EVENTS: usize = 64;
+
+/// The device as the vCPU threads see it.
+#[derive(Debug)]
+pub struct MmioVsock {
+    registers: Mutex<Registers>,
+    memory: Arc<GuestMemoryMmap>,
+    /// Raised by KVM when the driver notifies a queue.
+    pub notified: EventFd,
+    /// Raised to interrupt the guest.
+    pub interrupt: EventFd,
+    stopped: EventFd,
+}
+
+/// The thread's part.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<MmioVsock>,
+    device: Device,
+    epoll: Epoll,
+}
+
+impl MmioVsock {
+    /// A device and what its thread runs.
+    pub fn new(
+        guest_cid: u64,
+        accept: Accept,
+        memory: Arc<GuestMemoryMmap>,
+    ) -> io::Result<(Arc<MmioVsock>, Worker)> {
+        let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let shared = Arc::new(MmioVsock {
+            registers: Mutex::new(Registers::new(guest_cid).map_err(io::Error::other)?),
+            memory,
+            notified: event()?,
+            interrupt: event()?,
+            stopped: event()?,
+        });
+        let epoll = Epoll::new()?;
+        for (fd, token) in [(&shared.notified, NOTIFIED), (&shared.stopped, STOPPED)] {
+            epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), EpollEvent::new(EventSet::IN, token))?;
+        }
+        let worker = Worker { shared: shared.clone(), device: Device::new(guest_cid, accept), epoll };
+        Ok((shared, worker))
+    }
+
+    fn registers(&self) -> MutexGuard<'_, Registers> {
+        self.registers.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    /// A vCPU reads.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        self.registers().read(offset, data);
+    }
+
+    /// A vCPU writes. Notifications do not come here while KVM has [`MmioVsock::notified`].
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        self.registers().write(offset, data, &self.memory);
+        if offset == super::mmio_registers::QUEUE_NOTIFY {
+            // An event that is full already will be seen.
+            let _ = self.notified.write(1);
+        }
+    }
+
+    /// Ends the worker's thread.
+    pub fn stop(&self) {
+        // It can only fail when it is raised to its limit, and then it is seen as well.
+        let _ = self.stopped.write(1);
+    }
+}
+
+impl Worker {
+    /// Serves the guest until [`MmioVsock::stop`], then hands over what the guest had sent.
+    pub fn run(mut self) {
+        let mut events = [EpollEvent::default(); MAX_EVENTS];
+        loop {
+            let n = match self.epoll.wait(-1, &mut events) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let stopped = events[..n].iter().any(|e| e.data() == STOPPED);
+            if events[..n].iter().any(|e| e.data() == NOTIFIED) {
+                let _ = self.shared.notified.read();
+            }
+            if self.process().is_err() || stopped {
+                break;
+            }
+        }
+        // What the guest had put into its queue before it ended.
+        let _ = self.process();
+        self.device.finish(PATIENCE);
+    }
+
+    /// Moves packets both ways until nothing moves.
+    fn process(&mut self) -> io::Result<()> {
+        loop {
+            let (received, sent) = self.exchange();
+            self.watch()?;
+            if !received && !sent {
+                return Ok(());
+            }
+            // An event that is full already will be delivered.
+            let _ = self.shared.interrupt.write(1);
+        }
+    }
+
+    /// One pass over both queues.
+    fn exchange(&mut self) -> (bool, bool) {
+        let mem: &GuestMemoryMmap = &self.shared.memory;
+        let mut registers = self.shared.registers();
+        let received = match registers.queues() {
+            Some(q) => queues::receive(&mut self.device, &mut q[TX], &mem),
+            None => false,
+        };
+        self.device.flush();
+        let sent = match registers.queues() {
+            Some(q) => queues::send(&mut self.device, &mut q[RX], &mem),
+            None => false,
+        };
+        if received || sent {
+            registers.raise(USED_BUFFER);
+        }
+        (received, sent)
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        for fd in self.device.take_new_fds() {
+            // Edge-triggered: every event leads to a pass that reads and writes until nothing moves.
+            let events = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
+            self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, STREAM))?;
+        }
+        Ok(())
+    }
+}

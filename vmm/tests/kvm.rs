@@ -1,0 +1,154 @@
+//! Lab tier: guests in our own VMM on a real KVM. Where `/dev/kvm` runs guests natively the tests run here; elsewhere in the
+//! KVM lab, an outer guest in QEMU that emulates AMD's virtualization (`vmm/lab/init`).
+//!
+//! The tests in `inside` are the ones that boot guests. They are ignored by themselves, because each test of the outer part
+//! starts this program again, in the lab, with a selection of them; what does not run there fails it.
+#![expect(clippy::unwrap_used, reason = "the whole file is a test, its helpers included")]
+
+mod fixture;
+mod lab;
+
+/// What `make test` runs.
+#[test]
+fn short_selection() {
+    lab::run_inside("inside::short");
+}
+
+/// What `make lab` runs beside it.
+#[test]
+#[ignore = "takes minutes; make lab runs it"]
+fn long_selection() {
+    lab::run_inside("inside::long");
+}
+
+mod inside {
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use crate::fixture::{self, Booted, STOP, check_stream, deadline, kernel};
+    use ktstr_vmm::kvm::{Machine, MachineConfig, MachineEnd, Vendor};
+    use ktstr_vmm::{Accel, GuestEnd};
+
+    /// The vmlinux beside the bzImage, which starts without unpacking itself.
+    fn vmlinux() -> PathBuf {
+        kernel().with_file_name("vmlinux")
+    }
+
+    fn boot(topology: &str, mode: &str) -> Booted {
+        fixture::boot(Accel::Kvm, vmlinux(), topology, mode)
+    }
+
+    fn stream_and_topology(kernel: PathBuf, topology: &str) {
+        let start = Instant::now();
+        let mut b = fixture::boot(Accel::Kvm, kernel, topology, "stream");
+        check_stream(&mut b.host, topology);
+        let console = b.dir.path().join("console.log");
+        let end = b.guest.wait(deadline(600), &STOP);
+        drop(b.guest);
+        let console = std::fs::read_to_string(console).unwrap();
+        assert_eq!(end, GuestEnd::PoweredOff, "{topology}: {console}");
+        eprintln!("{topology}: {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(threads(), Vec::<String>::new());
+        let left =
+            std::fs::read_dir(b.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(left.len(), 2, "only the initramfs and the console log are the caller's: {left:?}");
+    }
+
+    /// Names of threads that serve guests.
+    fn threads() -> Vec<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names =
+            tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("comm")).unwrap_or_default());
+        names.filter(|n| n.starts_with("vcpu") || n.starts_with("vsock")).collect()
+    }
+
+    mod short {
+        use super::*;
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn one_cpu_boots_streams_and_powers_off() {
+            stream_and_topology(vmlinux(), "1n1l1c1t");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn nodes_llcs_and_threads_are_read_back() {
+            stream_and_topology(vmlinux(), "2n2l1c2t");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn panic_is_a_reset_and_stands_on_the_console() {
+            let mut b = boot("1n1l1c1t", "panic");
+            assert_eq!(b.guest.wait(deadline(600), &STOP), GuestEnd::Reset);
+            drop(b.guest);
+            let console = std::fs::read_to_string(b.dir.path().join("console.log")).unwrap();
+            assert!(console.contains("Kernel panic - not syncing"), "{console}");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn hanging_guest_times_out_and_is_gone_at_once() {
+            let mut b = boot("1n1l2c1t", "hang");
+            assert_eq!(b.guest.wait(deadline(10), &STOP), GuestEnd::TimedOut);
+            let start = Instant::now();
+            drop(b.guest);
+            assert!(start.elapsed() < Duration::from_secs(5));
+            assert_eq!(threads(), Vec::<String>::new());
+        }
+    }
+
+    mod long {
+        use super::*;
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn bzimage_boots_as_well() {
+            stream_and_topology(kernel(), "1n1l2c1t");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn topologies_are_read_back() {
+            for topology in ["1n1l4c1t", "1n2l2c2t", "2n4l1c2t", "1n3l3c1t"] {
+                stream_and_topology(vmlinux(), topology);
+            }
+        }
+
+        /// The leaves of the vendor that the host is not, read back by Linux's code for them.
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn topology_is_read_back_from_either_vendors_leaves() {
+            for vendor in [Vendor::Intel, Vendor::Amd] {
+                let topology = "2n2l2c2t";
+                let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
+                let (mut host, device) = UnixStream::pair().unwrap();
+                let machine = MachineConfig { vendor: Some(vendor), ..ktstr_vmm::machine_config(&config) };
+                let mut machine = Machine::boot(&machine, fixture::accept(device)).unwrap();
+                check_stream(&mut host, topology);
+                assert_eq!(
+                    machine.wait(Duration::from_secs(600)),
+                    Some(MachineEnd::PoweredOff),
+                    "{vendor:?}"
+                );
+            }
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn sixty_four_cpus_boot() {
+            stream_and_topology(vmlinux(), "2n4l4c2t");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn raised_flag_stops_the_guest() {
+            let mut b = boot("1n1l1c1t", "hang");
+            assert_eq!(b.guest.wait(deadline(600), &AtomicBool::new(true)), GuestEnd::Stopped);
+            assert_eq!(threads(), Vec::<String>::new());
+        }
+    }
+}
