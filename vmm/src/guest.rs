@@ -248,11 +248,13 @@ impl Guest {
         }
     }
 
-    /// The first [`MAX_STDERR_BYTES`] of what QEMU wrote.
+    /// The last [`MAX_STDERR_BYTES`] of what QEMU wrote: it warns first and says why it ends last.
     fn stderr_text(&self) -> String {
         let mut text = vec![0; MAX_STDERR_BYTES];
+        let written = self.stderr.metadata().map_or(0, |m| m.len());
+        let start = written.saturating_sub(MAX_STDERR_BYTES as u64);
         // Without it the status still tells that QEMU failed.
-        let len = self.stderr.read_at(&mut text, 0).unwrap_or(0);
+        let len = self.stderr.read_at(&mut text, start).unwrap_or(0);
         String::from_utf8_lossy(&text[..len]).trim_end().to_string()
     }
 

@@ -78,7 +78,7 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
                 boot("the guest did not answer in time; its console shows how far it came".into())
             }
             Some(GuestEnd::Crashed { status, stderr }) => {
-                boot(format!("QEMU ended ({status}): {}", stderr.trim()))
+                boot(format!("QEMU ended ({status}): {}", qemu_errors(stderr)))
             }
             Some(GuestEnd::Reset) => boot(
                 "the guest reset itself before it answered; its console shows why (too little memory_mib?)"
@@ -89,6 +89,16 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
         };
     }
     None
+}
+
+/// What QEMU said but for its warnings: of each emulated CPU it names every feature that it leaves out.
+fn qemu_errors(stderr: &str) -> String {
+    let errors: Vec<&str> = stderr.lines().filter(|l| !l.contains(": warning: ")).collect();
+    let mut text = errors.join("\n").trim().to_string();
+    if text.contains("PVH ELF Note") {
+        text.push_str("; build the kernel with CONFIG_PVH=y, or give its bzImage");
+    }
+    text
 }
 
 fn describe_exit(e: &SchedulerExit) -> String {
