@@ -5,7 +5,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -39,10 +40,9 @@ fn sidecar_in(dir: &Path) -> Option<Value> {
     Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
 }
 
-/// Runs `test` of the suite `sched_basic` on four CPUs under the fixture scheduler with `args`, or under `binary`.
-fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
-    let dir = tempfile::tempdir().unwrap();
-    let spec = json!({
+/// What a test process asks for: `test` of the suite `sched_basic` on four CPUs.
+fn spec(test: &str, scheduler: Value, duration_ms: u64) -> Value {
+    json!({
         "wire_version": 1,
         "test": test,
         "binary": suite("sched_basic"),
@@ -50,13 +50,23 @@ fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
         "topology": "1n1l4c1t",
         "memory_mib": 512,
         "duration_ns": duration_ms * 1_000_000,
-        "scheduler": {"name": binary, "binary": binary, "args": args},
+        "scheduler": scheduler,
         "seed": 0,
-    });
-    let runner = deps().with_file_name("cargo-ktstr");
-    let mut child = Command::new(runner)
+    })
+}
+
+fn runner() -> Command {
+    Command::new(deps().with_file_name("cargo-ktstr"))
+}
+
+/// Starts a run with its results below `dir` and its temporary files in `dir/tmp`.
+fn start(spec: &Value, dir: &Path) -> Child {
+    let temporary = dir.join("tmp");
+    std::fs::create_dir_all(&temporary).unwrap();
+    let mut child = runner()
         .arg("internal-run")
-        .env("KTSTR_TARGET_DIR", dir.path())
+        .env("KTSTR_TARGET_DIR", dir)
+        .env("TMPDIR", temporary)
         .env_remove("KTSTR_REPEAT")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -64,12 +74,49 @@ fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-    let out: Output = child.wait_with_output().unwrap();
-    let output = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    let leftovers: Vec<_> =
-        walk(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains(".partial")).collect();
-    assert!(leftovers.is_empty(), "{leftovers:?}");
-    Finished { status: out.status.code().unwrap(), output, sidecar: sidecar_in(dir.path()), _dir: dir }
+    child
+}
+
+fn text_of(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let left = |p: &PathBuf| p.to_string_lossy().contains(".partial") || p.starts_with(dir.join("tmp/"));
+    walk(dir).into_iter().filter(|p| left(p) && *p != dir.join("tmp")).collect()
+}
+
+/// Runs `test` under the fixture scheduler with `args`, or under `binary`.
+fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let scheduler = json!({"name": binary, "binary": binary, "args": args});
+    let out = start(&spec(test, scheduler, duration_ms), dir.path()).wait_with_output().unwrap();
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    let status = out.status.code().unwrap();
+    Finished { status, output: text_of(&out), sidecar: sidecar_in(dir.path()), _dir: dir }
+}
+
+/// Starts a run of a minute and sends it `signal` as soon as something has arrived from the guest.
+fn run_and_signal(signal: &str, dir: &Path) -> Output {
+    let mut child = start(&spec("sched_basic_message", Value::Null, 60_000), dir);
+    let arrived = || {
+        let raw = walk(dir).into_iter().find(|p| p.ends_with("raw.log"));
+        raw.is_some_and(|p| p.metadata().is_ok_and(|m| m.len() > 0))
+    };
+    while !arrived() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait_with_output().unwrap()
+}
+
+/// Command lines of the processes that name `dir`, such as the guest of a run in it.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = lines.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
+    lines.filter(|l| l.contains(&*dir.to_string_lossy())).collect()
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
@@ -159,4 +206,37 @@ fn scattering_shows_in_migrations_and_lateness_in_latency() {
     assert_eq!(late.status, 0, "{}", late.output);
     assert!(late.metric("run_delay", "p50") >= 20e6, "{}", late.metric("run_delay", "p50"));
     assert!(plain.metric("run_delay", "p50") < 20e6, "{}", plain.metric("run_delay", "p50"));
+}
+
+#[test]
+fn interrupt_ends_the_guest_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run_and_signal("INT", dir.path());
+    assert_eq!(out.status.code(), Some(130), "{}", text_of(&out));
+    assert!(text_of(&out).contains("error: interrupted; the guest is gone"), "{}", text_of(&out));
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    assert_eq!(sidecar_in(dir.path()), None);
+}
+
+#[test]
+fn what_a_killed_runner_had_received_is_recovered_by_stats() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run_and_signal("KILL", dir.path());
+    assert_eq!(out.status.code(), None);
+    assert!(sidecar_in(dir.path()).is_none() && !leftovers(dir.path()).is_empty());
+    let stats = runner().arg("stats").env("CARGO_TARGET_DIR", dir.path()).output().unwrap();
+    assert!(
+        text_of(&stats).contains("the runner was killed in the middle of the run"),
+        "{}",
+        text_of(&stats)
+    );
+    let sidecar = sidecar_in(dir.path()).unwrap();
+    assert_eq!(
+        (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
+        (&json!("inconclusive"), 5)
+    );
+    // The guest went with its runner.
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
 }
