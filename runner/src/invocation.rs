@@ -98,10 +98,11 @@ impl ResolvedKernel {
     pub fn write(ktstr_dir: &Path, session: &str, kernel: &Kernel) -> Result<ResolvedKernel, TestError> {
         let dir = ktstr_dir.join("sessions");
         std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
-        let path = dir.join(format!("{session}.kernel.json"));
         let json = serde_json::to_vec(kernel).map_err(|e| system("kernel description")(e.into()))?;
-        std::fs::write(&path, json).map_err(system(path.display().to_string()))?;
-        Ok(ResolvedKernel { path })
+        // Made first, so that a file that cannot be written whole is gone as well.
+        let resolved = ResolvedKernel { path: dir.join(format!("{session}.kernel.json")) };
+        std::fs::write(&resolved.path, json).map_err(system(resolved.path.display().to_string()))?;
+        Ok(resolved)
     }
 
     /// The file.

@@ -38,6 +38,11 @@ pub fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
             eprintln!("error: {}", failure.message);
+            if failure.exit_status == exit::NO_SPACE {
+                eprintln!(
+                    "free some space there; cargo ktstr stats then finishes a run whose data has arrived"
+                );
+            }
             ExitCode::from(failure.exit_status)
         }
     }

@@ -163,7 +163,8 @@ fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
     if runs > 0 {
         let (bold, plain) = if io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         eprintln!(
-            "{bold}{runs} runs{plain} in {}; look at them with: cargo ktstr stats",
+            "{bold}{runs} {}{plain} in {}; look at them with: cargo ktstr stats",
+            if runs == 1 { "run" } else { "runs" },
             ktstr_dir.display()
         );
     }

@@ -3,12 +3,41 @@
 
 mod boot;
 
-use boot::Finished;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use boot::{Finished, leftovers, runner, sidecar_in, text_of, walk};
 use serde_json::{Value, json};
 
 /// Runs `test` of the suite `sched_basic` on four CPUs under the fixture scheduler with `args`, or under `binary`.
 fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
     boot::run(&boot::spec(test, binary, args, duration_ms))
+}
+
+/// Starts a run of a minute and sends it `signal` as soon as something has arrived from the guest.
+fn run_and_signal(signal: &str, dir: &Path) -> Output {
+    let mut spec = boot::spec("sched_basic_message", "", &[], 60_000);
+    spec["scheduler"] = Value::Null;
+    let mut child = boot::start(&spec, dir);
+    let arrived = || {
+        let raw = walk(dir).into_iter().find(|p| p.ends_with("raw.log"));
+        raw.is_some_and(|p| p.metadata().is_ok_and(|m| m.len() > 0))
+    };
+    while !arrived() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait_with_output().unwrap()
+}
+
+/// Command lines of the processes that name `dir`, such as the guest of a run in it.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = lines.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
+    lines.filter(|l| l.contains(&*dir.to_string_lossy())).collect()
 }
 
 fn exit(f: &Finished) -> &Value {
@@ -80,4 +109,37 @@ fn scattering_shows_in_migrations_and_lateness_in_latency() {
     assert_eq!(late.status, 0, "{}", late.output);
     assert!(late.metric("run_delay", "p50") >= 20e6, "{}", late.metric("run_delay", "p50"));
     assert!(plain.metric("run_delay", "p50") < 20e6, "{}", plain.metric("run_delay", "p50"));
+}
+
+#[test]
+fn interrupt_ends_the_guest_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run_and_signal("INT", dir.path());
+    assert_eq!(out.status.code(), Some(130), "{}", text_of(&out));
+    assert!(text_of(&out).contains("error: interrupted; the guest is gone"), "{}", text_of(&out));
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    assert_eq!(sidecar_in(dir.path()), None);
+}
+
+#[test]
+fn what_a_killed_runner_had_received_is_recovered_by_stats() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run_and_signal("KILL", dir.path());
+    assert_eq!(out.status.code(), None);
+    assert!(sidecar_in(dir.path()).is_none() && !leftovers(dir.path()).is_empty());
+    let stats = runner().arg("stats").env("CARGO_TARGET_DIR", dir.path()).output().unwrap();
+    assert!(
+        text_of(&stats).contains("the runner was killed in the middle of the run"),
+        "{}",
+        text_of(&stats)
+    );
+    let sidecar = sidecar_in(dir.path()).unwrap();
+    assert_eq!(
+        (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
+        (&json!("inconclusive"), 5)
+    );
+    // The guest went with its runner.
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
 }

@@ -18,7 +18,7 @@ use crate::qemu::{self, Emulation};
 use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
 
-/// How much of QEMU's messages is kept, bytes; what went wrong stands at their beginning.
+/// How much of QEMU's messages is kept, bytes.
 const MAX_STDERR_BYTES: usize = 16 << 10;
 
 /// A running QEMU. Dropping it kills it and removes its sockets and threads.
@@ -144,11 +144,13 @@ impl Process {
         }
     }
 
-    /// The first [`MAX_STDERR_BYTES`] of what QEMU wrote.
+    /// The last [`MAX_STDERR_BYTES`] of what QEMU wrote: it warns first and says why it ends last.
     fn stderr_text(&self) -> String {
         let mut text = vec![0; MAX_STDERR_BYTES];
+        let written = self.stderr.metadata().map_or(0, |m| m.len());
+        let start = written.saturating_sub(MAX_STDERR_BYTES as u64);
         // Without it the status still tells that QEMU failed.
-        let len = self.stderr.read_at(&mut text, 0).unwrap_or(0);
+        let len = self.stderr.read_at(&mut text, start).unwrap_or(0);
         String::from_utf8_lossy(&text[..len]).trim_end().to_string()
     }
 

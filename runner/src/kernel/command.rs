@@ -59,7 +59,9 @@ fn build(source: &Path, kconfig: Option<&Path>) -> Result<(), KernelError> {
     if !source.exists() {
         return Err(KernelError::NotFound { spec: source.display().to_string(), hint: String::new() });
     }
-    let extra = kconfig.map(|p| fs::read_to_string(p).map_err(file_error(p))).transpose()?;
+    let read =
+        |p: &Path| fs::read_to_string(p).map_err(|source| KernelError::Kconfig { path: p.into(), source });
+    let extra = kconfig.map(read).transpose()?;
     let entry = build::cached_or_built(&Source::open(source)?, extra.as_deref())?;
     println!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
     Ok(())

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use memchr::memmem;
+
 use super::{Kernel, KernelError, cache, file_error};
 
 /// Modules that a guest needs when they are not built in; their dependencies come with them.
@@ -93,14 +95,25 @@ pub fn config_beside(image: &Path, release: &str) -> Option<String> {
 }
 
 /// Release of a bzImage by its setup header (Documentation/arch/x86/boot.rst: magic "HdrS" at 0x202, pointer to the version
-/// string at 0x20e, less 0x200); of a vmlinux its file name.
+/// string at 0x20e, less 0x200); of a vmlinux by the banner that it prints first.
 pub fn image_release(path: &Path) -> Result<String, KernelError> {
     let data = fs::read(path).map_err(file_error(path))?;
-    if data.starts_with(b"\x7fELF") {
-        return Ok(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
-    }
+    let release = if data.starts_with(b"\x7fELF") { vmlinux_release(&data) } else { bzimage_release(&data) };
     let reason = "it is neither a bzImage nor a vmlinux".to_string();
-    bzimage_release(&data).ok_or(KernelError::NotAKernel { path: path.into(), reason })
+    release.ok_or(KernelError::NotAKernel { path: path.into(), reason })
+}
+
+/// The release in `linux_banner` (init/version-timestamp.c): "Linux version RELEASE (USER@HOST) ...". Other strings of a
+/// kernel begin alike, but have a placeholder where the release is.
+fn vmlinux_release(data: &[u8]) -> Option<String> {
+    const BANNER: &[u8] = b"Linux version ";
+    let mut releases = memmem::find_iter(data, BANNER).filter_map(|at| {
+        let text = data.get(at + BANNER.len()..)?.split(|b| *b == 0 || *b == b' ').next()?;
+        let release = std::str::from_utf8(text).ok()?;
+        (release.starts_with(|c: char| c.is_ascii_digit()) && release.len() < 128)
+            .then(|| release.to_string())
+    });
+    releases.next()
 }
 
 fn bzimage_release(data: &[u8]) -> Option<String> {
@@ -129,6 +142,14 @@ mod tests {
                 "a/vmw_vsock_virtio_transport.ko.xz"
             ]
         );
+    }
+
+    #[test]
+    fn release_of_a_vmlinux_is_the_one_in_its_banner() {
+        let image = b"\x7fELF..Linux version %s (%s)\0..Linux version 6.12.1-x+ (a@b) (gcc) #1\0";
+        assert_eq!(vmlinux_release(image).as_deref(), Some("6.12.1-x+"));
+        assert_eq!(vmlinux_release(b"\x7fELF any other program"), None);
+        assert_eq!(vmlinux_release(b"\x7fELFLinux version "), None);
     }
 
     #[test]

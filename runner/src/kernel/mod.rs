@@ -79,6 +79,14 @@ pub enum KernelError {
         /// What to do.
         mend: String,
     },
+    /// The fragment of `--kconfig` cannot be read.
+    #[error("--kconfig {path}: {source}; it takes a file of lines like CONFIG_NAME=y")]
+    Kconfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The build failed.
     #[error("the kernel did not build; the last of its output:\n{tail}\nall of it: {log}")]
     Build {
@@ -122,6 +130,7 @@ impl KernelError {
             KernelError::NotFound { .. } | KernelError::None => 10,
             KernelError::NotAKernel { .. } => 11,
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
+            KernelError::Kconfig { .. } => exit::USAGE,
             KernelError::Build { .. } => 13,
             KernelError::Tools(_) => exit::HOST_LACKS,
             KernelError::NoSpace(_) => exit::NO_SPACE,

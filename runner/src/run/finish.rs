@@ -15,6 +15,9 @@ pub const LOCK_FILE: &str = "lock";
 /// Name of the identity in a work directory.
 pub const IDENTITY_FILE: &str = "identity.json";
 
+/// The sidecar before it is moved to its own place beside the folder.
+const STAGED_FILE: &str = "sidecar.json";
+
 /// Why a run could not be finished. Its work directory is left as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
@@ -82,6 +85,9 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
     let sidecar = Sidecar::new(identity, judgement.verdict, judgement.reasons.clone(), collected, metrics);
+    // All that takes space is written before anything is moved or removed: a full disk leaves the run as it was.
+    let staged = work.join(STAGED_FILE);
+    sidecar.write(&staged).map_err(|source| FinishError::Sidecar { path: staged, source })?;
     remove_working_files(work, complete);
     publish(work, sidecar, judgement)
 }
@@ -97,8 +103,8 @@ fn remove_working_files(work: &Path, complete: bool) {
     }
 }
 
-/// Moves the folder to its final name and writes the sidecar last. The old sidecar goes first, so that no sidecar ever
-/// stands beside tables of another run.
+/// Moves the folder to its final name and the sidecar last. The old sidecar goes first, so that no sidecar ever stands
+/// beside tables of another run.
 fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Published, FinishError> {
     let file_error = |path: &Path| {
         let path = path.to_path_buf();
@@ -117,14 +123,11 @@ fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Publis
     }
     fs::rename(work, &folder).map_err(file_error(&folder))?;
     let _ = fs::remove_file(folder.join(LOCK_FILE));
-    let sidecar_error = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| FinishError::Sidecar { path, source }
-    };
-    sidecar.write(&sidecar_path).map_err(sidecar_error(&sidecar_path))?;
+    fs::rename(folder.join(STAGED_FILE), &sidecar_path).map_err(file_error(&sidecar_path))?;
     if matches!(judgement.verdict, Verdict::Pass | Verdict::Fail) {
         let history = results.parent().unwrap_or(results).join("history");
-        ktstr_analysis::write_history(&history, &sidecar).map_err(sidecar_error(&history))?;
+        ktstr_analysis::write_history(&history, &sidecar)
+            .map_err(|source| FinishError::Sidecar { path: history, source })?;
     }
     Ok(Published { sidecar, sidecar_path, folder, judgement })
 }

@@ -363,6 +363,18 @@ impl WorkDir {
     fn create(results: &Path, identity: &Identity) -> Result<WorkDir, RunError> {
         let path = results.join(format!("{}.{}.partial", identity.variant, identity.run_id));
         fs::create_dir_all(&path).map_err(file_error(&path))?;
+        match WorkDir::fill(&path, identity) {
+            Ok(lock) => Ok(WorkDir { path, _lock: lock }),
+            Err(e) => {
+                // What cannot be removed is found again by the next `stats`.
+                let _ = fs::remove_dir_all(&path);
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes the lock and the identity.
+    fn fill(path: &Path, identity: &Identity) -> Result<fs::File, RunError> {
         let lock_path = path.join(finish::LOCK_FILE);
         let lock = fs::File::create(&lock_path).map_err(file_error(&lock_path))?;
         lock.lock().map_err(file_error(&lock_path))?;
@@ -370,7 +382,7 @@ impl WorkDir {
         let json = serde_json::to_vec_pretty(identity)
             .map_err(|e| RunError::File { path: file.clone(), source: e.into() })?;
         fs::write(&file, json).map_err(file_error(&file))?;
-        Ok(WorkDir { path, _lock: lock })
+        Ok(lock)
     }
 
     fn path(&self) -> &Path {

@@ -94,10 +94,20 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
 
 /// How QEMU, which has an exit status and messages, or KVM ended.
 fn crashed(status: &str, stderr: &str) -> String {
-    match stderr.trim() {
+    match qemu_errors(stderr).as_str() {
         "" => format!("the guest could not go on: {status}"),
         said => format!("QEMU ended ({status}): {said}"),
     }
+}
+
+/// What QEMU said but for its warnings: of each emulated CPU it names every feature that it leaves out.
+fn qemu_errors(stderr: &str) -> String {
+    let errors: Vec<&str> = stderr.lines().filter(|l| !l.contains(": warning: ")).collect();
+    let mut text = errors.join("\n").trim().to_string();
+    if text.contains("PVH ELF Note") {
+        text.push_str("; build the kernel with CONFIG_PVH=y, or give its bzImage");
+    }
+    text
 }
 
 fn describe_exit(e: &SchedulerExit) -> String {

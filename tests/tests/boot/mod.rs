@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -51,12 +51,14 @@ pub struct Finished {
     _dir: tempfile::TempDir,
 }
 
-/// Runs a spec to its end.
-pub fn run(spec: &Value) -> Finished {
-    let dir = tempfile::tempdir().unwrap();
+/// Starts a run with its results below `dir` and its temporary files in `dir/tmp`.
+pub fn start(spec: &Value, dir: &Path) -> Child {
+    let temporary = dir.join("tmp");
+    std::fs::create_dir_all(&temporary).unwrap();
     let mut child = runner()
         .arg("internal-run")
-        .env("KTSTR_TARGET_DIR", dir.path())
+        .env("KTSTR_TARGET_DIR", dir)
+        .env("TMPDIR", temporary)
         .env_remove("KTSTR_REPEAT")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -64,21 +66,37 @@ pub fn run(spec: &Value) -> Finished {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-    let out: Output = child.wait_with_output().unwrap();
-    let output = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    let leftovers: Vec<_> =
-        walk(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains(".partial")).collect();
-    assert!(leftovers.is_empty(), "{leftovers:?}");
-    let sidecar =
-        sidecars(dir.path()).pop().map(|p| serde_json::from_slice(&std::fs::read(p).unwrap()).unwrap());
-    Finished { status: out.status.code().unwrap(), output, sidecar, _dir: dir }
+    child
 }
 
-fn sidecars(dir: &Path) -> Vec<PathBuf> {
-    walk(dir).into_iter().filter(|p| p.to_string_lossy().ends_with(".ktstr.json")).collect()
+/// Runs a spec to its end.
+pub fn run(spec: &Value) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let out = start(spec, dir.path()).wait_with_output().unwrap();
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    let status = out.status.code().unwrap();
+    Finished { status, output: text_of(&out), sidecar: sidecar_in(dir.path()), _dir: dir }
 }
 
-fn walk(dir: &Path) -> Vec<PathBuf> {
+/// What a process said.
+pub fn text_of(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+/// What a run should have removed.
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let left = |p: &PathBuf| p.to_string_lossy().contains(".partial") || p.starts_with(dir.join("tmp/"));
+    walk(dir).into_iter().filter(|p| left(p) && *p != dir.join("tmp")).collect()
+}
+
+/// The sidecar below a directory.
+pub fn sidecar_in(dir: &Path) -> Option<Value> {
+    let path = walk(dir).into_iter().find(|p| p.to_string_lossy().ends_with(".ktstr.json"))?;
+    Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+}
+
+/// Everything below a directory.
+pub fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries: Vec<PathBuf> =
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.iter().flat_map(|p| walk(p)).chain(entries.clone()).collect()
