@@ -104,8 +104,8 @@ fn accelerator(value: &Expr) -> Result<String> {
         Some(Lit::Str(s)) => Some(s.value()),
         _ => None,
     };
-    name.filter(|n| ["sim", "tcg"].contains(&n.as_str()))
-        .ok_or_else(|| Error::new(value.span(), "`accel` takes \"sim\" or \"tcg\""))
+    name.filter(|n| ["kvm", "sim", "tcg"].contains(&n.as_str()))
+        .ok_or_else(|| Error::new(value.span(), "`accel` takes \"kvm\", \"sim\" or \"tcg\""))
 }
 
 /// `sched_exit`, or `sched_exit(KIND)`.

@@ -225,4 +225,24 @@ mod tests {
         assert!(starved.reasons[0].contains("a CPU was starved"), "{:?}", starved.reasons);
         assert_eq!(judged(SIM_TURN_LIMIT_NS + 1, "tcg").verdict, Verdict::Pass);
     }
+
+    #[test]
+    fn every_end_before_an_answer_has_words_of_its_own() {
+        let crashed =
+            |status: &str, stderr: &str| GuestEnd::Crashed { status: status.into(), stderr: stderr.into() };
+        let ends = [
+            (GuestEnd::TimedOut, "did not answer in time"),
+            (GuestEnd::Reset, "reset itself"),
+            (GuestEnd::PoweredOff, "PoweredOff"),
+            (GuestEnd::TripleFault { cpu: 3 }, "CPU 3 of the guest met a fault that it could not handle"),
+            (crashed("exit status: 1", "no such file"), "QEMU ended (exit status: 1): no such file"),
+            (crashed("KVM gave up", ""), "could not go on: KVM gave up"),
+        ];
+        for (end, words) in ends {
+            let around = Circumstances { end: Some(end), ..Default::default() };
+            let judged = judge(&Collected::default(), "tcg", &around, true);
+            assert_eq!((judged.verdict, judged.exit_status), (Verdict::BootError, exit::BOOT_ERROR));
+            assert!(judged.reasons[0].contains(words), "{:?}", judged.reasons);
+        }
+    }
 }
