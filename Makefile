@@ -12,7 +12,7 @@ help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make check    formatting and lints"
-	@echo "make bench    how long a boot and a conversion take"
+	@echo "make bench    how long a boot takes, and what the probes cost beside other tools"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
 setup:
@@ -51,7 +51,9 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
+# The other tools are measured where they are installed: apt-get install linux-perf libbpf-tools bpftrace
 bench: kernel
+	probe-cost --kernel "$$(dirname "$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2)")/vmlinux"
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
 
