@@ -13,7 +13,7 @@ help:
 	@echo "make test     the same set-up, then all tests"
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make check    formatting and lints"
-	@echo "make bench    how long a boot takes, and how far a comparison can be trusted"
+	@echo "make bench    what the probes cost, how long a boot takes, how far a comparison can be trusted"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
 setup:
@@ -58,7 +58,9 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
+# The other tools are measured where they are installed: apt-get install linux-perf libbpf-tools bpftrace
 bench: kernel
+	probe-cost --kernel "$$(dirname "$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2)")/vmlinux"
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
 	$(MAKE) bench-comparison

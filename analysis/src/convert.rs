@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Decoder, Frame, Kind};
 use ktstr_wire::message::{
-    BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
-    WindowEdge,
+    BootError, Bye, CpuCounters, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo,
+    TestResult, WindowEdge,
 };
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
@@ -73,6 +73,9 @@ pub struct Quality {
     /// Tasks that ended in the window and are not in the tasks table; `None`: the run ended before that was known.
     #[serde(default)]
     pub tasks_dropped: Option<u64>,
+    /// What sched_ext counted in the window.
+    #[serde(default)]
+    pub sched_ext: SchedExtCounts,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: Option<u64>,
     /// Context switches that the probes saw in the window, idle CPUs' included.
@@ -288,6 +291,7 @@ impl State {
                 c.quality.recursion_misses = Some(bye.recursion_misses);
                 c.quality.events_untracked = Some(bye.events_untracked);
                 c.quality.tasks_dropped = Some(bye.rows_dropped);
+                c.quality.sched_ext = bye.sched_ext.clone();
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
                 c.bye = Some(bye);
             }

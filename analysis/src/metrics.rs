@@ -122,6 +122,8 @@ struct Slice {
     waking: Option<i64>,
     blocked: Option<i64>,
     end: String,
+    prev_cpu: Option<u32>,
+    waker: Option<u32>,
 }
 
 struct Task {
@@ -142,6 +144,9 @@ struct Migration {
 
 struct Cpu {
     cpu: u32,
+    core: u32,
+    llc: u32,
+    node: u32,
     busy: i64,
 }
 
@@ -200,6 +205,8 @@ fn load_slices(dir: &Path) -> PolarsResult<Vec<Slice>> {
         "waking_ns",
         "blocked_ns",
         "end_state",
+        "prev_cpu",
+        "waker_tid",
     ];
     let df = scan(dir, "slices", &names)?;
     let (ts, dur, cpu, tid) =
@@ -207,6 +214,7 @@ fn load_slices(dir: &Path) -> PolarsResult<Vec<Slice>> {
     let (kind, end) = (strs(&df, "wait_kind")?, strs(&df, "end_state")?);
     let (wait, delay) = (i64s(&df, "wait_ns")?, i64s(&df, "run_delay_ns")?);
     let (waking, blocked) = (i64s(&df, "waking_ns")?, i64s(&df, "blocked_ns")?);
+    let (prev_cpu, waker) = (u32s(&df, "prev_cpu")?, u32s(&df, "waker_tid")?);
     Ok((0..df.height())
         .map(|i| Slice {
             ts: ts[i].unwrap_or(0),
@@ -219,6 +227,8 @@ fn load_slices(dir: &Path) -> PolarsResult<Vec<Slice>> {
             waking: waking[i],
             blocked: blocked[i],
             end: end[i].clone().unwrap_or_default(),
+            prev_cpu: prev_cpu[i],
+            waker: waker[i],
         })
         .collect())
 }
@@ -256,9 +266,15 @@ fn load_migrations(dir: &Path) -> PolarsResult<Vec<Migration>> {
 }
 
 fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
-    let df = scan(dir, "cpus", &["cpu", "busy_ns"])?;
-    let (cpu, busy) = (u32s(&df, "cpu")?, i64s(&df, "busy_ns")?);
-    Ok((0..df.height()).map(|i| Cpu { cpu: cpu[i].unwrap_or(0), busy: busy[i].unwrap_or(0) }).collect())
+    let df = scan(dir, "cpus", &["cpu", "core", "llc", "node", "busy_ns"])?;
+    let number = |name: &str| -> PolarsResult<Vec<u32>> {
+        Ok(u32s(&df, name)?.into_iter().map(|v| v.unwrap_or(0)).collect())
+    };
+    let (cpu, core, llc, node) = (number("cpu")?, number("core")?, number("llc")?, number("node")?);
+    let busy = i64s(&df, "busy_ns")?;
+    Ok((0..df.height())
+        .map(|i| Cpu { cpu: cpu[i], core: core[i], llc: llc[i], node: node[i], busy: busy[i].unwrap_or(0) })
+        .collect())
 }
 
 /// Where a value belongs.
@@ -304,6 +320,15 @@ pub(crate) fn duration_rows(name: &str, scope: Scope<'_>, mut values: Vec<i64>) 
         [Some(n as f64), mean, rank(500), rank(900), rank(990), rank(999), values.last().map(|v| *v as f64)];
     DURATION_STATS.iter().zip(stats).map(|(stat, value)| row(name, scope, stat, value)).collect()
 }
+
+/// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
+pub(crate) const WAKEUPS: [(&str, &str); 5] = [
+    ("wakeups_same_cpu", "same_cpu"),
+    ("wakeups_same_core", "same_core"),
+    ("wakeups_same_llc", "same_llc"),
+    ("wakeups_other_llc", "other_llc"),
+    ("wakeups_other_node", "other_node"),
+];
 
 /// Metrics of migrations by their context.
 pub(crate) const CONTEXTS: [(&str, &str); 4] = [
@@ -410,6 +435,14 @@ impl Run {
         let moved = |is: &dyn Fn(&Migration) -> bool| {
             self.migrations.iter().filter(|m| tids.contains(&m.tid) && is(m)).count() as f64
         };
+        let woken = || slices.iter().filter(|s| s.wait_kind == "wakeup");
+        for (name, places) in WAKEUPS {
+            let there =
+                |s: &&&Slice| s.prev_cpu.is_some_and(|from| self.distance(from, s.cpu) == Some(places));
+            value(name, woken().filter(there).count() as f64);
+        }
+        let pairs: BTreeSet<(u32, u32)> = woken().filter_map(|s| Some((s.waker?, s.tid))).collect();
+        value("waker_pairs", pairs.len() as f64);
         for (name, context) in CONTEXTS {
             value(name, moved(&|m| m.context == context));
         }
@@ -417,6 +450,37 @@ impl Run {
             value(name, moved(&|m| m.distance == distance));
         }
         rows
+    }
+
+    /// How far two CPUs are apart.
+    fn distance(&self, a: u32, b: u32) -> Option<&'static str> {
+        let of = |cpu| self.cpus.iter().find(|c| c.cpu == cpu);
+        let (a, b) = (of(a)?, of(b)?);
+        Some(if a.cpu == b.cpu {
+            "same_cpu"
+        } else if a.core == b.core {
+            "same_core"
+        } else if a.llc == b.llc {
+            "same_llc"
+        } else if a.node == b.node {
+            "other_llc"
+        } else {
+            "other_node"
+        })
+    }
+
+    /// The busiest group of CPUs against the idlest, as parts of their time; null where there is one group only.
+    fn spread(&self, group: fn(&Cpu) -> u32) -> Option<f64> {
+        let mut groups: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        for c in &self.cpus {
+            let (busy, n) = groups.entry(group(c)).or_default();
+            *busy += c.busy as f64;
+            *n += 1.0;
+        }
+        let length = (self.window.1 - self.window.0) as f64;
+        let fracs = || groups.values().map(|(busy, n)| busy / (n * length));
+        let (least, most) = (fracs().fold(f64::INFINITY, f64::min), fracs().fold(0.0, f64::max));
+        (groups.len() > 1).then_some(most - least)
     }
 
     fn fairness_rows(&self, role: &str) -> Vec<MetricRow> {
@@ -442,6 +506,8 @@ impl Run {
         let busy = self.cpus.iter().map(|c| c.busy as f64).sum::<f64>();
         let all = (!self.cpus.is_empty()).then(|| busy / (length * self.cpus.len() as f64));
         rows.push(row("cpu_busy_frac", Scope::Run, "value", all));
+        rows.push(row("llc_busy_spread", Scope::Run, "value", self.spread(|c| c.llc)));
+        rows.push(row("node_busy_spread", Scope::Run, "value", self.spread(|c| c.node)));
         rows
     }
 

@@ -14,7 +14,14 @@ fn slice(ts: i64, dur: i64, cpu: u32, tid: u32, wait_kind: &str, wait: Option<i6
         waking: None,
         blocked: None,
         end: end.into(),
+        prev_cpu: None,
+        waker: None,
     }
+}
+
+/// Four CPUs: two nodes of two last-level caches of one CPU, all busy for a part of the window.
+fn cpu(cpu: u32, busy: i64) -> Cpu {
+    Cpu { cpu, core: cpu, llc: cpu, node: cpu / 2, busy }
 }
 
 fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
@@ -46,7 +53,7 @@ fn run() -> Run {
         ],
         tasks: vec![task(1, "a", 200), task(2, "a", 300)],
         migrations: vec![Migration { tid: 1, context: "balance".into(), distance: "same_llc".into() }],
-        cpus: vec![Cpu { cpu: 0, busy: 200 }, Cpu { cpu: 1, busy: 300 }],
+        cpus: vec![cpu(0, 200), cpu(1, 300)],
     }
 }
 
@@ -107,12 +114,19 @@ fn controls_are_zero_or_null() {
         "migrations_other_llc",
         "migrations_other_node",
         "migrations_same_core",
+        "wakeups_same_cpu",
+        "wakeups_same_core",
+        "wakeups_same_llc",
+        "wakeups_other_llc",
+        "wakeups_other_node",
+        "waker_pairs",
         "censored_waits",
         "harness_cpu_time",
     ];
     for name in zero {
         assert_eq!(get(&rows, name, "run", "value"), Some(0.0), "{name}");
     }
+    assert_eq!(get(&rows, "node_busy_spread", "run", "value"), None);
     let alone = Run { tasks: vec![task(1, "a", 5)], ..run() };
     assert_eq!(get(&alone.metrics(), "fairness_jain", "role", "value"), None);
 }
@@ -154,4 +168,39 @@ fn records_that_are_missing_are_told_by_the_counters() {
     totals.0[1].switches += 1;
     // For the workload and for role a, which are the same tasks here.
     assert_eq!(run().disagreements(&totals).len(), 2);
+}
+
+#[test]
+fn wakeups_by_distance_and_pairs_by_hand() {
+    let mut r = run();
+    // CPUs 0 and 1 are a node, 2 and 3 another; 4 is the second thread of CPU 0's core, 5 a second core in CPU 0's cache.
+    r.cpus = (0..4).map(|c| cpu(c, 100 * i64::from(c))).collect();
+    r.cpus.push(Cpu { cpu: 4, core: 0, llc: 0, node: 0, busy: 0 });
+    r.cpus.push(Cpu { cpu: 5, core: 5, llc: 0, node: 0, busy: 0 });
+    let woken = |i: i64, cpu, from, waker| Slice {
+        prev_cpu: from,
+        waker,
+        ..slice(1000 + 10 * i, 5, cpu, 1, "wakeup", Some(1), "blocked")
+    };
+    r.slices = vec![
+        woken(0, 0, None, Some(9)),
+        woken(1, 0, Some(0), Some(9)),
+        woken(2, 4, Some(0), Some(8)),
+        woken(3, 5, Some(4), None),
+        woken(4, 1, Some(5), None),
+        woken(5, 2, Some(1), None),
+        woken(6, 3, Some(0), Some(8)),
+    ];
+    // A preemption moves nothing here.
+    r.slices.push(Slice { prev_cpu: Some(0), ..slice(1100, 5, 3, 1, "preempt", Some(1), "blocked") });
+    let rows = r.metrics();
+    let value = |name: &str| get(&rows, name, "run", "value");
+    let wakeups = ["same_cpu", "same_core", "same_llc", "other_llc", "other_node"];
+    let counts = wakeups.map(|d| value(&format!("wakeups_{d}")));
+    assert_eq!(counts, [Some(1.0), Some(1.0), Some(1.0), Some(1.0), Some(2.0)]);
+    // 9 and 8 have woken task 1.
+    assert_eq!(value("waker_pairs"), Some(2.0));
+    // Caches: 0 of three CPUs 0/3000, 1 100/1000, 2 200/1000, 3 300/1000. Nodes: 100/4000 and 500/2000.
+    assert_eq!(value("llc_busy_spread"), Some(0.3));
+    assert_eq!(value("node_busy_spread"), Some(0.25 - 0.025));
 }

@@ -10,7 +10,7 @@
 //!
 //! All of ours are the probes' counters, which are exact where records were lost or were not asked for.
 
-use ktstr_wire::message::{CpuCounters, TaskInfo};
+use ktstr_wire::message::{CpuCounters, SchedExtCounts, TaskInfo};
 
 use crate::convert::{Collected, Rows};
 
@@ -59,6 +59,19 @@ fn cpu(c: &CpuCounters, window_ns: u64) -> Option<String> {
     })
 }
 
+/// What says that tasks were not, or not always, scheduled by the scheduler under test.
+fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
+    let rejected = counts.nr_rejected.filter(|n| *n > 0).map(|n| {
+        format!(
+            "the scheduler refused {n} tasks in the window (nr_rejected): they ran under the kernel's own"
+        )
+    });
+    let bypassed = counts.events.iter().filter(|(name, n)| name.contains("BYPASS") && **n > 0);
+    let bypassed = bypassed
+        .map(|(name, n)| format!("sched_ext bypassed the scheduler in the window ({name} grew by {n})"));
+    rejected.into_iter().chain(bypassed).collect()
+}
+
 /// Fills in the quality's switches and disagreements.
 pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     let quality = &mut collected.quality;
@@ -67,10 +80,19 @@ pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     let edges = collected.window_open.zip(collected.window_close);
     quality.switches_by_kernel =
         edges.map(|(open, close)| close.nr_switches.saturating_sub(open.nr_switches));
+    quality.disagreements = foreign_rule(&quality.sched_ext);
     if collected.bye.is_none() || rows.cpus.is_empty() {
         return;
     }
-    quality.disagreements = rows.tasks.iter().flat_map(task).collect();
+    quality.disagreements.extend(rows.tasks.iter().flat_map(task));
+    if let Some(n @ 1..) = quality.events_untracked {
+        quality
+            .disagreements
+            .push(format!("{n} events of tasks with numbers beyond those that the probes count"));
+    }
+    if let Some(n @ 1..) = quality.tasks_dropped {
+        quality.disagreements.push(format!("{n} tasks that ended in the window are missing from the tables"));
+    }
     if let Some((open, close)) = edges {
         let window_ns = close.ts_ns.saturating_sub(open.ts_ns);
         quality.disagreements.extend(rows.cpus.iter().filter_map(|c| cpu(c, window_ns)));
@@ -96,6 +118,17 @@ mod tests {
         assert!(differs(50_001, 0, TIME_NS));
         assert!(!differs(4, 3, SLICES));
         assert!(differs(5, 3, SLICES));
+    }
+
+    #[test]
+    fn tasks_that_others_scheduled_are_told() {
+        let mut counts = SchedExtCounts { nr_rejected: Some(0), ..SchedExtCounts::default() };
+        counts.events.insert("SCX_EV_BYPASS_ACTIVATE".into(), 0);
+        counts.events.insert("SCX_EV_SELECT_CPU_FALLBACK".into(), 5);
+        assert_eq!(foreign_rule(&counts), Vec::<String>::new());
+        counts.nr_rejected = Some(2);
+        counts.events.insert("SCX_EV_BYPASS_ACTIVATE".into(), 1);
+        assert_eq!(foreign_rule(&counts).len(), 2);
     }
 
     #[test]

@@ -81,7 +81,7 @@ const fn value(
 
 /// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
 /// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
-pub const METRICS: [Metric; 29] = [
+pub const METRICS: [Metric; 37] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
@@ -138,6 +138,42 @@ pub const METRICS: [Metric; 29] = [
         Polarity::Neutral,
         0.05,
         "slices that ended while the task was runnable and had called sched_yield in them",
+    ),
+    value(
+        "wakeups_same_cpu",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "slices whose wait began with a wakeup and that ran on the CPU of the task's slice before",
+    ),
+    value("wakeups_same_core", "count", Polarity::Neutral, 0.05, "the same, on another thread of that core"),
+    value(
+        "wakeups_same_llc",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "the same, on another core of that last-level cache",
+    ),
+    value(
+        "wakeups_other_llc",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "the same, on another last-level cache of that node",
+    ),
+    value(
+        "wakeups_other_node",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "the same, on another node; the five leave out wakeups before which no slice was seen",
+    ),
+    value(
+        "waker_pairs",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "distinct pairs of a task that woke and the task of the scope that was woken; wakeups out of the idle task's context, as by timers, have no waker",
     ),
     value(
         "migrations",
@@ -197,6 +233,14 @@ pub const METRICS: [Metric; 29] = [
         0.02,
         "part of the window in which the CPU ran a task other than idle; in the run's scope over all CPUs",
     ),
+    value(
+        "llc_busy_spread",
+        "frac",
+        Polarity::Neutral,
+        0.05,
+        "busy part of the busiest last-level cache's CPUs less that of the idlest; null where there is one only",
+    ),
+    value("node_busy_spread", "frac", Polarity::Neutral, 0.05, "the same between NUMA nodes"),
     value(
         "fairness_jain",
         "frac",
@@ -267,6 +311,24 @@ pub const METRICS: [Metric; 29] = [
     ),
 ];
 
+/// The registry as the page `docs/metrics.md`.
+pub fn page() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nMade from the registry (`analysis/src/registry.rs`); a test holds the two together.\n\n\
+         The run's scope is the tasks of class workload; a role's scope is the tasks with that role. A slice belongs to the window if\n\
+         its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
+         `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
+         most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\
+         | metric | unit | better | statistics | definition |\n|---|---|---|---|---|\n",
+    );
+    for m in METRICS {
+        let stats = m.stats.join(", ");
+        text +=
+            &format!("| `{}` | {} | {} | {stats} | {} |\n", m.name, m.unit, m.polarity.name(), m.definition);
+    }
+    text
+}
+
 /// The metric of this name.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.name == name)
@@ -275,6 +337,17 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_is_as_the_registry() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("KTSTR_WRITE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        let mend = "KTSTR_WRITE_DOCS=1 cargo nextest run -p ktstr-analysis page_is_as_the_registry";
+        assert!(written == page(), "docs/metrics.md differs from the registry; write it anew: {mend}");
+    }
 
     #[test]
     fn names_are_unique_and_defaults_exist() {

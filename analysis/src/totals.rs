@@ -8,7 +8,7 @@ use std::path::Path;
 
 use polars::prelude::PolarsResult;
 
-use crate::metrics::{CONTEXTS, DISTANCES, MetricRow, Scope, i64s, row, scan, strs, u32s};
+use crate::metrics::{CONTEXTS, DISTANCES, MetricRow, Scope, WAKEUPS, i64s, row, scan, strs, u32s};
 use crate::registry::DURATION_STATS;
 
 /// The metrics that histograms are kept of, with the columns of count, sum and longest.
@@ -133,7 +133,8 @@ impl Totals {
         value("context_switches", Some(tasks().map(|t| t.switches).sum()));
         value("preemptions", Some(tasks().map(|t| t.preempted).sum()));
         value("yields", Some(tasks().map(|t| t.yielded).sum()));
-        CONTEXTS.iter().chain(&DISTANCES).for_each(|(name, _)| value(name, None));
+        value("waker_pairs", None);
+        WAKEUPS.iter().chain(&CONTEXTS).chain(&DISTANCES).for_each(|(name, _)| value(name, None));
         rows
     }
 }

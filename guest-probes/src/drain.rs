@@ -3,7 +3,9 @@
 use std::error::Error;
 
 use ktstr_wire::frame::Kind;
-use ktstr_wire::message::{Bye, CpuCounters, Log, SchedulerExit, TaskInfo, TestResult, WindowEdge};
+use ktstr_wire::message::{
+    Bye, CpuCounters, Log, SchedExtCounts, SchedulerExit, TaskInfo, TestResult, WindowEdge,
+};
 use ktstr_wire::record::RECORD_BYTES;
 
 use crate::channel::Channel;
@@ -35,6 +37,8 @@ pub struct Measured {
     pub exit: Option<SchedulerExit>,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: u64,
+    /// What sched_ext counted in the window.
+    pub sched_ext: SchedExtCounts,
 }
 
 impl Measured {
@@ -52,9 +56,11 @@ impl Measured {
         if let Some(exit) = &self.exit {
             channel.send(Kind::SchedulerExit, exit)?;
         }
+        let bye =
+            Bye { agent_cpu_ns: self.agent_cpu_ns, sched_ext: self.sched_ext.clone(), ..Bye::default() };
         match &self.probes {
-            Some(probes) => send_log(probes, &cpus, self.agent_cpu_ns, channel),
-            None => Ok(channel.send(Kind::Bye, &Bye { agent_cpu_ns: self.agent_cpu_ns, ..Bye::default() })?),
+            Some(probes) => send_log(probes, &cpus, bye, channel),
+            None => Ok(channel.send(Kind::Bye, &bye)?),
         }
     }
 
@@ -73,7 +79,7 @@ impl Measured {
 fn send_log(
     probes: &Probes,
     cpus: &[CpuCounters],
-    agent_cpu_ns: u64,
+    bye: Bye,
     channel: &mut Channel,
 ) -> Result<(), Box<dyn Error>> {
     if !probes.yields_seen {
@@ -96,10 +102,10 @@ fn send_log(
     }
     let bye = Bye {
         nr_records,
-        agent_cpu_ns,
         recursion_misses: probes.recursion_misses(),
         events_untracked: probes.events_untracked(),
         rows_dropped: probes.rows_dropped(),
+        ..bye
     };
     Ok(channel.send(Kind::Bye, &bye)?)
 }

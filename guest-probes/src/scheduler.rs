@@ -1,11 +1,12 @@
 //! The scheduler under test: its start, its watch, its end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ktstr_wire::message::{SchedulerExit, SchedulerStarted};
+use ktstr_wire::message::{SchedExtCounts, SchedulerExit, SchedulerStarted};
 
 use crate::body::describe;
 use crate::tail::Tail;
@@ -29,6 +30,23 @@ fn attribute(name: &str) -> String {
 
 fn enable_seq() -> u64 {
     attribute("enable_seq").parse().unwrap_or(0)
+}
+
+/// What sched_ext has counted up to now.
+pub fn counts() -> SchedExtCounts {
+    SchedExtCounts {
+        nr_rejected: attribute("nr_rejected").parse().ok(),
+        events: parse_events(&attribute("root/events")),
+    }
+}
+
+/// Lines `NAME NUMBER`. The set of names is another one in every kernel.
+fn parse_events(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_string(), words.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
 }
 
 /// A scheduler that is in charge, or was.
@@ -213,6 +231,28 @@ mod tests {
         assert_eq!(said.dump.as_deref(), Some("CPU 0\n  R task"));
         assert_eq!(kind_of("runnable task stall"), "stall");
         assert_eq!(parse_exit("nothing"), None);
+    }
+
+    #[test]
+    fn events_are_read_by_name() {
+        let before = SchedExtCounts {
+            nr_rejected: Some(3),
+            events: parse_events("SCX_EV_SELECT_CPU_FALLBACK 2\nSCX_EV_BYPASS_ACTIVATE 1\n"),
+        };
+        let after = SchedExtCounts {
+            nr_rejected: Some(4),
+            events: parse_events(
+                "SCX_EV_SELECT_CPU_FALLBACK 7\nSCX_EV_BYPASS_ACTIVATE 1\nSCX_EV_LATER 9\nodd\n",
+            ),
+        };
+        let grown = after.since(&before);
+        assert_eq!(grown.nr_rejected, Some(1));
+        let events: Vec<(&str, u64)> = grown.events.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        assert_eq!(
+            events,
+            [("SCX_EV_BYPASS_ACTIVATE", 0), ("SCX_EV_LATER", 9), ("SCX_EV_SELECT_CPU_FALLBACK", 5)]
+        );
+        assert_eq!(SchedExtCounts::default().since(&before), SchedExtCounts::default());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::probes::{ProbeError, Probes};
 use crate::procfs::{self, Cgroups};
 use crate::reign::Reign;
 use crate::rows::Row;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{self, Scheduler};
 use crate::system;
 
 /// Opens the window, runs the body, closes it, and ends the scheduler.
@@ -25,6 +25,7 @@ pub fn measure(
     let mut reign = Reign::new(spec, scheduler);
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
+    let sched_ext_before = scheduler::counts();
     let before = procfs::stat();
     let cpu_before = system::own_cpu_ns();
     let open_ns = probes.as_mut().map_or_else(system::now_ns, Probes::open_window);
@@ -37,6 +38,7 @@ pub fn measure(
     };
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
+    let sched_ext = scheduler::counts().since(&sched_ext_before);
     let schedstats_after = procfs::all_schedstats();
     cgroups.refresh();
     let about = About {
@@ -62,6 +64,7 @@ pub fn measure(
         result,
         exit,
         agent_cpu_ns,
+        sched_ext,
     })
 }
 

@@ -1,5 +1,6 @@
 //! JSON payloads of frames, guest to host. Unknown fields are ignored by older readers; fields are only added.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -293,6 +294,31 @@ pub struct Bye {
     /// Tasks that ended in the window and are missing from the tasks table.
     #[serde(default)]
     pub rows_dropped: u64,
+    /// What sched_ext counted in the window.
+    #[serde(default)]
+    pub sched_ext: SchedExtCounts,
+}
+
+/// What sched_ext counts, as growth over the window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedExtCounts {
+    /// `/sys/kernel/sched_ext/nr_rejected`: tasks that the scheduler refused; `None`: the kernel has no sched_ext.
+    pub nr_rejected: Option<u64>,
+    /// `/sys/kernel/sched_ext/root/events` by name; empty where the kernel has none (before 6.15).
+    pub events: BTreeMap<String, u64>,
+}
+
+impl SchedExtCounts {
+    /// What was counted between `before` and this.
+    pub fn since(&self, before: &SchedExtCounts) -> SchedExtCounts {
+        let grown = |(name, n): (&String, &u64)| {
+            (name.clone(), n.saturating_sub(before.events.get(name).copied().unwrap_or(0)))
+        };
+        SchedExtCounts {
+            nr_rejected: self.nr_rejected.zip(before.nr_rejected).map(|(a, b)| a.saturating_sub(b)),
+            events: self.events.iter().map(grown).collect(),
+        }
+    }
 }
 
 /// Serializes a message.
