@@ -74,6 +74,7 @@ fn synthetic(accel: &str, seed: u64, shared: &[f64], factor: f64) -> Sidecar {
     let rows = stats.zip(shared).map(|((m, stat), shared)| MetricRow {
         name: m.name.into(),
         scope: "run".into(),
+        phase: None,
         role: None,
         cpu: None,
         stat: stat.into(),

@@ -206,7 +206,13 @@ mod tests {
     /// A run that passed, with this lateness of a timer interrupt.
     fn passed(late_ns: u64) -> Collected {
         let topology: ktstr_wire::topology::Topology = "1n1l2c1t".parse().unwrap();
-        let body = BodyResult { outcome: Outcome::Pass, reasons: vec![], workers: vec![] };
+        let body = BodyResult {
+            outcome: Outcome::Pass,
+            reasons: vec![],
+            workers: vec![],
+            phases: vec![],
+            values: vec![],
+        };
         let mut c = Collected {
             hello: Some(Hello { kernel_release: "6.12".into(), topology: topology.expected(), ts_ns: 0 }),
             test_result: Some(TestResult { body: Some(body), abnormal_end: None, output: String::new() }),
