@@ -45,15 +45,15 @@ impl Mode {
 
     /// Its name in results.
     pub fn name(self) -> &'static str {
-        self.accel(0).name()
+        self.accel(0, 1).name()
     }
 
-    /// How the boot with this seed is run.
-    pub fn accel(self, seed: u64) -> Accel {
+    /// How the boot with this seed and so many CPUs is run.
+    pub fn accel(self, seed: u64, nr_cpus: u32) -> Accel {
         match self {
             Mode::Kvm => Accel::Kvm,
             Mode::Tcg => Accel::Tcg,
-            Mode::Sim => Accel::Sim { quantum_us: seed::quantum_us(seed) },
+            Mode::Sim => Accel::Sim { quantum_us: seed::quantum_us(seed, nr_cpus) },
         }
     }
 }

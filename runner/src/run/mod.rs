@@ -249,7 +249,7 @@ impl Plan {
 
     /// How the boot with this seed is run.
     fn accel(&self, seed: u64) -> Accel {
-        self.settings.mode.accel(seed)
+        self.settings.mode.accel(seed, self.spec.topology.nr_cpus())
     }
 
     fn image(&self) -> &Path {
