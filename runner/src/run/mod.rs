@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ktstr_analysis::Identity;
-use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd};
+use ktstr_vmm::kvm::KvmError;
+use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd, StartError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
@@ -97,6 +98,9 @@ impl RunError {
             RunError::Scheduler(_) => exit::SCHEDULER_MISSING,
             RunError::NoAgent(_) => exit::HOST_LACKS,
             RunError::Image(e) => storage_status(e, exit::INTERNAL),
+            RunError::Start(StartError::Kvm(KvmError::Boot(_) | KvmError::Topology { .. })) => {
+                exit::BOOT_ERROR
+            }
             RunError::Start(e) => storage_status(e, exit::HOST_LACKS),
             RunError::File { source, .. } => storage_status(source, exit::INTERNAL),
             RunError::Finish(e) => storage_status(e, exit::INTERNAL),
