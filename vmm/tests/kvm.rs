@@ -123,7 +123,7 @@ mod inside {
         #[ignore = "runs in the KVM lab"]
         fn topology_is_read_back_from_either_vendors_leaves() {
             for vendor in [Vendor::Intel, Vendor::Amd] {
-                let topology = "2n2l2c2t";
+                let topology = "1n2l1c2t";
                 let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
                 let (mut host, device) = UnixStream::pair().unwrap();
                 let machine = MachineConfig { vendor: Some(vendor), ..ktstr_vmm::machine_config(&config) };

@@ -29,7 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ktstr_analysis::{Identity, assertion};
-use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd};
+use ktstr_vmm::kvm::KvmError;
+use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd, StartError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
@@ -112,6 +113,9 @@ impl RunError {
             RunError::Extra(_) => exit::HOST_LACKS,
             RunError::NoAgent(_) => exit::HOST_LACKS,
             RunError::Image(e) => storage_status(e, exit::INTERNAL),
+            RunError::Start(StartError::Kvm(KvmError::Boot(_) | KvmError::Topology { .. })) => {
+                exit::BOOT_ERROR
+            }
             RunError::Start(e) => storage_status(e, exit::HOST_LACKS),
             RunError::File { source, .. } => storage_status(source, exit::INTERNAL),
             RunError::Finish(e) => storage_status(e, exit::INTERNAL),

@@ -25,7 +25,7 @@ const OEM: [u8; 6] = *b"KTSTR ";
 const OEM_TABLE: [u8; 8] = *b"KTSTRVMM";
 const OEM_REVISION: u32 = 1;
 
-/// `SLP_TYP` of power-off, as [`dsdt`] names it (chosen).
+/// `SLP_TYP` of power-off, as the DSDT names it (chosen).
 pub const SLEEP_TYPE_OFF: u16 = 5;
 
 /// FADT `IAPC_BOOT_ARCH` (section 5.2.9.3): legacy devices, no VGA, no CMOS clock.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// What is to be written (as Firecracker's device has it).
 const MAGIC: u8 = 123;
 
-/// Time from the machine's start to the first write of [`MAGIC`].
+/// Time from the machine's start to the first write of the right value.
 #[derive(Debug)]
 pub struct BootTimer {
     start: Instant,

@@ -21,7 +21,7 @@ const DEFAULT: [[u32; 4]; 4] = [
 /// The level from which on a cache belongs to an LLC and not to a core.
 const LLC_LEVEL: u32 = 3;
 
-/// The host's caches in this leaf, or [`DEFAULT`] where it shows no L3.
+/// The host's caches in this leaf, or the default ones where it shows no L3.
 pub fn of_host(supported: &[kvm_cpuid_entry2], function: u32) -> Vec<[u32; 4]> {
     let mut found: Vec<_> =
         supported.iter().filter(|e| e.function == function && e.eax & 0x1f != 0).collect();

@@ -93,7 +93,9 @@ impl Cpuid {
     ) -> Cpuid {
         let host = vendor_of(supported);
         let shown = vendor.unwrap_or(host);
-        let kept = supported.iter().filter(|e| !REPLACED.contains(&e.function)).copied();
+        // A leaf of zeros reads the same when it is absent, and there is room for 80 entries only.
+        let tells = |e: &&kvm_cpuid_entry2| e.eax | e.ebx | e.ecx | e.edx != 0;
+        let kept = supported.iter().filter(tells).filter(|e| !REPLACED.contains(&e.function)).copied();
         let mut cpuid = Cpuid { entries: kept.collect(), apic_ids };
         cpuid.set_basic(tsc_deadline);
         if shown != host {

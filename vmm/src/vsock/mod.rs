@@ -14,3 +14,5 @@ pub mod vhost_user;
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod mmio_tests;
