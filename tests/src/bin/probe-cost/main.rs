@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         _ if std::process::id() == 1 => guest::run(),
         Some("pin") => guest::pin(&args[1..]),
+        Some("timed") => guest::timed(&args[1..]),
         _ => host::run(),
     };
     match result {
