@@ -170,13 +170,31 @@ fn under_perf(workload: &[String]) -> Outcome<(Took, String)> {
     Ok((took, format!("{} samples, {lost}, {bytes} bytes", count("SAMPLE events").unwrap_or(0))))
 }
 
-fn row(tool: &str, bare: Took, result: Outcome<(Took, String)>) {
-    match result {
-        Ok((took, note)) => {
-            let added = (took.ns - bare.ns) / bare.switches;
-            println!("| {tool:<22}{:>12.0}{added:>12.0}  {note}", took.ns / bare.switches);
+/// A workload without tools.
+struct Bare {
+    took: Took,
+    /// Its switches are so many that a difference of times says something of each.
+    dense: bool,
+}
+
+/// Above this time for each switch, a workload's own variation, a part of a percent, is more than what a tool adds.
+const DENSE_NS: f64 = 50_000.0;
+
+impl Bare {
+    fn new(took: Took) -> Bare {
+        Bare { took, dense: took.ns / took.switches < DENSE_NS }
+    }
+
+    fn row(&self, tool: &str, result: Outcome<(Took, String)>) {
+        match result {
+            Ok((took, note)) => {
+                let added = took.ns - self.took.ns;
+                let each = if self.dense { format!("{:.0}", added / self.took.switches) } else { "-".into() };
+                let (ms, percent) = (took.ns / 1e6, 100.0 * added / self.took.ns);
+                println!("| {tool:<22}{ms:>12.3}{percent:>12.2}{each:>12}  {note}");
+            }
+            Err(e) => println!("| {tool:<22}{:>36}  {e}", "not measured"),
         }
-        Err(e) => println!("| {tool:<22}{:>24}  {e}", "not measured"),
     }
 }
 
@@ -194,23 +212,24 @@ fn measure() -> Outcome<()> {
     system::mount_all()?;
     for (name, workload) in workloads() {
         run_workload(&workload)?;
-        let bare = run_workload(&workload)?;
-        println!("| {name}: {} context switches, virtual ns per switch", bare.switches);
-        println!("| {:<22}{:>12}{:>12}", "", "per switch", "added");
-        println!("| {:<22}{:>12.0}", "bare", bare.ns / bare.switches);
+        let bare = Bare::new(run_workload(&workload)?);
+        let (ns, switches) = (bare.took.ns, bare.took.switches);
+        println!("| {name}: {switches} context switches, {:.0} virtual ns each", ns / switches);
+        println!("| {:<22}{:>12}{:>12}{:>12}", "", "ms", "added %", "ns/switch");
+        bare.row("bare", Ok((bare.took, String::new())));
         for level in [ProbeLevel::Summary, ProbeLevel::Full] {
-            row(&format!("ktstr {}", level.name()), bare, under_probes(level, &workload));
+            bare.row(&format!("ktstr {}", level.name()), under_probes(level, &workload));
         }
         if Path::new("/bin/runqlat").exists() {
             let command = ["/bin/runqlat", "3600"];
-            row("runqlat (libbpf-tools)", bare, under_tool(&command, &workload));
+            bare.row("runqlat (libbpf-tools)", under_tool(&command, &workload));
         }
-        row("perf sched record", bare, under_perf(&workload));
+        bare.row("perf sched record", under_perf(&workload));
         if Path::new("/bin/bpftrace").exists() {
             let command = ["/bin/bpftrace", "/bin/runqlat.bt"];
-            row("runqlat.bt (bpftrace)", bare, under_tool(&command, &workload));
+            bare.row("runqlat.bt (bpftrace)", under_tool(&command, &workload));
         }
-        row("bare again", bare, run_workload(&workload).map(|t| (t, String::new())));
+        bare.row("bare again", run_workload(&workload).map(|t| (t, String::new())));
     }
     println!("| end");
     Ok(())
