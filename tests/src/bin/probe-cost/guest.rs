@@ -41,6 +41,14 @@ pub fn pin(args: &[String]) -> Outcome<()> {
     Err(Command::new(program).args(args).exec().into())
 }
 
+/// Runs the command on CPU 0 and says how long it took: its own account may have too few digits.
+pub fn timed(args: &[String]) -> Outcome<()> {
+    let start = system::now_ns();
+    let status = Command::new("/init").args(["pin", "0"]).args(args).status()?;
+    println!("elapsed_ns {}", system::now_ns() - start);
+    if status.success() { Ok(()) } else { Err(format!("{args:?}: {status}").into()) }
+}
+
 fn switches() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     stat.lines().find_map(|l| l.strip_prefix("ctxt ")?.trim().parse().ok()).unwrap_or(f64::NAN)
@@ -51,24 +59,28 @@ fn workloads() -> Vec<(&'static str, Vec<String>)> {
     let loops = fs::read_to_string("/loops").unwrap_or_default();
     let words = |s: &str| s.split_whitespace().map(String::from).collect();
     vec![
-        ("pipe", words(&format!("/init pin 0 /bin/perf bench sched pipe -l {loops}"))),
-        ("hackbench", words("/init pin 0 /bin/perf bench sched messaging -g 2 -l 20")),
+        ("pipe", words(&format!("/init timed /bin/perf bench sched pipe -l {loops}"))),
+        ("hackbench", words("/init timed /bin/perf bench sched messaging -g 2 -l 100")),
     ]
 }
 
 /// Runs a workload. Its time is its own account where that has enough digits (`1.234567 usecs/op`), else that of its process.
 fn run_workload(command: &[String]) -> Outcome<Took> {
-    let (before, start) = (switches(), system::now_ns());
+    let before = switches();
     let out = Command::new(&command[0]).args(&command[1..]).output()?;
-    let (switches, elapsed) = (switches() - before, system::now_ns() - start);
+    let switches = switches() - before;
     let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    if !out.status.success() || !text.contains("Total time:") {
+    let number = |is: fn(&str) -> bool| {
+        let line = text.lines().find(|l| is(l))?;
+        line.split_whitespace().find_map(|w| w.parse::<f64>().ok())
+    };
+    let loops: f64 = fs::read_to_string("/loops")?.parse()?;
+    let own = number(|l| l.contains("usecs/op")).map(|us| us * 1000.0 * loops);
+    let ns = own.or(number(|l| l.starts_with("elapsed_ns")));
+    if !out.status.success() || ns.is_none() {
         return Err(format!("{command:?} failed: {text}").into());
     }
-    let loops: f64 = fs::read_to_string("/loops")?.parse()?;
-    let per_loop = text.lines().find(|l| l.contains("usecs/op")).and_then(|l| l.split_whitespace().next());
-    let own = per_loop.and_then(|us| us.parse::<f64>().ok()).map(|us| us * 1000.0 * loops);
-    Ok(Took { ns: own.unwrap_or(elapsed as f64), switches })
+    Ok(Took { ns: ns.unwrap_or(f64::NAN), switches })
 }
 
 /// A tool that runs beside the workload, until it is killed.
@@ -158,13 +170,31 @@ fn under_perf(workload: &[String]) -> Outcome<(Took, String)> {
     Ok((took, format!("{} samples, {lost}, {bytes} bytes", count("SAMPLE events").unwrap_or(0))))
 }
 
-fn row(tool: &str, bare: Took, result: Outcome<(Took, String)>) {
-    match result {
-        Ok((took, note)) => {
-            let added = (took.ns - bare.ns) / bare.switches;
-            println!("| {tool:<22}{:>12.0}{added:>12.0}  {note}", took.ns / bare.switches);
+/// A workload without tools.
+struct Bare {
+    took: Took,
+    /// Its switches are so many that a difference of times says something of each.
+    dense: bool,
+}
+
+/// Above this time for each switch, a workload's own variation, a part of a percent, is more than what a tool adds.
+const DENSE_NS: f64 = 50_000.0;
+
+impl Bare {
+    fn new(took: Took) -> Bare {
+        Bare { took, dense: took.ns / took.switches < DENSE_NS }
+    }
+
+    fn row(&self, tool: &str, result: Outcome<(Took, String)>) {
+        match result {
+            Ok((took, note)) => {
+                let added = took.ns - self.took.ns;
+                let each = if self.dense { format!("{:.0}", added / self.took.switches) } else { "-".into() };
+                let (ms, percent) = (took.ns / 1e6, 100.0 * added / self.took.ns);
+                println!("| {tool:<22}{ms:>12.3}{percent:>12.2}{each:>12}  {note}");
+            }
+            Err(e) => println!("| {tool:<22}{:>36}  {e}", "not measured"),
         }
-        Err(e) => println!("| {tool:<22}{:>24}  {e}", "not measured"),
     }
 }
 
@@ -182,23 +212,24 @@ fn measure() -> Outcome<()> {
     system::mount_all()?;
     for (name, workload) in workloads() {
         run_workload(&workload)?;
-        let bare = run_workload(&workload)?;
-        println!("| {name}: {} context switches, virtual ns per switch", bare.switches);
-        println!("| {:<22}{:>12}{:>12}", "", "per switch", "added");
-        println!("| {:<22}{:>12.0}", "bare", bare.ns / bare.switches);
+        let bare = Bare::new(run_workload(&workload)?);
+        let (ns, switches) = (bare.took.ns, bare.took.switches);
+        println!("| {name}: {switches} context switches, {:.0} virtual ns each", ns / switches);
+        println!("| {:<22}{:>12}{:>12}{:>12}", "", "ms", "added %", "ns/switch");
+        bare.row("bare", Ok((bare.took, String::new())));
         for level in [ProbeLevel::Summary, ProbeLevel::Full] {
-            row(&format!("ktstr {}", level.name()), bare, under_probes(level, &workload));
+            bare.row(&format!("ktstr {}", level.name()), under_probes(level, &workload));
         }
         if Path::new("/bin/runqlat").exists() {
             let command = ["/bin/runqlat", "3600"];
-            row("runqlat (libbpf-tools)", bare, under_tool(&command, &workload));
+            bare.row("runqlat (libbpf-tools)", under_tool(&command, &workload));
         }
-        row("perf sched record", bare, under_perf(&workload));
+        bare.row("perf sched record", under_perf(&workload));
         if Path::new("/bin/bpftrace").exists() {
             let command = ["/bin/bpftrace", "/bin/runqlat.bt"];
-            row("runqlat.bt (bpftrace)", bare, under_tool(&command, &workload));
+            bare.row("runqlat.bt (bpftrace)", under_tool(&command, &workload));
         }
-        row("bare again", bare, run_workload(&workload).map(|t| (t, String::new())));
+        bare.row("bare again", run_workload(&workload).map(|t| (t, String::new())));
     }
     println!("| end");
     Ok(())
