@@ -1,4 +1,4 @@
-//! From the raw log of a run to tables.
+//! From the raw log of a run to tables, record by record: memory does not grow with the run.
 //!
 //! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
 //! converted as far as it goes, and [`Collected::truncated`] says why it ended.
@@ -14,12 +14,12 @@ use ktstr_wire::message::{
     BootError, Bye, CpuCounters, Hello, Log, SchedulerExit, SchedulerStarted, TaskInfo, TestResult,
     WindowEdge,
 };
-use ktstr_wire::record::{MigrationRecord, RECORD_BYTES, Record, SliceRecord};
+use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::tables;
+use crate::tables::{self, RecordTables};
 
 /// Why a raw log could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -151,8 +151,6 @@ impl Collected {
 /// What goes into the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    pub slices: Vec<SliceRecord>,
-    pub migrations: Vec<MigrationRecord>,
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
     pub phases: Vec<Phase>,
@@ -161,16 +159,20 @@ pub(crate) struct Rows {
 
 /// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
 pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Collected, ConvertError> {
-    let mut state = State::default();
+    let mut state = State {
+        collected: Collected::default(),
+        rows: Rows::default(),
+        records: RecordTables::create(out_dir, topology)?,
+        next_seq: 0,
+    };
     state.read(raw_log)?;
-    let State { mut collected, mut rows, .. } = state;
-    rows.slices.sort_by_key(|s| (s.ts_ns, s.cpu));
-    rows.migrations.sort_by_key(|m| (m.ts_ns, m.tid));
+    let State { mut collected, mut rows, records, .. } = state;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows, &collected);
     crate::oracle::check(&rows, &mut collected);
-    collected.tables = tables::write_all(&rows, out_dir, topology)?;
+    collected.tables = records.finish()?;
+    collected.tables.extend(tables::write_others(&rows, out_dir, topology)?);
     Ok(collected)
 }
 
@@ -191,10 +193,24 @@ fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
     cpus
 }
 
-#[derive(Default)]
+/// Why reading stops.
+enum Stop {
+    /// The log is of no use from here on.
+    Log(String),
+    /// A table cannot be written.
+    Write(ConvertError),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Stop {
+        Stop::Log(why)
+    }
+}
+
 struct State {
     collected: Collected,
     rows: Rows,
+    records: RecordTables,
     next_seq: u64,
 }
 
@@ -217,9 +233,13 @@ impl State {
                 break;
             }
             decoder.push(&buf[..n]);
-            if let Err(why) = self.drain(&mut decoder) {
-                self.collected.truncated = Some(why);
-                return Ok(());
+            match self.drain(&mut decoder) {
+                Ok(()) => {}
+                Err(Stop::Log(why)) => {
+                    self.collected.truncated = Some(why);
+                    return Ok(());
+                }
+                Err(Stop::Write(e)) => return Err(e),
             }
         }
         if self.collected.bye.is_none() {
@@ -232,10 +252,10 @@ impl State {
         Ok(())
     }
 
-    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), String> {
+    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), Stop> {
         while let Some(frame) = decoder.next_frame().map_err(|e| e.to_string())? {
             if frame.seq != self.next_seq {
-                return Err(format!("frame {} is missing", self.next_seq));
+                return Err(Stop::Log(format!("frame {} is missing", self.next_seq)));
             }
             self.next_seq += 1;
             self.take(&frame)?;
@@ -243,7 +263,7 @@ impl State {
         Ok(())
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<(), String> {
+    fn take(&mut self, frame: &Frame) -> Result<(), Stop> {
         let c = &mut self.collected;
         // An unknown kind is a later version's addition.
         let Some(kind) = Kind::from_u16(frame.kind) else { return Ok(()) };
@@ -272,17 +292,16 @@ impl State {
         Ok(())
     }
 
-    fn records(&mut self, payload: &[u8]) -> Result<(), String> {
-        let (cpu, records) = payload.split_first_chunk::<4>().ok_or("a records frame without a CPU")?;
+    fn records(&mut self, payload: &[u8]) -> Result<(), Stop> {
+        let cut_off = || Stop::Log("a records frame that is cut off".into());
+        let (cpu, records) = payload.split_first_chunk::<4>().ok_or_else(cut_off)?;
         if !records.len().is_multiple_of(RECORD_BYTES) {
-            return Err("a records frame that is cut off".into());
+            return Err(cut_off());
         }
         let received = self.rows.received.entry(u32::from_le_bytes(*cpu)).or_default();
         for bytes in records.chunks_exact(RECORD_BYTES) {
-            match Record::parse(bytes).map_err(|e| e.to_string())? {
-                Record::Slice(s) => self.rows.slices.push(s),
-                Record::Migration(m) => self.rows.migrations.push(m),
-            }
+            let record = Record::parse(bytes).map_err(|e| Stop::Log(e.to_string()))?;
+            self.records.push(record).map_err(Stop::Write)?;
             *received += 1;
         }
         Ok(())
@@ -298,6 +317,7 @@ mod tests {
     use super::*;
     use ktstr_wire::frame::encode;
     use ktstr_wire::message::to_json;
+    use ktstr_wire::record::MigrationRecord;
 
     fn log() -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -5,6 +5,9 @@
 //! `/proc/stat`. For each CPU: busy and idle time against the window. Times may differ by 1 % or 50 us, counts by 1 % or by
 //! what happens between an edge of the window and the reading beside it; the time of a CPU may not differ at all.
 //!
+//! The kernel does not count the slice after a task was preempted on its way to sleep (`sched_info_depart` in kernel/sched/stats.h
+//! queues it only if its state is running); the probes count how often that happened, and it is added to the kernel's number.
+//!
 //! All of ours are the probes' counters, which are exact where records were lost or were not asked for.
 
 use ktstr_wire::message::{CpuCounters, TaskInfo};
@@ -30,7 +33,7 @@ fn task(t: &TaskInfo) -> Vec<String> {
     let mut checks = vec![
         ("on-CPU time in ns", t.on_cpu.sum_ns, kernel.on_cpu_ns, TIME_NS, "schedstat"),
         ("run delay in ns", t.run_delay.sum_ns, kernel.run_delay_ns, TIME_NS, "schedstat"),
-        ("slices", t.run_delay.count, kernel.nr_slices, SLICES, "schedstat"),
+        ("slices", t.run_delay.count, kernel.nr_slices + t.nr_unqueued, SLICES, "schedstat"),
     ];
     if let (Some(voluntary), Some(involuntary)) = (kernel.nr_voluntary, kernel.nr_involuntary) {
         checks.push(("voluntary switches", t.nr_blocked, voluntary, SLICES, "status"));

@@ -15,7 +15,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task; sorted by `ts_ns`.
+/// One row is one on-CPU slice of one task; sorted by `cpu`, then `ts_ns`, as the logs of the CPUs come.
 pub const SLICES: [Column; 15] = [
     c("ts_ns", "i64", "switch-in"),
     c("dur_ns", "i64", "switch-in to switch-out, or to the window's end"),
@@ -42,7 +42,7 @@ pub const SLICES: [Column; 15] = [
     c("prio", "i64", "kernel priority at switch-out: 0 to 99 real time, 100 to 139 normal"),
 ];
 
-/// One row is one migration; sorted by `ts_ns`.
+/// One row is one migration; in order of time for each CPU that did some, CPU after CPU.
 pub const MIGRATIONS: [Column; 6] = [
     c("ts_ns", "i64", "sched_migrate_task"),
     c("tid", "u32", "thread id"),
@@ -53,7 +53,7 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 42] = [
+pub const TASKS: [Column; 43] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
@@ -91,6 +91,11 @@ pub const TASKS: [Column; 42] = [
     c("nr_preempted", "i64", "switch-outs while runnable, unasked"),
     c("nr_yielded", "i64", "switch-outs after sched_yield"),
     c("nr_migrations", "i64", "migrations"),
+    c(
+        "nr_unqueued",
+        "i64",
+        "preemptions on its way to sleep: /proc/<tid>/schedstat does not count the wait and the slice that follow",
+    ),
     c("open_wait_ns", "i64", "wait for a CPU that was open at the window's end (censored); null: none"),
     c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),
     c("schedstat_run_delay_ns", "i64", "the same, run delay"),

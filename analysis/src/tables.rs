@@ -1,50 +1,92 @@
 //! The tables of [`crate::schema`] from what arrived.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
 use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
-use ktstr_wire::record::{EndState, MigrationContext, MigrationRecord, SliceRecord, WaitKind};
+use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
 use ktstr_wire::topology::Topology;
 
-use crate::columns::Columns;
+use parquet::errors::ParquetError;
+
+use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
 
-/// Writes every table that comes from the guest.
-pub(crate) fn write_all(rows: &Rows, dir: &Path, topology: Topology) -> Result<Vec<TableFile>, ConvertError> {
-    let write = |columns: Columns, table: &'static str| {
-        columns.write(dir, table).map_err(|source| ConvertError::Write { table, dir: dir.into(), source })
-    };
+/// Rows that are collected before they are written.
+const BATCH_ROWS: usize = 1 << 16;
+
+/// The tables of records, which are written as the records come.
+pub(crate) struct RecordTables {
+    dir: PathBuf,
+    topology: Topology,
+    slices: Vec<SliceRecord>,
+    migrations: Vec<MigrationRecord>,
+    writers: [TableWriter; 2],
+}
+
+const RECORD_TABLES: [&str; 2] = ["slices", "migrations"];
+
+impl RecordTables {
+    /// Begins the tables in `dir`.
+    pub fn create(dir: &Path, topology: Topology) -> Result<RecordTables, ConvertError> {
+        let create = |table| TableWriter::create(dir, table).map_err(write_error(dir, table));
+        Ok(RecordTables {
+            dir: dir.into(),
+            topology,
+            slices: Vec::with_capacity(BATCH_ROWS),
+            migrations: Vec::new(),
+            writers: [create(RECORD_TABLES[0])?, create(RECORD_TABLES[1])?],
+        })
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: Record) -> Result<(), ConvertError> {
+        match record {
+            Record::Slice(s) => self.slices.push(s),
+            Record::Migration(m) => self.migrations.push(m),
+        }
+        if self.slices.len().max(self.migrations.len()) == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), ConvertError> {
+        let batches = [slices(&self.slices), migrations(&self.migrations, self.topology)];
+        self.slices.clear();
+        self.migrations.clear();
+        for ((writer, batch), table) in self.writers.iter_mut().zip(batches).zip(RECORD_TABLES) {
+            writer.write(batch).map_err(write_error(&self.dir, table))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the tables.
+    pub fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
+        self.flush()?;
+        let finished = self.writers.into_iter().zip(RECORD_TABLES);
+        finished.map(|(writer, table)| writer.finish().map_err(write_error(&self.dir, table))).collect()
+    }
+}
+
+fn write_error(dir: &Path, table: &'static str) -> impl FnOnce(ParquetError) -> ConvertError {
+    move |source| ConvertError::Write { table, dir: dir.into(), source }
+}
+
+/// Writes every other table that comes from the guest.
+pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<TableFile>, ConvertError> {
+    let write = |columns: Columns, table| columns.write(dir, table).map_err(write_error(dir, table));
     Ok(vec![
-        write(slices(&rows.slices), "slices")?,
-        write(migrations(&rows.migrations, topology), "migrations")?,
         write(tasks(&rows.tasks), "tasks")?,
         write(histograms(&rows.tasks), "histograms")?,
-        write(cpus(rows, topology), "cpus")?,
+        write(cpus(rows, t), "cpus")?,
         write(phases(&rows.phases), "phases")?,
     ])
 }
 
-fn wait_kind(k: WaitKind) -> &'static str {
-    match k {
-        WaitKind::Unknown => "unknown",
-        WaitKind::Wakeup => "wakeup",
-        WaitKind::New => "new",
-        WaitKind::Preempt => "preempt",
-        WaitKind::Yield => "yield",
-    }
-}
+/// Names by [`ktstr_wire::record::WaitKind`].
+const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
 
-fn end_state(e: EndState) -> &'static str {
-    match e {
-        EndState::Blocked => "blocked",
-        EndState::Preempted => "preempted",
-        EndState::Yielded => "yielded",
-        EndState::Exited => "exited",
-        EndState::WindowEnd => "window_end",
-    }
-}
+/// Names by [`ktstr_wire::record::EndState`], which begins with 1.
+const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
 
 fn slices(rows: &[SliceRecord]) -> Columns {
     let r = || rows.iter();
@@ -54,12 +96,12 @@ fn slices(rows: &[SliceRecord]) -> Columns {
         .u32("cpu", r().map(|s| Some(s.cpu.into())))
         .u32("tid", r().map(|s| Some(s.tid)))
         .bool("idle", r().map(|s| s.tid == 0))
-        .str("wait_kind", r().map(|s| Some(wait_kind(s.wait_kind))))
+        .names("wait_kind", &WAIT_KINDS, r().map(|s| s.wait_kind as u8))
         .i64("wait_ns", r().map(|s| s.wait_ns))
         .i64("run_delay_ns", r().map(|s| s.run_delay_ns))
         .i64("waking_ns", r().map(|s| s.waking_ns))
         .i64("blocked_ns", r().map(|s| s.blocked_ns))
-        .str("end_state", r().map(|s| Some(end_state(s.end_state))))
+        .names("end_state", &END_STATES, r().map(|s| s.end_state as u8 - 1))
         .u32("prev_cpu", r().map(|s| s.prev_cpu.map(u32::from)))
         .u32("waker_tid", r().map(|s| s.waker_tid))
         .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
@@ -137,6 +179,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
         .i64("nr_yielded", r().map(|t| Some(t.nr_yielded)))
         .i64("nr_migrations", r().map(|t| Some(t.nr_migrations)))
+        .i64("nr_unqueued", r().map(|t| Some(t.nr_unqueued)))
         .i64("open_wait_ns", r().map(|t| t.open_wait_ns))
         .i64("schedstat_on_cpu_ns", r().map(|t| t.schedstat.map(|s| s.on_cpu_ns)))
         .i64("schedstat_run_delay_ns", r().map(|t| t.schedstat.map(|s| s.run_delay_ns)))

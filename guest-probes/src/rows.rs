@@ -3,7 +3,7 @@
 use ktstr_wire::message::DurationStats;
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 248;
+pub const ROW_BYTES: usize = 256;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -29,6 +29,8 @@ pub struct Row {
     pub nr_yielded: u64,
     /// Migrations.
     pub nr_migrations: u64,
+    /// Preemptions on its way to sleep.
+    pub nr_unqueued: u64,
     /// kernfs id of its cgroup.
     pub cgroup_id: u64,
     /// How long it had waited for a CPU when the window closed.
@@ -79,7 +81,7 @@ fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
 impl Row {
     /// Reads a row.
     pub fn parse(b: &[u8; ROW_BYTES]) -> Row {
-        let comm: [u8; 16] = get(b, 232);
+        let comm: [u8; 16] = get(b, 240);
         let len = comm.iter().position(|c| *c == 0).unwrap_or(comm.len());
         Row {
             on_cpu: stats(b, 0),
@@ -91,16 +93,17 @@ impl Row {
             nr_preempted: u64_at(b, 168),
             nr_yielded: u64_at(b, 176),
             nr_migrations: u64_at(b, 184),
-            cgroup_id: u64_at(b, 192),
-            open_wait_ns: Some(u64_at(b, 200)).filter(|t| *t != u64::MAX),
-            tid: u32_at(b, 208),
-            tgid: u32_at(b, 212),
-            kernel: u32_at(b, 216) & PF_KTHREAD != 0,
-            weight: u32_at(b, 220),
-            block: Some(u32_at(b, 224)).filter(|n| *n != u32::MAX),
-            nice: i16::from_le_bytes(get(b, 228)),
-            exited: b[230] != 0,
-            policy: b[231],
+            nr_unqueued: u64_at(b, 192),
+            cgroup_id: u64_at(b, 200),
+            open_wait_ns: Some(u64_at(b, 208)).filter(|t| *t != u64::MAX),
+            tid: u32_at(b, 216),
+            tgid: u32_at(b, 220),
+            kernel: u32_at(b, 224) & PF_KTHREAD != 0,
+            weight: u32_at(b, 228),
+            block: Some(u32_at(b, 232)).filter(|n| *n != u32::MAX),
+            nice: i16::from_le_bytes(get(b, 236)),
+            exited: b[238] != 0,
+            policy: b[239],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
         }
     }

@@ -124,6 +124,7 @@ impl About {
             nr_preempted: row.nr_preempted,
             nr_yielded: row.nr_yielded,
             nr_migrations: row.nr_migrations,
+            nr_unqueued: row.nr_unqueued,
             open_wait_ns: row.open_wait_ns,
         })
     }

@@ -61,7 +61,12 @@ fn accounts_agree_under_eevdf() {
 
 #[test]
 fn accounts_agree_under_a_scheduler_that_scatters() {
-    let b = boot(BODY, "everything", "1n1l4c1t", json!({"scheduler": fixture(&["--scatter"])}));
+    let b = boot(
+        BODY,
+        "everything",
+        "1n1l4c1t",
+        json!({"scheduler": fixture(&["--scatter", "--slice-us", "1000"])}),
+    );
     check_everything(&b);
 }
 

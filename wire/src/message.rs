@@ -140,6 +140,9 @@ pub struct TaskInfo {
     pub nr_yielded: u64,
     /// `sched_migrate_task` events.
     pub nr_migrations: u64,
+    /// Of `nr_preempted`, those on its way to sleep: `/proc/<tid>/schedstat` does not count the wait and the slice that follow.
+    #[serde(default)]
+    pub nr_unqueued: u64,
     /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait).
     pub open_wait_ns: Option<u64>,
     /// Growth of `/proc/<tid>/schedstat` over the window: an independent account of the same time.
@@ -171,6 +174,7 @@ impl TaskInfo {
             nr_preempted: 0,
             nr_yielded: 0,
             nr_migrations: 0,
+            nr_unqueued: 0,
             open_wait_ns: None,
             schedstat: None,
         }

@@ -73,7 +73,7 @@ struct task_state {
 	__u8 yielded;
 	__u8 running;
 	__u8 fresh; /* what was seen before this slice is not known */
-	__u64 pad[7];
+	__u64 pad[6];
 	struct counters counters;
 };
 
@@ -205,8 +205,11 @@ static __always_inline void make_runnable(struct task_struct *p, struct task_sta
 	struct task_struct *waker;
 	__u64 now;
 
-	/* A wakeup of a task that runs has no switch-in. Runqueue locks order this after the switch that set the flag. */
-	if (s->running) {
+	/*
+	 * A wakeup of a task that runs has no switch-in, and one that was preempted on its way to sleep waits already. Runqueue
+	 * locks order this after the switch that set the fields.
+	 */
+	if (s->running || s->runnable_since_ns) {
 		s->waking_ts_ns = 0;
 		return;
 	}
@@ -385,25 +388,31 @@ static __always_inline void report_dead(struct task_struct *p, struct task_state
 	bpf_ringbuf_submit(row, 1 /* BPF_RB_NO_WAKEUP */);
 }
 
-/* The state that the tracepoint gives was read before a signal could cancel the sleep: p->__state tells. */
-static __always_inline __u8 end_state_of(struct task_struct *p, struct task_state *s, unsigned int prev_state)
+/*
+ * A task that is preempted does not sleep, even if it has set its state to do so. The state that the tracepoint gives was read
+ * before a signal could cancel the sleep: p->__state tells.
+ */
+static __always_inline __u8 end_state_of(struct task_struct *p, struct task_state *s, _Bool preempt,
+					 unsigned int prev_state)
 {
 	if (prev_state & TASK_DEAD)
 		return END_EXITED;
-	if (prev_state && p->__state)
+	if (!preempt && prev_state && p->__state)
 		return END_BLOCKED;
 	return s && s->yielded ? END_YIELDED : END_PREEMPTED;
 }
 
 static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct task_struct *prev, __u64 now,
-				       unsigned int prev_state)
+				       _Bool preempt, unsigned int prev_state)
 {
 	struct task_state *s = prev->pid ? state_of(prev) : 0;
-	__u8 end = end_state_of(prev, s, prev_state);
+	__u8 end = end_state_of(prev, s, preempt, prev_state);
 
 	if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_start_ns) {
 		c->nr_switches++;
 		end_slice(c, cpu, prev, s, now, end);
+		if (s && preempt && prev->__state)
+			s->counters.nr_unqueued++;
 	}
 	if (!s)
 		return;
@@ -435,7 +444,7 @@ int BPF_PROG(sched_switch, _Bool preempt, struct task_struct *prev, struct task_
 
 	if (!c)
 		return 0;
-	switch_out(c, cpu, prev, now, prev_state);
+	switch_out(c, cpu, prev, now, preempt, prev_state);
 	c->in_ts_ns = now;
 	if (next->pid) {
 		s = state_of(next);

@@ -54,6 +54,8 @@ struct counters {
 	unsigned long long nr_preempted;
 	unsigned long long nr_yielded;
 	unsigned long long nr_migrations;
+	/* Preempted on its way to sleep: sched_info does not count the wait and the slice that follow (sched_info_depart). */
+	unsigned long long nr_unqueued;
 };
 
 /* Log-linear: durations below 16 ns have a bucket each, from there on each octave has 16, up to 2^40 ns (18 minutes). */
@@ -98,6 +100,6 @@ struct cpu_state {
 };
 
 _Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
-_Static_assert(sizeof(struct counters) == 192, "the agent reads counters of 192 bytes");
-_Static_assert(sizeof(struct task_row) == 248, "the agent reads rows of 248 bytes");
+_Static_assert(sizeof(struct counters) == 200, "the agent reads counters of 200 bytes");
+_Static_assert(sizeof(struct task_row) == 256, "the agent reads rows of 256 bytes");
 _Static_assert(sizeof(struct cpu_state) == 64, "the agent reads states of 64 bytes");

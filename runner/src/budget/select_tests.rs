@@ -86,10 +86,10 @@ fn estimate_never_exceeds_the_budget() {
 
 #[test]
 fn more_budget_never_covers_less() {
-    for seed in 0..60 {
+    for seed in 0..15 {
         let candidates = random(24, 30, seed);
         let mut before = 0;
-        for budget in (0..150_000).step_by(700) {
+        for budget in (0..150_000).step_by(1_300) {
             let now = select(&candidates, budget, 1).covered;
             assert!(now >= before, "seed {seed}: {now} with {budget} ms, {before} with less");
             before = now;

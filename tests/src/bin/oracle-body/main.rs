@@ -138,6 +138,26 @@ fn storm(ctx: &Ctx) -> Result<AssertResult> {
     Ok(curtain(stage, 2))
 }
 
+/// Five groups of hackbench, as it has them: 20 senders and 20 receivers each.
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 1)]
+fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
+    let stage = stage();
+    let mut threads = 0;
+    for _ in 0..5 {
+        let (receivers, senders) = tasks::group(20, 50)?;
+        for (role, all) in [("receiver", receivers), ("sender", senders)] {
+            for one in all {
+                act(ctx, stage, role, one)?;
+                threads += 1;
+            }
+        }
+    }
+    while stage.asleep.load(Ordering::SeqCst) < threads {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(curtain(stage, threads))
+}
+
 /// The program that [`tasks::exec_storm`] runs: the agent, which says that it is none and ends.
 fn short_program() -> Command {
     Command::new("/init")

@@ -62,7 +62,7 @@ pub fn pair() -> Result<(UnixStream, UnixStream)> {
     let (one, other) = UnixStream::pair()?;
     // So that a partner that has stopped does not hold the other for ever.
     for end in [&one, &other] {
-        end.set_read_timeout(Some(Duration::from_millis(100)))?;
+        end.set_read_timeout(Some(Duration::from_millis(500)))?;
     }
     Ok((one, other))
 }
@@ -76,6 +76,39 @@ pub fn message(stage: &Stage, mut end: UnixStream, first: bool) {
     while stage.running() && end.read_exact(&mut byte).is_ok() && end.write_all(&byte).is_ok() {}
     // Its partner may still read.
     std::mem::forget(end);
+}
+
+/// A group of hackbench: each of `n` senders sends `loops` messages of 100 bytes to each of `n` receivers. Gives the receivers and
+/// the senders.
+#[expect(clippy::type_complexity, reason = "two lists of the same kind of thing")]
+pub fn group(
+    n: usize,
+    loops: usize,
+) -> Result<(Vec<Box<dyn FnOnce(&Stage) + Send>>, Vec<Box<dyn FnOnce(&Stage) + Send>>)> {
+    let (mut receivers, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..n {
+        let (mut from, to) = UnixStream::pair()?;
+        ends.push(to);
+        receivers.push(Box::new(move |_: &Stage| {
+            let mut message = [0; 100];
+            for _ in 0..n * loops {
+                if from.read_exact(&mut message).is_err() {
+                    break;
+                }
+            }
+        }) as Box<dyn FnOnce(&Stage) + Send>);
+    }
+    let mut senders = Vec::new();
+    for _ in 0..n {
+        let mut ends: Vec<UnixStream> = ends.iter().map(UnixStream::try_clone).collect::<Result<_, _>>()?;
+        senders.push(Box::new(move |_: &Stage| {
+            for _ in 0..loops {
+                // A receiver that is gone has been given up by the test.
+                ends.iter_mut().for_each(|end| drop(end.write_all(&[0; 100])));
+            }
+        }) as Box<dyn FnOnce(&Stage) + Send>);
+    }
+    Ok((receivers, senders))
 }
 
 /// A reader that measures how long it takes from just before the write that wakes it to its return from the read, and its

@@ -50,7 +50,11 @@ fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
         let host = Path::new(host);
         match (host.is_file(), guest.ends_with(".bt")) {
             (true, true) => image.add_file(host, guest, 0o644)?,
-            (true, false) => image.add_binary(host, guest)?,
+            (true, false) => {
+                image.add_binary(host, guest)?;
+                // With all its symbols: bpftrace looks for some of its own.
+                image.add_file(host, guest, 0o755)?;
+            }
             (false, _) => eprintln!("left out: {} is missing (apt-get install {package})", host.display()),
         }
     }
