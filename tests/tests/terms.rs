@@ -11,7 +11,8 @@ fn suite(name: &str) -> String {
     };
     let files = std::fs::read_dir(deps).unwrap().flatten();
     let binaries = files.filter(|e| of_suite(&e.file_name().to_string_lossy()));
-    let newest = binaries.max_by_key(|e| e.metadata().unwrap().modified().unwrap()).expect("the suite is built");
+    let newest =
+        binaries.max_by_key(|e| e.metadata().unwrap().modified().unwrap()).expect("the suite is built");
     format!("deps/{}", newest.file_name().to_string_lossy())
 }
 
