@@ -86,6 +86,9 @@ pub struct Identity {
     pub session: String,
     /// `binary::test`.
     pub test: String,
+    /// Name of the test as nextest lists it, where that is not the one in `test`.
+    #[serde(default)]
+    pub listed: Option<String>,
     /// Name of the files.
     pub variant: String,
     /// Number of this boot among the repetitions, from 0.

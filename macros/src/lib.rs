@@ -71,3 +71,6 @@ pub fn test_main(_input: TokenStream) -> TokenStream {
     }
     main_once().into()
 }
+
+#[cfg(test)]
+mod misuse_tests;

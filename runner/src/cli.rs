@@ -19,6 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Boot each test in a virtual machine of its own and record what every task went through.
     Test(TestArgs),
+    /// Make a test crate that compiles and runs.
+    New(crate::new::NewArgs),
     /// Run one boot of `--accel sim` again, exactly, and check that it was the same.
     Replay(crate::replay::ReplayArgs),
     /// Boot a test with many seeds and report every distinct failure.

@@ -13,6 +13,7 @@ pub mod explore;
 pub mod interrupt;
 pub mod invocation;
 pub mod kernel;
+pub mod new;
 pub mod recover;
 pub mod replay;
 pub mod run;
@@ -75,6 +76,12 @@ impl From<test::TestError> for Failure {
     }
 }
 
+impl From<new::NewError> for Failure {
+    fn from(e: new::NewError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
 impl From<stats::StatsError> for Failure {
     fn from(e: stats::StatsError) -> Failure {
         Failure { exit_status: e.exit_status(), message: e.to_string() }
@@ -98,6 +105,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Test(args) => Ok(test::run(args)?),
         Command::Replay(args) => Ok(replay::run(args)?),
         Command::Explore(args) => Ok(explore::run(args)?),
+        Command::New(args) => {
+            new::run(args)?;
+            Ok(exit::OK)
+        }
         Command::Kernel(args) => {
             kernel::run(args)?;
             Ok(exit::OK)

@@ -137,9 +137,11 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
         position: id.position,
     };
     let (binary, test) = id.test.split_once("::").unwrap_or(("", &id.test));
+    // A variant of the gauntlet is another test to nextest.
+    let test = id.listed.as_deref().unwrap_or(test);
     let mut nextest = invocation.nextest(Path::new("."))?;
     let out = nextest
-        .args(["-E", &format!("binary(={binary}) & test(={test})")])
+        .args(["--run-ignored", "all", "-E", &format!("binary(={binary}) & test(={test})")])
         .stdin(Stdio::null())
         .output()
         .map_err(system("cargo nextest run"))?;

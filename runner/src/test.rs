@@ -105,7 +105,12 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     if let Some(selection) = &selection {
         selection.tell(&mut nextest);
     }
+    let report = ktstr_dir.join("sessions").join(format!("{session}.gauntlet"));
+    if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
+        nextest.env(GAUNTLET_REPORT_ENV, &report);
+    }
     let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
+    tell_gauntlets(&report);
     Ok(summarize(&ktstr_dir, &session, status))
 }
 
@@ -142,10 +147,15 @@ fn dimensions(
     if args.scheduler.len() > 1 {
         all.push((SCHEDULERS_ENV, json(to_json(&args.scheduler))));
     }
-    if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
-        all.push((GAUNTLET_REPORT_ENV, "1".into()));
-    }
     all
+}
+
+/// Prints what test binaries left in `report` about their gauntlets; they are listed more than once.
+fn tell_gauntlets(report: &Path) {
+    let text = std::fs::read_to_string(report).unwrap_or_default();
+    let _ = std::fs::remove_file(report);
+    let lines: std::collections::BTreeSet<&str> = text.lines().collect();
+    lines.iter().for_each(|l| eprintln!("{l}"));
 }
 
 /// Looks whether nextest is installed.

@@ -18,7 +18,8 @@ pub const KERNELS_ENV: &str = "KTSTR_KERNELS";
 /// Environment variable: the schedulers of a run with several, as a JSON list of what `KTSTR_SCHEDULER` takes.
 pub const SCHEDULERS_ENV: &str = "KTSTR_SCHEDULERS";
 
-/// Environment variable: `1` makes test binaries say, when they list ignored tests, what the gauntlet leaves out and why.
+/// Environment variable: a file to which test binaries, when they list ignored tests, append a line about what the gauntlet
+/// leaves out and why. nextest shows nothing of what they print then.
 pub const GAUNTLET_REPORT_ENV: &str = "KTSTR_GAUNTLET_REPORT";
 
 /// One of several kernels.

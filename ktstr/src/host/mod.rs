@@ -39,8 +39,10 @@ fn trials(args: &Arguments) -> Result<Vec<Trial>, Failed> {
     let binary = std::env::current_exe()?.display().to_string();
     if args.list {
         describe(&found.all, &binary)?;
-        if args.ignored && std::env::var_os(GAUNTLET_REPORT_ENV).is_some() {
-            eprintln!("{}", gauntlet_line(&found, &binary));
+        if args.ignored
+            && let Some(path) = std::env::var_os(GAUNTLET_REPORT_ENV)
+        {
+            append(&path, format!("{}\n", gauntlet_line(&found, &binary)).as_bytes())?;
         }
     }
     if let Some(names) = selection(&binary)? {
@@ -70,8 +72,12 @@ fn describe(all: &[Variant], binary: &str) -> Result<(), Failed> {
         lines.extend(to_json(&described));
         lines.push(b'\n');
     }
-    // One write, for other test binaries append at the same time.
-    Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(&lines)?)
+    append(&path, &lines)
+}
+
+/// Appends in one write, for other test binaries append at the same time.
+fn append(path: &std::ffi::OsStr, bytes: &[u8]) -> Result<(), Failed> {
+    Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(bytes)?)
 }
 
 /// The names of this binary's tests that the runner selected, if it did.

@@ -1,7 +1,7 @@
 //! Which tests cover the most in a given time.
 //!
 //! Greedy: the test with the most new coverage per second comes next, as long as it fits. A property that is covered again
-//! counts an eighth of the time before. Greedy choices alone are not monotone: with more time a better but longer test can
+//! counts an eighth of the time before, up to the third time. Greedy choices alone are not monotone: with more time a better but longer test can
 //! push out two shorter ones. So the choice is the best of those for a fixed series of smaller budgets, and what time is left
 //! then goes to tests that cover nothing for the first time: more budget never covers less.
 
@@ -29,12 +29,10 @@ pub struct Choice {
 }
 
 /// Smallest budget of the series, milliseconds, and the ratio of neighbours.
-const SERIES: (f64, f64) = (1_000.0, 1.04);
+const SERIES: (f64, f64) = (1_000.0, 1.06);
 
-/// What a property that was covered `n` times is still worth.
-fn worth(n: u32) -> f64 {
-    0.125f64.powi(n.min(64) as i32)
-}
+/// What a property is worth that was covered no time, once, twice; after that it is worth nothing.
+const WORTH: [f64; 3] = [1.0, 0.125, 0.015_625];
 
 /// A candidate with the worth per millisecond that it had when it was last looked at.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,8 +61,9 @@ impl Ord for Ranked {
 struct State<'a> {
     candidates: &'a [Candidate],
     parallel: u64,
-    counts: Vec<u32>,
+    counts: Vec<usize>,
     taken: Vec<bool>,
+    cheapest_ms: u64,
     sum_ms: u64,
     longest_ms: u64,
     choice: Choice,
@@ -78,6 +77,7 @@ impl<'a> State<'a> {
             parallel: u64::from(parallel.max(1)),
             counts: vec![0; properties],
             taken: vec![false; candidates.len()],
+            cheapest_ms: candidates.iter().map(|c| c.cost_ms).min().unwrap_or(0),
             sum_ms: 0,
             longest_ms: 0,
             choice: Choice::default(),
@@ -86,7 +86,7 @@ impl<'a> State<'a> {
 
     fn ranked(&self, index: usize) -> Ranked {
         let c = &self.candidates[index];
-        let worth: f64 = c.properties.iter().map(|p| worth(self.counts[*p])).sum();
+        let worth: f64 = c.properties.iter().filter_map(|p| WORTH.get(self.counts[*p])).sum();
         Ranked { rate: worth / c.cost_ms.max(1) as f64, index }
     }
 
@@ -117,7 +117,9 @@ impl<'a> State<'a> {
         budget_ms: u64,
         may: impl Fn(&State<'_>, usize) -> bool,
     ) {
-        while let Some(top) = heap.pop() {
+        while self.used_with(self.cheapest_ms) <= budget_ms
+            && let Some(top) = heap.pop()
+        {
             let cost = self.candidates[top.index].cost_ms;
             // What does not fit now will not fit later.
             if self.taken[top.index] || self.used_with(cost) > budget_ms || !may(self, top.index) {

@@ -86,10 +86,10 @@ fn estimate_never_exceeds_the_budget() {
 
 #[test]
 fn more_budget_never_covers_less() {
-    for seed in 0..60 {
+    for seed in 0..15 {
         let candidates = random(24, 30, seed);
         let mut before = 0;
-        for budget in (0..150_000).step_by(700) {
+        for budget in (0..150_000).step_by(1_300) {
             let now = select(&candidates, budget, 1).covered;
             assert!(now >= before, "seed {seed}: {now} with {budget} ms, {before} with less");
             before = now;
@@ -122,7 +122,9 @@ fn close_to_the_best_and_better_than_simple_choices() {
 #[test]
 fn large_registry_is_covered_within_its_budget() {
     let candidates = registry();
+    let start = std::time::Instant::now();
     let choice = select(&candidates, 300_000, 1);
+    println!("{} tests, {} covered, {:?}", choice.chosen.len(), choice.covered, start.elapsed());
     assert!(choice.used_ms <= 300_000 && choice.used_ms > 270_000, "{}", choice.used_ms);
     // All 93 properties in 3,600 s; 300 s are enough for 60 tests of 3 to 5 s and not for all large topologies as well.
     assert!(choice.covered >= 80, "{}", choice.covered);

@@ -102,6 +102,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         session: p.session.clone(),
         variant: variant(&test, &p.spec.topology.to_string(), &scheduler, &accel, p.repeat),
         test,
+        listed: p.spec.terms.listed.clone().filter(|l| *l != p.spec.test),
         repeat: p.repeat,
         topology: p.spec.topology,
         observed: None,

@@ -13,7 +13,7 @@ use crate::exit;
 const MAX_WAIT: &str = "max_wait";
 
 /// The least limit of it, nanoseconds: emulated CPUs of a busy host stand still for a while.
-const LEAST_WAIT_NS: u64 = 500_000_000;
+const LEAST_WAIT_NS: u64 = 1_000_000_000;
 
 /// The check that the scheduler is in charge to the end.
 const IN_CHARGE: &str = "in_charge";

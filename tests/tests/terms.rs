@@ -1,0 +1,36 @@
+//! A condition that does not hold is told with its number, its limit, and the tasks and moments that were worst.
+
+use ktstr_tests::boot::boot;
+use serde_json::json;
+
+/// The newest test binary of a suite, from the directory of programs.
+fn suite(name: &str) -> String {
+    let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    let of_suite = |file: &str| {
+        file.strip_prefix(&format!("{name}-")).is_some_and(|hash| hash.len() == 16 && !hash.contains('.'))
+    };
+    let files = std::fs::read_dir(deps).unwrap().flatten();
+    let binaries = files.filter(|e| of_suite(&e.file_name().to_string_lossy()));
+    let newest =
+        binaries.max_by_key(|e| e.metadata().unwrap().modified().unwrap()).expect("the suite is built");
+    format!("deps/{}", newest.file_name().to_string_lossy())
+}
+
+#[test]
+fn broken_condition_names_number_limit_tasks_and_moments() {
+    let broken = json!({"subject": "run_delay.max", "relation": "below", "limit": 1.0, "limit_text": "1 ns",
+        "role": "pairs", "phase": null});
+    let held = json!({"subject": "worker_throughput", "relation": "above", "limit": 0.0, "limit_text": "0",
+        "role": "pairs", "phase": null});
+    let terms = json!({"accel": "tcg", "duration_ns": 1_000_000_000, "terms": {"asserts": [broken, held]}});
+    let b = boot(&suite("sched_basic"), "sched_basic_message", "1n1l2c1t", terms);
+    assert_eq!((b.status, &b.sidecar["verdict"]), (1, &json!("fail")), "{}", b.output);
+    let reasons = b.sidecar["reasons"].as_array().unwrap();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    let reason = reasons[0].as_str().unwrap();
+    assert!(reason.starts_with("run_delay.max of role pairs is "), "{reason}");
+    let (_, worst) = reason.split_once(", not < 1 ns: ").expect(reason);
+    // Three moments, each `task TID (pairs) TIME at SECONDS s`, the longest first.
+    assert_eq!(worst.matches("(pairs)").count(), 3, "{worst}");
+    assert!(worst.starts_with("task ") && worst.contains(" s, task "), "{worst}");
+}
