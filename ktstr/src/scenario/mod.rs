@@ -88,6 +88,7 @@ impl Scenario {
     }
 
     /// Makes a cgroup and starts its workers.
+    #[allow(clippy::should_implement_trait)] // a step like the others; scenarios are not summed
     pub fn add(self, def: CgroupDef) -> Scenario {
         self.then(Step::Add(def))
     }
