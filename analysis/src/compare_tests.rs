@@ -132,10 +132,13 @@ fn what_was_left_out_is_said() {
     runs[0].verdict = Verdict::Inconclusive;
     runs[0].reasons = vec!["records were dropped".into()];
     runs[5].identity.memory_mib = 7;
+    runs[6].identity.probes = ktstr_wire::spec::ProbeLevel::Summary;
     let c = compared(&runs, &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len()), (4, 5));
     assert_eq!(c.inadmissible, ["t@a@0: records were dropped"]);
-    assert!(c.hidden_differences[0].contains("memory"), "{:?}", c.hidden_differences);
+    for what in ["memory", "probe level"] {
+        assert!(c.hidden_differences.iter().any(|d| d.contains(what)), "{:?}", c.hidden_differences);
+    }
     let one_sided: Vec<Sidecar> = runs.into_iter().filter(|r| r.identity.scheduler == "a").collect();
     let c = compared(&one_sided, &Policy::default());
     assert_eq!((c.lines.len(), c.unpaired.len(), c.exit_status()), (0, 1, 3));

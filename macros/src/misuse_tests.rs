@@ -35,7 +35,7 @@ fn arguments_that_are_wrong() {
     says("memory_mib = -1", "`memory_mib` takes an integer");
     says("duration_s = 0", "`duration_s` takes seconds from 0.1 to 3600");
     says("duration_s = \"1\"", "as in `duration_s = 2`");
-    says("accel = \"kvm2\"", "`accel` takes \"sim\" or \"tcg\"");
+    says("accel = \"kvm2\"", "`accel` takes \"kvm\", \"sim\" or \"tcg\"");
     says("llcs = 16, cores = 32", "the topology has 512 CPUs, a guest has at most 256");
     says("assert = 3", "write `assert(...)`");
     says("gauntlet = true", "write `gauntlet(...)`");

@@ -60,7 +60,8 @@ fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
 
 /// The runner's exit status and what it said.
 fn ktstr(args: &[&str]) -> (i32, String) {
-    let out = boot::runner().args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let out =
+        boot::runner().args(args).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
     let text = [out.stdout, out.stderr].concat();
     (out.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
 }

@@ -137,7 +137,7 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
     let sidecar = sidecar_in(dir.path()).unwrap();
     assert_eq!(
         (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
-        (&json!("inconclusive"), 5)
+        (&json!("inconclusive"), 7)
     );
     // The guest went with its runner.
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());

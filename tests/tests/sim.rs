@@ -44,7 +44,7 @@ fn spin_everywhere(ctx: &Ctx) -> Result<AssertResult> {
 
 macro_rules! spin {
     ($($name:ident $cores:literal)*) => {$(
-        #[ktstr_test(accel = "sim", cores = $cores, duration_s = 0.3)]
+        #[ktstr_test(accel = "sim", cores = $cores, duration_s = 0.3, gauntlet(cpus = 0))]
         fn $name(ctx: &Ctx) -> Result<AssertResult> {
             spin_everywhere(ctx)
         }
@@ -128,17 +128,17 @@ fn wakeups_beside(neighbours: usize) -> Result<AssertResult> {
     }))
 }
 
-#[ktstr_test(accel = "sim", cores = 3, duration_s = 0.2)]
+#[ktstr_test(accel = "sim", cores = 3, duration_s = 0.2, gauntlet(cpus = 0))]
 fn wakeup_beside_1(_ctx: &Ctx) -> Result<AssertResult> {
     wakeups_beside(1)
 }
 
-#[ktstr_test(accel = "sim", cores = 4, duration_s = 0.2)]
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 0.2, gauntlet(cpus = 0))]
 fn wakeup_beside_2(_ctx: &Ctx) -> Result<AssertResult> {
     wakeups_beside(2)
 }
 
-#[ktstr_test(accel = "sim", cores = 5, duration_s = 0.2)]
+#[ktstr_test(accel = "sim", cores = 5, duration_s = 0.2, gauntlet(cpus = 0))]
 fn wakeup_beside_3(_ctx: &Ctx) -> Result<AssertResult> {
     wakeups_beside(3)
 }
