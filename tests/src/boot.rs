@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,107 @@ fn programs() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf()
 }
 
-/// What came back.
+/// The runner of this build.
+pub fn runner() -> Command {
+    Command::new(programs().join("cargo-ktstr"))
+}
+
+/// The newest test binary of a suite.
+pub fn suite(name: &str) -> PathBuf {
+    let is_suite = |p: &PathBuf| {
+        let file = p.file_name().unwrap().to_string_lossy().into_owned();
+        file.strip_prefix(&format!("{name}-")).is_some_and(|hash| hash.len() == 16 && !hash.contains('.'))
+    };
+    let binaries =
+        std::fs::read_dir(programs().join("deps")).unwrap().flatten().map(|e| e.path()).filter(is_suite);
+    binaries.max_by_key(|p| p.metadata().unwrap().modified().unwrap()).expect("the suite is built")
+}
+
+/// A spec of `test` in `binary` on four CPUs, under the kernel's own scheduler. `changes` replaces fields.
+pub fn spec(binary: &Path, test: &str, changes: &Value) -> Value {
+    let mut spec = json!({
+        "wire_version": 1,
+        "test": test,
+        "binary": binary,
+        "manifest_dir": env!("CARGO_MANIFEST_DIR"),
+        "topology": "1n1l4c1t",
+        "memory_mib": 512,
+        "duration_ns": 300_000_000,
+        "seed": 0,
+    });
+    spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    spec
+}
+
+/// Starts a run with its results below `dir` and its temporary files in `dir/tmp`.
+pub fn start(spec: &Value, dir: &Path) -> Child {
+    let temporary = dir.join("tmp");
+    std::fs::create_dir_all(&temporary).unwrap();
+    let mut child = runner()
+        .arg("internal-run")
+        .env("KTSTR_TARGET_DIR", dir)
+        .env("TMPDIR", temporary)
+        .env_remove("KTSTR_REPEAT")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
+    child
+}
+
+/// What a process said.
+pub fn text_of(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+/// What a run should have removed.
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let left = |p: &PathBuf| p.to_string_lossy().contains(".partial") || p.starts_with(dir.join("tmp/"));
+    walk(dir).into_iter().filter(|p| left(p) && *p != dir.join("tmp")).collect()
+}
+
+/// The sidecar below a directory, and its path.
+pub fn sidecar_below(dir: &Path) -> Option<(PathBuf, Value)> {
+    let path = walk(dir).into_iter().find(|p| p.to_string_lossy().ends_with(".ktstr.json"))?;
+    let sidecar = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    Some((path, sidecar))
+}
+
+/// Everything below a directory.
+pub fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    entries.iter().flat_map(|p| walk(p)).chain(entries.clone()).collect()
+}
+
+/// A run that has ended, with a sidecar or without one.
+pub struct Finished {
+    /// Exit status of the runner.
+    pub status: i32,
+    /// What the runner printed.
+    pub output: String,
+    /// The sidecar and its path.
+    pub sidecar: Option<(PathBuf, Value)>,
+    // The files live as long as this.
+    dir: tempfile::TempDir,
+}
+
+/// Runs a spec to its end.
+pub fn run(spec: &Value) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let out = start(spec, dir.path()).wait_with_output().unwrap();
+    assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    Finished {
+        status: out.status.code().unwrap(),
+        output: text_of(&out),
+        sidecar: sidecar_below(dir.path()),
+        dir,
+    }
+}
+
+/// What came back of a run that left a sidecar.
 pub struct Booted {
     /// Exit status of the runner.
     pub status: i32,
@@ -26,46 +126,23 @@ pub struct Booted {
     _dir: tempfile::TempDir,
 }
 
-/// Boots `test` of the program `body` of this package. `changes` replaces fields of the spec.
-pub fn boot(body: &str, test: &str, topology: &str, changes: Value) -> Booted {
-    let dir = tempfile::tempdir().unwrap();
-    let mut spec = json!({
-        "wire_version": 1,
-        "test": test,
-        "binary": programs().join(body),
-        "manifest_dir": env!("CARGO_MANIFEST_DIR"),
-        "topology": topology,
-        "memory_mib": 512,
-        "duration_ns": 300_000_000,
-        "accel": "sim",
-        "seed": 0,
-    });
-    spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-    let mut runner = Command::new(programs().join("cargo-ktstr"));
-    let mut child = runner
-        .arg("internal-run")
-        .env("KTSTR_TARGET_DIR", dir.path())
-        .env_remove("KTSTR_REPEAT")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
-    let out = child.wait_with_output().unwrap();
-    let output = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    let status = out.status.code().unwrap();
-    let path = sidecar_below(&dir.path().join("ktstr")).unwrap_or_else(|| panic!("no sidecar: {output}"));
-    let sidecar: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let tables = path.with_file_name(sidecar["identity"]["variant"].as_str().unwrap());
-    Booted { status, output, sidecar, tables, _dir: dir }
+impl Finished {
+    /// The sidecar has to be there.
+    pub fn booted(self) -> Booted {
+        let Some((path, sidecar)) = self.sidecar else { panic!("no sidecar: {}", self.output) };
+        let tables = path.with_file_name(sidecar["identity"]["variant"].as_str().unwrap());
+        Booted { status: self.status, output: self.output, sidecar, tables, _dir: self.dir }
+    }
 }
 
-fn sidecar_below(dir: &Path) -> Option<PathBuf> {
-    let entries: Vec<PathBuf> = std::fs::read_dir(dir).ok()?.flatten().map(|e| e.path()).collect();
-    let is_sidecar = |p: &&PathBuf| p.to_string_lossy().ends_with(".ktstr.json");
-    let here = entries.iter().find(is_sidecar).cloned();
-    here.or_else(|| entries.iter().filter(|p| p.is_dir()).find_map(|p| sidecar_below(p)))
+/// Boots `test` of the program `body` of this package, or of the one at that path, in `sim`. `changes` replaces fields of the spec.
+pub fn boot(body: &str, test: &str, topology: &str, changes: Value) -> Booted {
+    let mut spec = spec(&programs().join(body), test, &changes);
+    spec["topology"] = json!(topology);
+    if spec["accel"].is_null() {
+        spec["accel"] = json!("sim");
+    }
+    run(&spec).booted()
 }
 
 impl Booted {

@@ -2,26 +2,23 @@
 //! a boot that was found can be had again.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
-mod boot;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use boot::Finished;
+use ktstr_tests::boot::{self, Booted};
 use serde_json::{Value, json};
 
-/// A mixed load, once per scheduler: pairs that wake each other under sched_ext.
-fn spec(seed: u64) -> Value {
-    let mut spec = boot::spec("sched_basic_message", "scx_fixture", &[], 200);
-    spec["accel"] = json!("sim");
-    spec["seed"] = json!(seed);
-    spec
+/// One boot of pairs that wake each other under sched_ext.
+fn boot(seed: u64) -> Booted {
+    let fixture = json!({"name": "scx_fixture", "binary": "scx_fixture", "args": []});
+    let changes = json!({"accel": "sim", "seed": seed, "duration_ns": 200_000_000, "scheduler": fixture});
+    boot::run(&boot::spec(&boot::suite("sched_basic"), "sched_basic_message", &changes)).booted()
 }
 
 /// SHA-256 of each table.
-fn tables(f: &Finished) -> BTreeMap<String, String> {
+fn tables(f: &Booted) -> BTreeMap<String, String> {
     assert_eq!(f.status, 0, "{}", f.output);
-    let files = f.sidecar()["files"].as_array().unwrap();
+    let files = f.sidecar["files"].as_array().unwrap();
     let text = |v: &Value| v.as_str().unwrap().to_string();
     files.iter().map(|t| (text(&t["table"]), text(&t["sha256"]))).collect()
 }
@@ -29,10 +26,10 @@ fn tables(f: &Finished) -> BTreeMap<String, String> {
 /// One boot while nothing else of this test runs, two at the same time, two more beside two busy threads.
 #[test]
 fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
-    let mut all = vec![boot::run(&spec(7))];
-    let parallel = |all: &mut Vec<Finished>| {
+    let mut all = vec![boot(7)];
+    let parallel = |all: &mut Vec<Booted>| {
         std::thread::scope(|s| {
-            let both: Vec<_> = (0..2).map(|_| s.spawn(|| boot::run(&spec(7)))).collect();
+            let both: Vec<_> = (0..2).map(|_| s.spawn(|| boot(7))).collect();
             all.extend(both.into_iter().map(|b| b.join().unwrap()));
         });
     };
@@ -51,9 +48,9 @@ fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
     });
     let distinct: BTreeSet<_> = all.iter().map(tables).collect();
     assert_eq!(distinct.len(), 1, "{distinct:#?}");
-    assert!(all[0].metric("context_switches", "value") > 100.0, "the load does next to nothing");
-    assert_eq!(all[0].sidecar()["metrics"], all[4].sidecar()["metrics"]);
-    let other = boot::run(&spec(8));
+    assert!(all[0].metric(None, "context_switches", "value") > Some(100.0), "the load does next to nothing");
+    assert_eq!(all[0].sidecar["metrics"], all[4].sidecar["metrics"]);
+    let other = boot(8);
     let (one, other) = (tables(&all[0]), tables(&other));
     assert!(one["slices"] != other["slices"], "the seed decides nothing");
 }

@@ -1,24 +1,35 @@
 //! What goes wrong on purpose is seen where it should be: schedulers that misbehave, fail, or are missing, and tests that fail.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
-mod boot;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use boot::{Finished, leftovers, runner, sidecar_in, text_of, walk};
+use ktstr_tests::boot::{self, Finished, leftovers, runner, sidecar_below, text_of, walk};
 use serde_json::{Value, json};
 
 /// Runs `test` of the suite `sched_basic` on four CPUs under the fixture scheduler with `args`, or under `binary`.
 fn run(test: &str, binary: &str, args: &[&str], duration_ms: u64) -> Finished {
-    boot::run(&boot::spec(test, binary, args, duration_ms))
+    let scheduler = json!({"name": binary, "binary": binary, "args": args});
+    let changes = json!({"duration_ns": duration_ms * 1_000_000, "scheduler": scheduler});
+    boot::run(&boot::spec(&boot::suite("sched_basic"), test, &changes))
+}
+
+fn sidecar(f: &Finished) -> &Value {
+    &f.sidecar.as_ref().unwrap_or_else(|| panic!("no sidecar: {}", f.output)).1
+}
+
+/// A metric in the scope of the run.
+fn metric(f: &Finished, name: &str, stat: &str) -> f64 {
+    let rows = sidecar(f)["metrics"].as_array().unwrap();
+    let row = rows.iter().find(|m| m["name"] == name && m["stat"] == stat && m["scope"] == "run");
+    row.unwrap()["value"].as_f64().unwrap()
 }
 
 /// Starts a run of a minute and sends it `signal` as soon as something has arrived from the guest.
 fn run_and_signal(signal: &str, dir: &Path) -> Output {
-    let mut spec = boot::spec("sched_basic_message", "", &[], 60_000);
-    spec["scheduler"] = Value::Null;
+    let a_minute = json!({"duration_ns": 60_000_000_000_u64});
+    let spec = boot::spec(&boot::suite("sched_basic"), "sched_basic_message", &a_minute);
     let mut child = boot::start(&spec, dir);
     let arrived = || {
         let raw = walk(dir).into_iter().find(|p| p.ends_with("raw.log"));
@@ -41,14 +52,14 @@ fn processes_of(dir: &Path) -> Vec<String> {
 }
 
 fn exit(f: &Finished) -> &Value {
-    &f.sidecar()["scheduler_exit"]
+    &sidecar(f)["scheduler_exit"]
 }
 
 #[test]
 fn stalled_task_is_reported_with_kind_reason_and_dump() {
     let f = run("sched_basic_message", "scx_fixture", &["--stall", "pairs", "--timeout-ms", "1000"], 5_000);
     assert_eq!(f.status, 22, "{}", f.output);
-    assert_eq!(f.sidecar()["verdict"], "sched_exit");
+    assert_eq!(sidecar(&f)["verdict"], "sched_exit");
     assert_eq!((&exit(&f)["kind"], &exit(&f)["reason"]), (&json!("stall"), &json!("runnable task stall")));
     assert!(exit(&f)["message"].as_str().unwrap().contains("pairs"), "{}", exit(&f)["message"]);
     assert!(exit(&f)["dump"].as_str().unwrap().contains("CPU"));
@@ -86,7 +97,7 @@ fn missing_scheduler_lists_where_it_was_looked_for() {
 #[test]
 fn failing_test_body_fails_with_its_reason_and_a_command() {
     let f = run("no_such_test", "scx_fixture", &[], 1_000);
-    assert_eq!((f.status, &f.sidecar()["verdict"]), (1, &json!("fail")));
+    assert_eq!((f.status, &sidecar(&f)["verdict"]), (1, &json!("fail")));
     assert!(
         f.output.contains("no test no_such_test") && f.output.contains("rerun: cargo ktstr test"),
         "{}",
@@ -101,14 +112,14 @@ fn scattering_shows_in_migrations_and_lateness_in_latency() {
     let scattered = run("sched_basic_message", "scx_fixture", &["--scatter"], 1_000);
     assert_eq!(scattered.status, 0, "{}", scattered.output);
     let moves = |f: &Finished| {
-        (f.metric("migrations_by_balance", "value") + f.metric("migrations_at_wakeup", "value"))
-            / f.metric("context_switches", "value")
+        (metric(f, "migrations_by_balance", "value") + metric(f, "migrations_at_wakeup", "value"))
+            / metric(f, "context_switches", "value")
     };
     assert!(moves(&scattered) > 2.0 * moves(&plain), "{} against {}", moves(&scattered), moves(&plain));
     let late = run("sched_basic_message", "scx_fixture", &["--late-us", "20000"], 1_000);
     assert_eq!(late.status, 0, "{}", late.output);
-    assert!(late.metric("run_delay", "p50") >= 20e6, "{}", late.metric("run_delay", "p50"));
-    assert!(plain.metric("run_delay", "p50") < 20e6, "{}", plain.metric("run_delay", "p50"));
+    assert!(metric(&late, "run_delay", "p50") >= 20e6, "{}", metric(&late, "run_delay", "p50"));
+    assert!(metric(&plain, "run_delay", "p50") < 20e6, "{}", metric(&plain, "run_delay", "p50"));
 }
 
 #[test]
@@ -119,7 +130,7 @@ fn interrupt_ends_the_guest_and_leaves_nothing() {
     assert!(text_of(&out).contains("error: interrupted; the guest is gone"), "{}", text_of(&out));
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());
     assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
-    assert_eq!(sidecar_in(dir.path()), None);
+    assert_eq!(sidecar_below(dir.path()), None);
 }
 
 #[test]
@@ -127,14 +138,14 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
     let dir = tempfile::tempdir().unwrap();
     let out = run_and_signal("KILL", dir.path());
     assert_eq!(out.status.code(), None);
-    assert!(sidecar_in(dir.path()).is_none() && !leftovers(dir.path()).is_empty());
+    assert!(sidecar_below(dir.path()).is_none() && !leftovers(dir.path()).is_empty());
     let stats = runner().arg("stats").env("CARGO_TARGET_DIR", dir.path()).output().unwrap();
     assert!(
         text_of(&stats).contains("the runner was killed in the middle of the run"),
         "{}",
         text_of(&stats)
     );
-    let sidecar = sidecar_in(dir.path()).unwrap();
+    let (_, sidecar) = sidecar_below(dir.path()).unwrap();
     assert_eq!(
         (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
         (&json!("inconclusive"), 7)

@@ -1,20 +1,7 @@
 //! A condition that does not hold is told with its number, its limit, and the tasks and moments that were worst.
 
-use ktstr_tests::boot::boot;
+use ktstr_tests::boot::{boot, suite};
 use serde_json::json;
-
-/// The newest test binary of a suite, from the directory of programs.
-fn suite(name: &str) -> String {
-    let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    let of_suite = |file: &str| {
-        file.strip_prefix(&format!("{name}-")).is_some_and(|hash| hash.len() == 16 && !hash.contains('.'))
-    };
-    let files = std::fs::read_dir(deps).unwrap().flatten();
-    let binaries = files.filter(|e| of_suite(&e.file_name().to_string_lossy()));
-    let newest =
-        binaries.max_by_key(|e| e.metadata().unwrap().modified().unwrap()).expect("the suite is built");
-    format!("deps/{}", newest.file_name().to_string_lossy())
-}
 
 #[test]
 fn broken_condition_names_number_limit_tasks_and_moments() {
@@ -23,7 +10,7 @@ fn broken_condition_names_number_limit_tasks_and_moments() {
     let held = json!({"subject": "worker_throughput", "relation": "above", "limit": 0.0, "limit_text": "0",
         "role": "pairs", "phase": null});
     let terms = json!({"accel": "tcg", "duration_ns": 1_000_000_000, "terms": {"asserts": [broken, held]}});
-    let b = boot(&suite("sched_basic"), "sched_basic_message", "1n1l2c1t", terms);
+    let b = boot(&suite("sched_basic").display().to_string(), "sched_basic_message", "1n1l2c1t", terms);
     assert_eq!((b.status, &b.sidecar["verdict"]), (1, &json!("fail")), "{}", b.output);
     let reasons = b.sidecar["reasons"].as_array().unwrap();
     assert_eq!(reasons.len(), 1, "{reasons:?}");

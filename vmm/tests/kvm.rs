@@ -75,8 +75,8 @@ mod inside {
 
         #[test]
         #[ignore = "runs in the KVM lab"]
-        fn nodes_llcs_and_threads_are_read_back() {
-            stream_and_topology(vmlinux(), "2n2l1c2t");
+        fn nodes_and_llcs_are_read_back() {
+            stream_and_topology(vmlinux(), "2n1l1c1t");
         }
 
         #[test]
@@ -113,7 +113,7 @@ mod inside {
         #[test]
         #[ignore = "runs in the KVM lab"]
         fn topologies_are_read_back() {
-            for topology in ["1n1l4c1t", "1n2l2c2t", "2n4l1c2t", "1n3l3c1t"] {
+            for topology in ["1n1l4c1t", "1n2l2c2t", "2n2l1c2t", "2n4l1c2t", "1n3l3c1t"] {
                 stream_and_topology(vmlinux(), topology);
             }
         }
