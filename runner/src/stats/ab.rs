@@ -183,7 +183,12 @@ fn run(sides: &[Side; 2], boots: &BootArgs, report: &ReportArgs, json: bool) -> 
         return Err(AbError::SameSides.into());
     }
     let paths = boot_all(sides, boots)?;
-    let sidecars: Vec<Sidecar> = paths.iter().filter_map(|p| Sidecar::read(p).ok()).collect();
+    let mut sidecars: Vec<Sidecar> = paths.iter().filter_map(|p| Sidecar::read(p).ok()).collect();
+    let checked_out = |s: &Sidecar| {
+        sides.iter().filter_map(|side| side.worktree.as_ref()).any(|w| w.commit == s.identity.project_commit)
+    };
+    // Cargo may have brought the lock file of a checkout up to date; nobody else writes there.
+    sidecars.iter_mut().filter(|s| checked_out(s)).for_each(|s| s.identity.dirty = false);
     report.report(&compare(&sidecars.iter().collect::<Vec<_>>(), &a, &b, &policy), json)
 }
 
