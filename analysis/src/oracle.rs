@@ -134,9 +134,12 @@ mod tests {
 
     #[test]
     fn time_that_is_missing_on_a_cpu_is_told() {
-        let c = CpuCounters { busy_ns: 4, idle_ns: 6, ..CpuCounters::default() };
-        assert_eq!(cpu(&c, 10), None);
-        assert!(cpu(&c, 11).is_some());
+        let c = CpuCounters { busy_ns: 4_000_000, idle_ns: 6_000_000, ..CpuCounters::default() };
+        assert_eq!(cpu(&c, 10_000_000), None);
+        // 1 % of the window is 101 us.
+        assert_eq!(cpu(&c, 10_100_000), None);
+        assert!(cpu(&c, 10_102_000).is_some());
+        assert!(cpu(&c, 9_899_000).is_some());
     }
 
     #[test]
