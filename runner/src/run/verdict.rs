@@ -159,9 +159,10 @@ fn test_failure(t: &TestResult) -> Option<Judgement> {
     }
 }
 
-/// In `sim` the CPUs take turns. One that waited longer than this for its turn was starved, and what its tasks went through
-/// is no scheduler's doing. Half a tick of kernels with CONFIG_HZ=1000.
-const SIM_TURN_LIMIT_NS: u64 = 500_000;
+/// In `sim` the CPUs take turns. One whose timer interrupts came later than this was starved, and what its tasks went through is
+/// no scheduler's doing. Measured: where CPUs spin, at most 0.2 ms; in a storm of forks, execs and moves, where the kernel itself
+/// keeps interrupts off or arms timers late, 19 ms; a CPU that was starved stood still for 768 ms.
+const SIM_TURN_LIMIT_NS: u64 = 50_000_000;
 
 fn starved(c: &Collected, accel: &str) -> Option<String> {
     let late_ns = c.quality.timer_late_max_ns.filter(|ns| accel == "sim" && *ns > SIM_TURN_LIMIT_NS)?;
