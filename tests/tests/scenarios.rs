@@ -67,8 +67,8 @@ fn blocks_report_what_they_did(ctx: &Ctx) -> Result<AssertResult> {
     let ticks = timer.ran_ns.unwrap_or(0) / period.as_nanos() as u64 + 1;
     println!("timer {timer:?}");
     Ok(result
-        // Partners take turns, and followers answer each wake of their leader.
-        .ensure(pairs.iter().all(|s| *s <= 1), || format!("partners differ by {pairs:?} iterations"))
+        // Partners take turns, and the one that stops first wakes the other a last time.
+        .ensure(pairs.iter().all(|s| *s <= 2), || format!("partners differ by {pairs:?} iterations"))
         .ensure(storm <= 1, || format!("a fan-out's workers differ by {storm} iterations"))
         .ensure(timer.iterations <= ticks && timer.lateness.count >= timer.iterations, || {
             format!("a timer of {ticks} ticks had {} with {} samples", timer.iterations, timer.lateness.count)
