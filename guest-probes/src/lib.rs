@@ -17,6 +17,7 @@ pub mod rows;
 pub mod scheduler;
 pub mod system;
 pub mod tail;
+pub mod turns;
 pub mod window;
 
 /// Runs the agent and powers the guest off.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, SchedulerExit};
-use ktstr_wire::spec::{GuestSpec, ProbeLevel};
+use ktstr_wire::spec::{GuestSpec, ProbeLevel, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
 use crate::channel::Channel;
@@ -14,6 +14,7 @@ use crate::observe::observe;
 use crate::probes::{Capacity, ProbeError, Probes};
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::system;
+use crate::turns::Turns;
 use crate::window::measure;
 
 /// How long the host may take to acknowledge the end, seconds.
@@ -132,11 +133,9 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
     if let Some(s) = &scheduler {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
-    if let Some(sim) = spec.sim {
-        println!("ktstr-guest: the window opens");
-        std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
-    }
+    let turns = spec.sim.map(begin_turns).transpose()?;
     let measured = measure(spec, probes, scheduler)?;
+    drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");
     }
@@ -145,6 +144,14 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
     // The probes stay attached, see there.
     std::mem::forget(measured);
     sent
+}
+
+/// Before the window of a deterministic guest opens.
+fn begin_turns(sim: SimSpec) -> Result<Turns, Trouble> {
+    let turns = Turns::bound(sim.turn_us).map_err(|e| other(format!("turns of the CPUs: {e}")))?;
+    println!("ktstr-guest: the window opens");
+    std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
+    Ok(turns)
 }
 
 fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {

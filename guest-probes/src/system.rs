@@ -80,11 +80,13 @@ pub fn load_module(path: &Path) -> Result<(), SystemError> {
 }
 
 /// Keeps a CPU busy for the rest of the guest's life. Where virtual time jumps over idleness (QEMU's `-icount sleep=off`),
-/// a wait for the host would otherwise time out at once.
+/// a wait for the host would otherwise time out at once. With an instruction that says so (PAUSE) the CPU would give up its
+/// turn, and QEMU's emulating thread, which then takes its global lock again and again, would hardly let another one have it.
 pub fn stay_awake() {
     std::thread::spawn(|| {
+        let mut i = 0u64;
         loop {
-            std::hint::spin_loop();
+            i = std::hint::black_box(i.wrapping_add(1));
         }
     });
 }

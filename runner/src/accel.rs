@@ -4,7 +4,6 @@ use ktstr_vmm::Accel;
 use ktstr_vmm::kvm::{self, Calibration, KvmError};
 
 use crate::cli::AccelArg;
-use crate::run::seed;
 
 /// How guests are run, once `auto` is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +44,15 @@ impl Mode {
 
     /// Its name in results.
     pub fn name(self) -> &'static str {
-        self.accel(0, 1).name()
+        self.accel().name()
     }
 
-    /// How the boot with this seed and so many CPUs is run.
-    pub fn accel(self, seed: u64, nr_cpus: u32) -> Accel {
+    /// How boots are run.
+    pub fn accel(self) -> Accel {
         match self {
             Mode::Kvm => Accel::Kvm,
             Mode::Tcg => Accel::Tcg,
-            Mode::Sim => Accel::Sim { quantum_us: seed::quantum_us(seed, nr_cpus) },
+            Mode::Sim => Accel::Sim,
         }
     }
 }

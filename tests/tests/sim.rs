@@ -137,3 +137,8 @@ fn wakeup_beside_1(_ctx: &Ctx) -> Result<AssertResult> {
 fn wakeup_beside_2(_ctx: &Ctx) -> Result<AssertResult> {
     wakeups_beside(2)
 }
+
+#[ktstr_test(accel = "sim", cores = 5, duration_s = 0.2, gauntlet(cpus = 0))]
+fn wakeup_beside_3(_ctx: &Ctx) -> Result<AssertResult> {
+    wakeups_beside(3)
+}

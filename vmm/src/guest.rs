@@ -42,10 +42,7 @@ pub enum Accel {
     /// QEMU, a thread per CPU, emulated.
     Tcg,
     /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
-    Sim {
-        /// The longest turn of a CPU, microseconds of virtual time.
-        quantum_us: u32,
-    },
+    Sim,
 }
 
 impl Accel {
@@ -54,7 +51,7 @@ impl Accel {
         match self {
             Accel::Kvm => "kvm",
             Accel::Tcg => "tcg",
-            Accel::Sim { .. } => "sim",
+            Accel::Sim => "sim",
         }
     }
 }
@@ -146,7 +143,7 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
             return Ok(Guest(Backend::Kvm(Box::new(machine))));
         }
         Accel::Tcg => Emulation::Threads,
-        Accel::Sim { quantum_us } => Emulation::Counted { quantum_us },
+        Accel::Sim => Emulation::Counted,
     };
     process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
 }

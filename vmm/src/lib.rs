@@ -10,6 +10,7 @@
 mod calibration;
 mod cpio;
 mod guest;
+mod host_cpus;
 pub mod initramfs;
 pub mod kvm;
 mod libraries;

@@ -80,7 +80,7 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
         modules,
         records_per_cpu: records_per_cpu(spec),
         probes: spec.probes.unwrap_or_default(),
-        sim: sim.then(|| seed::sim(spec.seed)),
+        sim: sim.then(|| seed::sim(spec.seed, spec.topology.nr_cpus())),
         timeout_ns: timeout_ns(spec),
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_analysis::{Identity, assertion};
 use ktstr_vmm::kvm::KvmError;
-use ktstr_vmm::{Accel, Guest, GuestConfig, GuestEnd, StartError};
+use ktstr_vmm::{Guest, GuestConfig, GuestEnd, StartError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
@@ -219,7 +219,7 @@ impl Plan {
             agent: &agent_path()?,
             position: self.settings.position,
             project: &self.project,
-            accel: self.accel(spec.seed).name(),
+            accel: self.settings.mode.name(),
             repeat,
             session: self.settings.session.clone(),
         })
@@ -249,11 +249,6 @@ impl Plan {
             None => seed::of_boot(self.spec.seed, &self.spec.test, repeat),
         };
         TestSpec { seed, ..self.spec.clone() }
-    }
-
-    /// How the boot with this seed is run.
-    fn accel(&self, seed: u64) -> Accel {
-        self.settings.mode.accel(seed, self.spec.topology.nr_cpus())
     }
 
     fn image(&self) -> &Path {
@@ -290,7 +285,7 @@ impl Plan {
         let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, self.accel(spec.seed), accept)?;
+        let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
         let end = wait(&mut guest, &collector, self, stop);
         drop(guest);
         let progress = collector.finish();

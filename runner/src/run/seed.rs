@@ -23,24 +23,26 @@ pub fn of_boot(base: u64, test: &str, repeat: u32) -> u64 {
 const PHASE_NS: u64 = 1_000_000;
 
 /// Longest turns of a CPU in `sim`, microseconds, for guests of up to so many CPUs: the seed takes one. Measured by the tests of
-/// `tests/tests/sim.rs`: with these an eventfd wakeup behind up to two spinning CPUs takes at most 50 us in 99 of 100
+/// `tests/tests/sim.rs`: with these an eventfd wakeup behind up to three spinning CPUs takes at most 50 us in 99 of 100
 /// cases, and CPUs that all spin progress alike; shorter turns make boots longer.
-const QUANTA_US: [(u32, &[u32]); 3] = [(3, &[10]), (5, &[2]), (u32::MAX, &[5, 10])];
+const TURNS_US: [(u32, &[u32]); 3] = [(3, &[5, 7, 10]), (4, &[5, 7]), (u32::MAX, &[2, 3])];
 
 fn part(seed: u64, name: &str, bound: u64) -> u64 {
     derived(&[&seed.to_le_bytes(), name.as_bytes()]) % bound
 }
 
-/// The quantum of a boot in `sim` with so many CPUs, microseconds.
-pub fn quantum_us(seed: u64, nr_cpus: u32) -> u32 {
-    let quanta = QUANTA_US.iter().find(|(most, _)| nr_cpus <= *most).map_or(&[10][..], |(_, q)| q);
-    let i = part(seed, "quantum", quanta.len() as u64);
-    quanta[usize::try_from(i).unwrap_or(0)]
+fn turn_us(seed: u64, nr_cpus: u32) -> u32 {
+    let turns = TURNS_US.iter().find(|(most, _)| nr_cpus <= *most).map_or(&[10][..], |(_, t)| t);
+    let i = part(seed, "turn", turns.len() as u64);
+    turns[usize::try_from(i).unwrap_or(0)]
 }
 
 /// What the seed decides inside of a deterministic guest.
-pub fn sim(seed: u64) -> SimSpec {
-    SimSpec { phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0) }
+pub fn sim(seed: u64, nr_cpus: u32) -> SimSpec {
+    SimSpec {
+        phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0),
+        turn_us: turn_us(seed, nr_cpus),
+    }
 }
 
 #[cfg(test)]
@@ -60,13 +62,13 @@ mod tests {
 
     #[test]
     fn seeds_perturb_within_bounds() {
-        let all: Vec<SimSpec> = (0..64).map(sim).collect();
+        let all: Vec<SimSpec> = (0..64).map(|s| sim(s, 4)).collect();
         assert!(all.iter().all(|s| s.phase_ns < 1_000_000));
         let distinct: std::collections::BTreeSet<u32> = all.iter().map(|s| s.phase_ns).collect();
         assert!(distinct.len() > 60, "{}", distinct.len());
-        for (most, quanta) in QUANTA_US {
-            assert!(quanta.iter().all(|q| (0..64).any(|s| quantum_us(s, most) == *q)));
+        for (most, turns) in TURNS_US {
+            assert!(turns.iter().all(|q| (0..64).any(|s| turn_us(s, most) == *q)));
         }
-        assert_eq!((quantum_us(0, 1), quantum_us(0, 4), quantum_us(0, 5)), (10, 2, 2));
+        assert_eq!((turn_us(0, 1), turn_us(0, 4), turn_us(0, 5)), (5, 7, 3));
     }
 }

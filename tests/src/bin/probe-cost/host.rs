@@ -76,7 +76,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         run_dir: dir.path().into(),
         console_log: console_log.clone(),
     };
-    let mut guest = ktstr_vmm::start(&config, Accel::Sim { quantum_us: 10 }, Box::new(|_| None))?;
+    let mut guest = ktstr_vmm::start(&config, Accel::Sim, Box::new(|_| None))?;
     let deadline = Instant::now() + Duration::from_secs(1800);
     let (mut shown, mut end) = (0, GuestEnd::TimedOut);
     while end == GuestEnd::TimedOut && Instant::now() < deadline {

@@ -1,0 +1,121 @@
+//! CPUs of the host, claimed by guests that take one each.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// A CPU that no other guest on this host claims, until this is dropped or its process dies.
+#[derive(Debug)]
+pub struct Claim {
+    /// The CPU's number.
+    pub cpu: usize,
+    /// A name in the abstract namespace (unix(7)) belongs to one socket at a time and is free again when that is closed.
+    _name: UnixDatagram,
+}
+
+/// Claims one of the CPUs that this thread may run on; `None` where all are claimed.
+pub fn claim() -> Option<Claim> {
+    claim_one_of(&allowed(), "ktstr-cpu")
+}
+
+fn claim_one_of(cpus: &[usize], prefix: &str) -> Option<Claim> {
+    cpus.iter().find_map(|&cpu| {
+        let name = SocketAddr::from_abstract_name(format!("{prefix}-{cpu}")).ok()?;
+        Some(Claim { cpu, _name: UnixDatagram::bind_addr(&name).ok()? })
+    })
+}
+
+fn allowed() -> Vec<usize> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: set has the size that is given and lives until the call returns; 0 is this thread.
+    let r = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    if r != 0 {
+        return Vec::new();
+    }
+    // SAFETY: a bit field, for which what the kernel wrote over zero is valid.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: every number is below CPU_SETSIZE.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Binds this thread, and those that it starts, to a CPU, and has them wait for their turn there instead of preempting each
+/// other. Async-signal-safe.
+pub fn settle(cpu: Option<usize>) -> io::Result<()> {
+    if let Some(cpu) = cpu {
+        run_on(0, &[cpu])?;
+    }
+    set_policy(0, libc::SCHED_BATCH)
+}
+
+fn run_on(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: zero is a valid set, and the numbers came from one.
+    cpus.iter().for_each(|&cpu| unsafe { libc::CPU_SET(cpu, set.assume_init_mut()) });
+    // SAFETY: set has the size that is given and lives until the call returns.
+    let r = unsafe { libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), set.as_ptr()) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_policy(thread: libc::pid_t, policy: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: parameters lives until the call returns.
+    let r = unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Undoes [`settle`] for all threads of a process: they may run wherever this thread may.
+pub fn set_free(process: u32) {
+    let cpus = allowed();
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return };
+    for id in threads.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()) {
+        // A thread that has ended meanwhile needs nothing.
+        let _ = run_on(id, &cpus).and_then(|()| set_policy(id, libc::SCHED_OTHER));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_claimed_once_and_free_again_afterwards() {
+        let prefix = format!("ktstr-test-{}", std::process::id());
+        let claim = || claim_one_of(&[3, 5], &prefix);
+        let (first, second) = (claim().unwrap(), claim().unwrap());
+        assert_eq!((first.cpu, second.cpu), (3, 5));
+        assert!(claim().is_none());
+        drop(first);
+        assert_eq!(claim().unwrap().cpu, 3);
+    }
+
+    #[test]
+    fn a_settled_thread_stays_on_its_cpu() {
+        let cpu = *allowed().last().unwrap();
+        let seen = std::thread::spawn(move || settle(Some(cpu)).map(|()| allowed())).join().unwrap();
+        assert_eq!(seen.unwrap(), [cpu]);
+    }
+
+    #[test]
+    fn a_process_that_is_set_free_runs_anywhere() {
+        use std::os::unix::process::CommandExt;
+        let cpu = *allowed().last().unwrap();
+        let mut command = std::process::Command::new("sleep");
+        command.arg("100");
+        // SAFETY: calls sched_setaffinity and sched_setscheduler, which are async-signal-safe.
+        unsafe { command.pre_exec(move || settle(Some(cpu))) };
+        let mut child = command.spawn().unwrap();
+        let field = |name: &str| {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_string()
+        };
+        let before = field("Cpus_allowed_list:");
+        set_free(child.id());
+        let after = field("Cpus_allowed_list:");
+        child.kill().and_then(|()| child.wait()).unwrap();
+        let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+        assert_eq!(before, cpu.to_string());
+        assert!(own.contains(&format!("Cpus_allowed_list:\t{after}")), "{after} against {own}");
+    }
+}
