@@ -84,10 +84,10 @@ pub struct Quality {
     pub switches_by_kernel: Option<u64>,
     /// Where the probes and the kernel's own accounts differ; see [`crate::oracle`].
     pub disagreements: Vec<String>,
-    /// How late a timer interrupt that was due in the window came at most, on any CPU, nanoseconds: how long a CPU was kept
+    /// How late a tick of the timer that was due in the window came at most, on any CPU, nanoseconds: how long a CPU was kept
     /// from running, or ran with interrupts off; `None`: the run ended before that was known.
     #[serde(default)]
-    pub timer_late_max_ns: Option<u64>,
+    pub tick_late_max_ns: Option<u64>,
 }
 
 impl Quality {

@@ -129,7 +129,7 @@ pub const CPUS: [Column; 14] = [
     c("node", "u32", "NUMA node"),
     c("busy_ns", "i64", "time with a task, clipped to the window"),
     c("idle_ns", "i64", "time with the idle task or offline, clipped to the window"),
-    c("timer_late_max_ns", "i64", "how late a timer interrupt that was due in the window came at most"),
+    c("tick_late_max_ns", "i64", "how late a tick of the timer that was due in the window came at most"),
     c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
     c("emitted", "i64", "records that the probes wanted to write"),
     c("received", "i64", "records that arrived"),

@@ -257,7 +257,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
         .u32("node", r().map(|c| Some(t.node_of(c.cpu))))
         .i64("busy_ns", r().map(|c| Some(c.busy_ns)))
         .i64("idle_ns", r().map(|c| Some(c.idle_ns)))
-        .i64("timer_late_max_ns", r().map(|c| Some(c.timer_late_max_ns)))
+        .i64("tick_late_max_ns", r().map(|c| Some(c.tick_late_max_ns)))
         .i64("steal_ns", r().map(|c| c.steal_ns))
         .i64("emitted", r().map(|c| Some(c.emitted)))
         .i64("received", r().map(|c| Some(rows.received.get(&c.cpu).copied().unwrap_or(0))))

@@ -245,7 +245,7 @@ impl Probes {
                 idle_ns: at(3),
                 busy_ns: at(4),
                 nr_switches: at(5),
-                timer_late_max_ns: at(6),
+                tick_late_max_ns: at(6),
                 steal_ns: None,
             });
         }

@@ -234,10 +234,10 @@ pub struct CpuCounters {
     pub idle_ns: u64,
     /// Time other tasks were on the CPU, clipped to the window, nanoseconds.
     pub busy_ns: u64,
-    /// How late a timer interrupt of this CPU was at most, of those due in the window, nanoseconds: how long the CPU was kept
+    /// How late a tick of this CPU's timer was at most, of those due in the window, nanoseconds: how long the CPU was kept
     /// from running, or ran with interrupts off.
     #[serde(default)]
-    pub timer_late_max_ns: u64,
+    pub tick_late_max_ns: u64,
     /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None` where it is not kept.
     pub steal_ns: Option<u64>,
 }

@@ -65,7 +65,10 @@ struct timerqueue_node {
 
 struct hrtimer {
 	struct timerqueue_node node;
-	__u8 is_soft;
+};
+
+struct tick_sched {
+	struct hrtimer sched_timer;
 };
 
 struct thread_info {

@@ -522,24 +522,31 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 	return 0;
 }
 
+/* The timer tick of each CPU (kernel/time/tick-sched.c). */
+extern const struct tick_sched tick_cpu_sched __ksym __weak;
+
 /*
- * How late a timer interrupt is says how long the CPU was kept from running. Timers that run in a soft interrupt wait for
- * more than the CPU.
+ * How late a tick is says how long the CPU was kept from running. Of other timers it does not: one may be armed when it is
+ * due already, as for a sleep up to a moment that has passed.
  */
 SEC("tp_btf/hrtimer_expire_entry")
 int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer, __s64 *basenow)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
+	const struct tick_sched *tick;
 	__s64 now = 0, late;
 	__u64 due;
 
-	if (!c || timer->is_soft || bpf_probe_read_kernel(&now, sizeof(now), basenow))
+	if (!c || !bpf_ksym_exists(&tick_cpu_sched))
+		return 0;
+	tick = bpf_this_cpu_ptr(&tick_cpu_sched);
+	if ((long)&tick->sched_timer != (long)timer || bpf_probe_read_kernel(&now, sizeof(now), basenow))
 		return 0;
 	late = now - timer->node.expires;
 	due = bpf_ktime_get_ns() - late;
-	if (late > 0 && due >= window_start_ns && due < window_end_ns && (__u64)late > c->timer_late_max_ns)
-		c->timer_late_max_ns = late;
+	if (late > 0 && due >= window_start_ns && due < window_end_ns && (__u64)late > c->tick_late_max_ns)
+		c->tick_late_max_ns = late;
 	return 0;
 }
 

@@ -95,7 +95,7 @@ struct cpu_state {
 	unsigned long long idle_ns;
 	unsigned long long busy_ns;
 	unsigned long long nr_switches;
-	unsigned long long timer_late_max_ns;
+	unsigned long long tick_late_max_ns;
 	unsigned long long in_ts_ns; /* of the slice that is on the CPU now */
 };
 
