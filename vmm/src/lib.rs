@@ -8,7 +8,9 @@
 //! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
 
 mod calibration;
+mod counted;
 mod cpio;
+mod gate;
 mod guest;
 mod host_cpus;
 pub mod initramfs;

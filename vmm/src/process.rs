@@ -8,13 +8,13 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::counted::Counted;
 use crate::guest::{GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError};
-use crate::host_cpus::{self, Claim};
 use crate::qemu::{self, Emulation};
 use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
@@ -33,9 +33,7 @@ pub struct Process {
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
     vsock: Option<Server>,
-    /// Where all CPUs of the guest are emulated in turn by one thread, it and QEMU's others share a CPU: the others are woken
-    /// with every turn, on a CPU of their own they would take as much time as the emulation, and they have nothing to do.
-    _claim: Option<Claim>,
+    _counted: Option<Counted>,
 }
 
 /// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
@@ -51,8 +49,14 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
     let stderr = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
     let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
     let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
-    let process = Arc::new(AtomicU32::new(0));
-    let accept = if emulation == Emulation::Counted { freeing(process.clone(), accept) } else { accept };
+    let counted = match emulation {
+        Emulation::Counted => Some(Counted::new().map_err(|source| StartError::Spawn { source })?),
+        Emulation::Threads => None,
+    };
+    let accept = match &counted {
+        Some(counted) => counted.freeing(accept),
+        None => accept,
+    };
     let vsock = Server::start(&socket, qemu::GUEST_CID, accept)
         .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
     let mut command = Command::new(qemu::PROGRAM);
@@ -64,37 +68,24 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
         // Away from the terminal's signals: this process decides when the guest ends.
         .process_group(0);
     let (parent, inherited) = (std::process::id(), child_qmp.as_raw_fd());
-    let (claim, one_thread) = match emulation {
-        Emulation::Counted => (host_cpus::claim(), true),
-        Emulation::Threads => (None, false),
-    };
-    let cpu = claim.as_ref().map(|c| c.cpu);
-    let prepare = move || {
-        die_with(parent)?;
-        inherit(inherited)?;
-        if one_thread { host_cpus::settle(cpu) } else { Ok(()) }
-    };
-    // SAFETY: between fork and exec this calls only prctl, getppid, fcntl, sched_setaffinity and sched_setscheduler, which are
-    // async-signal-safe, and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
+    // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
+    // nothing.
+    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| inherit(inherited))) };
+    if let Some(counted) = &counted {
+        counted.prepare(&mut command);
+    }
     let child = command.spawn().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => StartError::NoQemu,
         _ => StartError::Spawn { source: e },
     })?;
-    process.store(child.id(), Ordering::Relaxed);
+    if let Some(counted) = &counted {
+        counted.runs_as(child.id());
+    }
     let shutdown = Arc::new(Mutex::new(None));
     let mut guest =
-        Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), _claim: claim };
+        Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), _counted: counted };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
-}
-
-/// When the guest connects it is no longer deterministic, and QEMU's other threads have much to do.
-fn freeing(process: Arc<AtomicU32>, mut accept: Accept) -> Accept {
-    Box::new(move |port| {
-        host_cpus::set_free(process.load(Ordering::Relaxed));
-        accept(port)
-    })
 }
 
 /// Asks the kernel to kill this process when its parent dies, and looks whether it has died already.
@@ -111,7 +102,7 @@ fn die_with(parent: u32) -> io::Result<()> {
 }
 
 /// Keeps a descriptor open over exec.
-fn inherit(fd: RawFd) -> io::Result<()> {
+pub fn inherit(fd: RawFd) -> io::Result<()> {
     // SAFETY: F_SETFD takes flags and touches no memory.
     if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != 0 {
         return Err(io::Error::last_os_error());

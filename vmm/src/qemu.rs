@@ -114,6 +114,7 @@ fn deterministic(arg: &mut impl FnMut(&str, String)) {
     arg("-seed", "1".into());
     arg("-cpu", format!("{CPU},-rdrand,-rdseed"));
     arg("-device", "i6300esb".into());
+    arg("-name", "ktstr,debug-threads=on".into());
 }
 
 /// QEMU separates options by commas; a comma in a path is written twice.
