@@ -178,14 +178,14 @@ pub const METRICS: [Metric; 37] = [
     value(
         "migrations",
         "count",
-        Polarity::Neutral,
+        Polarity::Lower,
         0.05,
         "sched_migrate_task to another CPU, whatever its context and distance",
     ),
     value(
         "migrations_at_wakeup",
         "count",
-        Polarity::Neutral,
+        Polarity::Lower,
         0.05,
         "sched_migrate_task of a task in state TASK_WAKING: the wakeup chose another CPU",
     ),

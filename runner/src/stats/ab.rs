@@ -16,7 +16,7 @@ use ktstr_analysis::Sidecar;
 use ktstr_analysis::compare::compare;
 use ktstr_analysis::pool::Filters;
 
-use super::worktree::{self, Worktree, WorktreeError};
+use super::worktree::{self, Worktree, WorktreeError, Worktrees};
 use super::{ReportArgs, StatsError};
 use crate::accel::Mode;
 use crate::cli::AccelArg;
@@ -142,19 +142,20 @@ impl AbArgs {
     /// Boots, compares, reports; gives the exit status.
     pub fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
-        let ktstr_dir = crate::cli::ktstr_dir();
-        let side = |name, scheduler: &Option<String>, commit: &Option<String>| -> Result<Side, AbError> {
-            let worktree = match commit {
-                Some(reference) => {
-                    Some(worktree::checkout(here, &ktstr_dir, &worktree::commit(here, reference)?)?)
-                }
-                None => None,
-            };
-            Ok(Side { name, scheduler: scheduler.clone(), worktree })
-        };
         if self.a_commit.is_some() != self.b_commit.is_some() {
             return Err(AbError::SameSides.into());
         }
+        let worktrees = self.a_commit.as_ref().map(|_| Worktrees::lock(&crate::cli::ktstr_dir()));
+        let worktrees = worktrees.transpose().map_err(AbError::from)?;
+        let side = |name, scheduler: &Option<String>, commit: &Option<String>| -> Result<Side, AbError> {
+            let worktree = match (&worktrees, commit) {
+                (Some(all), Some(reference)) => {
+                    Some(all.checkout(here, &worktree::commit(here, reference)?)?)
+                }
+                _ => None,
+            };
+            Ok(Side { name, scheduler: scheduler.clone(), worktree })
+        };
         let sides =
             [side('A', &self.a_scheduler, &self.a_commit)?, side('B', &self.b_scheduler, &self.b_commit)?];
         run(&sides, &self.boots, &self.report, json)
@@ -165,9 +166,9 @@ impl GateArgs {
     /// Boots, compares, reports; gives the exit status.
     pub fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
-        let ktstr_dir = crate::cli::ktstr_dir();
+        let worktrees = Worktrees::lock(&crate::cli::ktstr_dir()).map_err(AbError::from)?;
         let side = |name, commit: String| -> Result<Side, AbError> {
-            let worktree = Some(worktree::checkout(here, &ktstr_dir, &commit)?);
+            let worktree = Some(worktrees.checkout(here, &commit)?);
             Ok(Side { name, scheduler: None, worktree })
         };
         let base = worktree::commit(here, &self.base).map_err(AbError::from)?;
@@ -250,11 +251,16 @@ fn boot(
     args: &[String],
     ktstr_dir: &Path,
 ) -> Result<Vec<PathBuf>, AbError> {
-    let dir = side.worktree.as_ref().map_or(Path::new("."), |w| &w.dir);
-    let mut nextest = invocation.nextest(dir)?;
-    if let Some(w) = &side.worktree {
-        nextest.env("CARGO_TARGET_DIR", &w.target);
-    }
+    let on_stage = side.worktree.as_ref().map(Worktree::enter).transpose();
+    let on_stage = on_stage.map_err(|e| AbError::Worktree(e.into()))?;
+    let mut nextest = match &on_stage {
+        Some(place) => {
+            let mut nextest = invocation.nextest(&place.dir())?;
+            nextest.env("CARGO_TARGET_DIR", place.target());
+            nextest
+        }
+        None => invocation.nextest(Path::new("."))?,
+    };
     nextest.args(["--no-fail-fast", "--status-level", "none", "--final-status-level", "fail"]).args(args);
     let out = nextest.stdin(Stdio::null()).output().map_err(system("cargo nextest run"))?;
     let made: Vec<PathBuf> =
@@ -296,7 +302,7 @@ mod tests {
 
     #[test]
     fn sides_are_told_apart_by_what_was_named() {
-        let w = |commit: &str| Worktree { commit: commit.into(), dir: "d".into(), target: "t".into() };
+        let w = |commit: &str| Worktree { commit: commit.into(), all: "a".into(), below: "b".into() };
         let side = |scheduler: Option<&str>, commit: Option<&str>| {
             Side { name: 'A', scheduler: scheduler.map(str::to_string), worktree: commit.map(w) }.filters()
         };
