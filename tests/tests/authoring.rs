@@ -32,7 +32,11 @@ struct Dd;
 )]
 fn payload_runs_beside_workers(ctx: &Ctx) -> Result<AssertResult> {
     let dd = Dd::start(ctx, &[])?;
-    let workers =
-        Scenario::new().add(CgroupDef::named("batch")).hold(0.5).phase("alone").hold(0.5).run(ctx)?;
+    let workers = Scenario::new()
+        .add(CgroupDef::named("batch").workers(3))
+        .hold(0.5)
+        .phase("alone")
+        .hold(0.5)
+        .run(ctx)?;
     Ok(workers.merge(dd.wait()?).metric("copies", 1.0, "count", Better::Neutral))
 }
