@@ -154,3 +154,42 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());
     assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
 }
+
+/// A run in a file system of its own, which somebody else fills when the guest has said its first word.
+const ON_A_DISK_THAT_FILLS: &str = r#"
+    mount -t tmpfs -o size=256m tmpfs "$KTSTR_TARGET_DIR" && mkdir "$TMPDIR" || exit 99
+    printf %s "$SPEC" | "$RUNNER" internal-run & run=$!
+    until find "$KTSTR_TARGET_DIR" -name raw.log -size +0 | grep -q .; do kill -0 $run || exit 98; sleep 0.05; done
+    cat /dev/zero > "$KTSTR_TARGET_DIR/filler"
+    wait $run; status=$?
+    find "$KTSTR_TARGET_DIR" -name '*.partial*'
+    cat "$KTSTR_TARGET_DIR"/ktstr/*/*.ktstr.json >&2
+    exit $status
+"#;
+
+#[test]
+fn disk_that_fills_in_a_run_is_told_and_leaves_nothing_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = boot::spec(
+        &boot::suite("sched_basic"),
+        "sched_basic_message",
+        &json!({"duration_ns": 2_000_000_000}),
+    );
+    let out = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", ON_A_DISK_THAT_FILLS])
+        .env("KTSTR_TARGET_DIR", dir.path())
+        .env("TMPDIR", dir.path().join("tmp"))
+        .env("SPEC", spec.to_string())
+        .env("RUNNER", runner().get_program())
+        .env_remove("KTSTR_REPEAT")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(15), "{}", text_of(&out));
+    assert!(said.contains("the data could not be written: No space left on device"), "{said}");
+    assert!(!said.contains(".partial"), "{said}");
+    // Behind what `cat` says of the full device.
+    let json = out.stderr.iter().position(|b| *b == b'{').unwrap();
+    let sidecar: Value = serde_json::from_slice(&out.stderr[json..]).unwrap();
+    assert_eq!(sidecar["verdict"], "inconclusive");
+}
