@@ -88,6 +88,10 @@ pub struct Quality {
     /// from running, or ran with interrupts off; `None`: the run ended before that was known.
     #[serde(default)]
     pub tick_late_max_ns: Option<u64>,
+    /// How long the host kept a CPU's thread waiting during the window, at most over the CPUs, nanoseconds. The window is here as
+    /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
+    #[serde(default)]
+    pub host_run_delay_max_ns: Option<u64>,
 }
 
 impl Quality {
@@ -162,13 +166,20 @@ pub(crate) struct Rows {
     pub cpus: Vec<CpuCounters>,
     pub phases: Vec<Phase>,
     pub received: BTreeMap<u32, u64>,
+    pub host_run_delay_ns: BTreeMap<u32, u64>,
 }
 
-/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
-pub fn convert(raw_log: &Path, out_dir: &Path, topology: Topology) -> Result<Collected, ConvertError> {
+/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one. `host_run_delay_ns` is what the host
+/// knows: for each CPU, how long its thread waited during the window, nanoseconds.
+pub fn convert(
+    raw_log: &Path,
+    out_dir: &Path,
+    topology: Topology,
+    host_run_delay_ns: &BTreeMap<u32, u64>,
+) -> Result<Collected, ConvertError> {
     let mut state = State {
         collected: Collected::default(),
-        rows: Rows::default(),
+        rows: Rows { host_run_delay_ns: host_run_delay_ns.clone(), ..Rows::default() },
         records: RecordTables::create(out_dir, topology)?,
         next_seq: 0,
     };
@@ -295,7 +306,7 @@ impl State {
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
                 c.bye = Some(bye);
             }
-            Kind::Ack => {}
+            Kind::WindowOpening | Kind::WindowClosed | Kind::Ack => {}
         }
         Ok(())
     }
@@ -355,7 +366,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, bytes).unwrap();
-        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap()).unwrap()
+        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &BTreeMap::from([(1, 77)])).unwrap()
     }
 
     #[test]
@@ -364,6 +375,7 @@ mod tests {
         assert_eq!(c.truncated, None);
         let cpu1 = CpuQuality { cpu: 1, emitted: 2, received: 1, dropped: 1, ..CpuQuality::default() };
         assert_eq!(c.quality.cpus, [cpu1]);
+        assert_eq!(c.quality.host_run_delay_max_ns, Some(77));
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
         let expected =
             [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1), ("phases", 0)];

@@ -122,7 +122,7 @@ pub const HISTOGRAMS: [Column; 5] = [
 ];
 
 /// One row is one CPU.
-pub const CPUS: [Column; 14] = [
+pub const CPUS: [Column; 15] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
     c("llc", "u32", "last-level cache, counted over the machine"),
@@ -131,6 +131,11 @@ pub const CPUS: [Column; 14] = [
     c("idle_ns", "i64", "time with the idle task or offline, clipped to the window"),
     c("tick_late_max_ns", "i64", "how late a tick of the timer that was due in the window came at most"),
     c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
+    c(
+        "host_run_delay_ns",
+        "i64",
+        "how long the host kept the CPU's thread waiting between hearing of the opening and of the closing; null: not known",
+    ),
     c("emitted", "i64", "records that the probes wanted to write"),
     c("received", "i64", "records that arrived"),
     c("dropped", "i64", "records for which there was no room: all from first_drop_ns to last_drop_ns"),

@@ -134,7 +134,12 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
     let turns = spec.sim.map(begin_turns).transpose()?;
-    let measured = measure(spec, probes, scheduler)?;
+    let measured = measure(spec, probes, scheduler, |edge| {
+        if spec.sim.is_none() {
+            // A host that is gone is noticed when the results are sent.
+            let _ = channel.send_bytes(edge, &[]);
+        }
+    })?;
     drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");

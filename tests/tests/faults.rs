@@ -109,6 +109,8 @@ fn failing_test_body_fails_with_its_reason_and_a_command() {
 fn scattering_shows_in_migrations_and_lateness_in_latency() {
     let plain = run("sched_basic_message", "scx_fixture", &[], 1_000);
     assert_eq!(plain.status, 0, "{}", plain.output);
+    // Four CPUs have four threads of the host, and none gets its CPU without any wait.
+    assert!(sidecar(&plain)["quality"]["host_run_delay_max_ns"].as_u64().unwrap() > 0);
     let scattered = run("sched_basic_message", "scx_fixture", &["--scatter"], 1_000);
     assert_eq!(scattered.status, 0, "{}", scattered.output);
     let moves = |f: &Finished| {

@@ -55,6 +55,8 @@ fn check_everything(b: &Booted) {
 fn accounts_agree_under_eevdf() {
     let b = boot(BODY, "everything", "1n1l4c1t", json!({}));
     check_everything(&b);
+    // One thread runs all CPUs.
+    assert!(b.sidecar["quality"]["host_run_delay_max_ns"].is_null());
     assert!(b.metric(Some("mover"), "migrations_by_affinity", "value").unwrap() >= 4.0);
     assert!(b.metric(Some("execer"), "migrations_at_wakeup", "value").is_some());
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_wire::topology::Topology;
 
+use crate::cpu_threads::CpuThreads;
 use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
 use crate::process::{self, Process};
 use crate::qemu::{self, Emulation};
@@ -168,6 +169,14 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
 }
 
 impl Guest {
+    /// The threads that run its CPUs; `None` where one thread runs all of them.
+    pub fn cpu_threads(&self) -> Option<CpuThreads> {
+        match &self.0 {
+            Backend::Qemu(process) => process.cpu_threads(),
+            Backend::Kvm(_) => Some(CpuThreads::own()),
+        }
+    }
+
     /// Waits for the guest's end, for the deadline, or for the flag.
     pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
         match &mut self.0 {

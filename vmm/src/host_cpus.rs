@@ -27,7 +27,8 @@ fn claim_one_of(cpus: &[usize], prefix: &str) -> Option<Claim> {
     })
 }
 
-fn allowed() -> Vec<usize> {
+/// The CPUs that this thread may run on.
+pub(crate) fn allowed() -> Vec<usize> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: set has the size that is given and lives until the call returns; 0 is this thread.
     let r = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };

@@ -10,6 +10,7 @@
 mod calibration;
 mod counted;
 mod cpio;
+mod cpu_threads;
 mod gate;
 mod guest;
 mod host_cpus;
@@ -21,6 +22,7 @@ pub mod qemu;
 pub mod vsock;
 
 pub use calibration::quicken_calibration;
+pub use cpu_threads::CpuThreads;
 pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, machine_config, start,
 };

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::counted::Counted;
+use crate::cpu_threads::CpuThreads;
 use crate::guest::{GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError};
 use crate::qemu::{self, Emulation};
 use crate::vsock::device::Accept;
@@ -33,7 +34,7 @@ pub struct Process {
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
     vsock: Option<Server>,
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
 }
 
 /// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
@@ -82,8 +83,7 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
         counted.runs_as(child.id());
     }
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest =
-        Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), _counted: counted };
+    let mut guest = Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), counted };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
@@ -111,6 +111,11 @@ pub fn inherit(fd: RawFd) -> io::Result<()> {
 }
 
 impl Process {
+    /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
+    pub fn cpu_threads(&self) -> Option<CpuThreads> {
+        self.counted.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
+    }
+
     /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
     fn watch_qmp(&self, mut qmp: UnixStream) -> io::Result<JoinHandle<()>> {
         let shutdown = self.shutdown.clone();

@@ -58,6 +58,8 @@ pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path
             cmdline.extend(SIM_CMDLINE);
         }
     }
+    // Threads with names: `cpu_threads.rs` and `gate.c` look for them.
+    arg("-name", "ktstr,debug-threads=on".into());
     arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
     if Path::new(FIRMWARE).exists() {
         arg("-bios", FIRMWARE.into());
@@ -114,7 +116,6 @@ fn deterministic(arg: &mut impl FnMut(&str, String)) {
     arg("-seed", "1".into());
     arg("-cpu", format!("{CPU},-rdrand,-rdseed"));
     arg("-device", "i6300esb".into());
-    arg("-name", "ktstr,debug-threads=on".into());
 }
 
 /// QEMU separates options by commas; a comma in a path is written twice.

@@ -3,13 +3,15 @@
 //! Frames are decoded beside that only to know how far the guest is. Invariants: the raw log holds exactly the bytes
 //! that arrived; the guest gets its acknowledgement only after `Bye` is in the log.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
+use ktstr_vmm::CpuThreads;
 use ktstr_wire::frame::{self, Decoder, Kind};
 
 /// How far the guest's stream has come.
@@ -19,6 +21,8 @@ pub struct Progress {
     pub hello: bool,
     /// `BootError` or `Bye` has arrived: nothing more is to be waited for but the power-off.
     pub ended: bool,
+    /// For each CPU, how long the host kept its thread waiting, nanoseconds: until the window opened, and then in the window.
+    pub host_run_delay_ns: BTreeMap<u32, u64>,
     /// Writing the raw log failed; nothing after that was kept.
     pub write_error: Option<Arc<io::Error>>,
 }
@@ -31,13 +35,18 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts to append what comes through `stream` to a new file at `raw_log`.
-    pub fn start(stream: UnixStream, raw_log: &Path) -> io::Result<Collector> {
+    /// Starts to append what comes through `stream` to a new file at `raw_log`. `cpus` is set when the guest has threads for
+    /// its CPUs.
+    pub fn start(
+        stream: UnixStream,
+        raw_log: &Path,
+        cpus: Arc<OnceLock<CpuThreads>>,
+    ) -> io::Result<Collector> {
         let file = File::create(raw_log)?;
         let progress = Arc::new(Mutex::new(Progress::default()));
         let shared = progress.clone();
         let thread = std::thread::Builder::new().name("collect".into()).spawn(move || {
-            if let Err(e) = pump(stream, file, &shared) {
+            if let Err(e) = pump(stream, file, &cpus, &shared) {
                 set(&shared, |p| p.write_error = Some(Arc::new(e)));
             }
         })?;
@@ -62,7 +71,12 @@ fn set(shared: &Mutex<Progress>, change: impl FnOnce(&mut Progress)) {
 }
 
 /// Copies until the stream ends. A read error is the end of the stream; a write error is returned.
-fn pump(mut stream: UnixStream, mut log: File, shared: &Mutex<Progress>) -> io::Result<()> {
+fn pump(
+    mut stream: UnixStream,
+    mut log: File,
+    cpus: &OnceLock<CpuThreads>,
+    shared: &Mutex<Progress>,
+) -> io::Result<()> {
     let mut decoder = Some(Decoder::new());
     let mut buf = vec![0; 256 << 10];
     loop {
@@ -75,7 +89,7 @@ fn pump(mut stream: UnixStream, mut log: File, shared: &Mutex<Progress>) -> io::
         log.write_all(&buf[..n])?;
         if let Some(d) = &mut decoder {
             d.push(&buf[..n]);
-            if !follow(d, &mut stream, shared) {
+            if !follow(d, &mut stream, cpus, shared) {
                 decoder = None;
             }
         }
@@ -84,13 +98,23 @@ fn pump(mut stream: UnixStream, mut log: File, shared: &Mutex<Progress>) -> io::
 }
 
 /// Looks at the frames that are complete. `false`: the stream is no longer frames.
-fn follow(decoder: &mut Decoder, stream: &mut UnixStream, shared: &Mutex<Progress>) -> bool {
+fn follow(
+    decoder: &mut Decoder,
+    stream: &mut UnixStream,
+    cpus: &OnceLock<CpuThreads>,
+    shared: &Mutex<Progress>,
+) -> bool {
+    let delays = || cpus.get().map(CpuThreads::run_delay_ns).unwrap_or_default();
     loop {
         match decoder.next_frame() {
             Ok(None) => return true,
             Err(_) => return false,
             Ok(Some(f)) => match Kind::from_u16(f.kind) {
                 Some(Kind::Hello) => set(shared, |p| p.hello = true),
+                Some(Kind::WindowOpening) => set(shared, |p| p.host_run_delay_ns = delays()),
+                Some(Kind::WindowClosed) => {
+                    set(shared, |p| p.host_run_delay_ns = growth(&p.host_run_delay_ns, &delays()))
+                }
                 Some(Kind::BootError) => set(shared, |p| p.ended = true),
                 Some(Kind::Bye) => {
                     set(shared, |p| p.ended = true);
@@ -100,6 +124,11 @@ fn follow(decoder: &mut Decoder, stream: &mut UnixStream, shared: &Mutex<Progres
             },
         }
     }
+}
+
+/// What has been added since `before`, of the CPUs that were there then.
+fn growth(before: &BTreeMap<u32, u64>, now: &BTreeMap<u32, u64>) -> BTreeMap<u32, u64> {
+    now.iter().filter_map(|(cpu, ns)| Some((*cpu, ns.saturating_sub(*before.get(cpu)?)))).collect()
 }
 
 fn acknowledge(stream: &mut UnixStream) {
@@ -119,7 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         let (mut guest, host) = UnixStream::pair().unwrap();
-        let collector = Collector::start(host, &raw).unwrap();
+        let collector = Collector::start(host, &raw, Arc::default()).unwrap();
         let mut sent = Vec::new();
         frame::encode(Kind::Hello, 0, b"{}", &mut sent).unwrap();
         frame::encode(Kind::Bye, 1, b"{}", &mut sent).unwrap();
@@ -139,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         let (mut guest, host) = UnixStream::pair().unwrap();
-        let collector = Collector::start(host, &raw).unwrap();
+        let collector = Collector::start(host, &raw, Arc::default()).unwrap();
         guest.write_all(&[0xff; 1000]).unwrap();
         drop(guest);
         let p = collector.finish();
@@ -150,7 +179,7 @@ mod tests {
     #[test]
     fn full_device_is_an_error() {
         let (mut guest, host) = UnixStream::pair().unwrap();
-        let collector = Collector::start(host, Path::new("/dev/full")).unwrap();
+        let collector = Collector::start(host, Path::new("/dev/full"), Arc::default()).unwrap();
         guest.write_all(b"x").unwrap();
         drop(guest);
         let e = collector.finish().write_error.unwrap();

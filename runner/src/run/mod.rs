@@ -26,6 +26,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ktstr_analysis::{Identity, assertion};
@@ -228,7 +229,7 @@ impl Plan {
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(terms::SPEC_FILE);
         fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
-        let around = match self.run_guest(&spec, work.path(), stop) {
+        let mut around = match self.run_guest(&spec, work.path(), stop) {
             Ok(around) => around,
             Err(e) => {
                 work.remove();
@@ -239,6 +240,7 @@ impl Plan {
             work.remove();
             return Err(RunError::Interrupted);
         }
+        around.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
         Ok(finish::finish(work.path(), identity, &around)?)
     }
 
@@ -282,10 +284,15 @@ impl Plan {
             console_log: work.join("console.log"),
         };
         let (host, device) = UnixStream::pair().map_err(file_error(work))?;
-        let collector = Collector::start(host, &work.join("raw.log")).map_err(file_error(work))?;
+        let cpus = Arc::new(OnceLock::new());
+        let collector =
+            Collector::start(host, &work.join("raw.log"), cpus.clone()).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
         let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
+        if let Some(threads) = guest.cpu_threads() {
+            let _ = cpus.set(threads);
+        }
         let end = wait(&mut guest, &collector, self, stop);
         drop(guest);
         let progress = collector.finish();
@@ -294,7 +301,9 @@ impl Plan {
         Ok(Circumstances {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
+            host_run_delay_ns: progress.host_run_delay_ns,
             write_error: progress.write_error.map(|e| e.to_string()),
+            ..Circumstances::default()
         })
     }
 }

@@ -4,6 +4,8 @@
 //! ended, for everything the test saw afterwards was another scheduler's work; the test's own result; and a pass only
 //! counts if the data can be trusted.
 
+use std::collections::BTreeMap;
+
 use ktstr_analysis::{Collected, Verdict};
 use ktstr_vmm::GuestEnd;
 use ktstr_wire::body::Outcome;
@@ -29,6 +31,10 @@ pub struct Circumstances {
     pub end: Option<GuestEnd>,
     /// The kernel's panic line on the console.
     pub panic_line: Option<String>,
+    /// For each CPU, how long the host kept its thread waiting during the window, nanoseconds, where that is known.
+    pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// The host has fewer CPUs than the guest.
+    pub overcommitted: bool,
     /// The raw log could not be written.
     pub write_error: Option<String>,
 }
@@ -45,7 +51,7 @@ pub fn judge(c: &Collected, accel: &str, around: &Circumstances, wants_scheduler
         .or_else(|| c.scheduler_exit.as_ref().filter(|_| wants_scheduler).and_then(scheduler_failure))
         .or_else(|| broken_data(c, around))
         .or_else(|| c.test_result.as_ref().and_then(test_failure))
-        .or_else(|| untrusted(c, accel))
+        .or_else(|| untrusted(c, accel, around))
         .unwrap_or_else(|| Judgement::new(Verdict::Pass, exit::OK, Vec::new()))
 }
 
@@ -173,9 +179,27 @@ fn starved(c: &Collected, accel: &str) -> Option<String> {
     ))
 }
 
+/// Under KVM the guest's time is real, and what the host takes away from a CPU looks like the scheduler's doing. More than this
+/// part of the window is more than the shift that a comparison takes for material by default.
+const HOST_DELAY_LIMIT: f64 = 0.05;
+
+fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<String> {
+    let (open, close) = c.window_open.zip(c.window_close)?;
+    let window_ns = close.ts_ns.saturating_sub(open.ts_ns) as f64;
+    let (cpu, ns) = around.host_run_delay_ns.iter().max_by_key(|(_, ns)| **ns)?;
+    let share = (*ns as f64 / window_ns).min(1.0);
+    (accel == "kvm" && !around.overcommitted && share > HOST_DELAY_LIMIT).then(|| {
+        format!(
+            "the host kept CPU {cpu} of the guest waiting for {:.1} % of the window, and more than {:.0} % falsifies what is measured; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
+            100.0 * share,
+            100.0 * HOST_DELAY_LIMIT
+        )
+    })
+}
+
 /// A run that passed but whose numbers are not to be used.
-fn untrusted(c: &Collected, accel: &str) -> Option<Judgement> {
-    let mut reasons: Vec<String> = starved(c, accel).into_iter().collect();
+fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judgement> {
+    let mut reasons: Vec<String> = starved(c, accel).into_iter().chain(disturbed(c, accel, around)).collect();
     if c.test_result.is_none() {
         reasons.push("no test result arrived".to_string());
     }
@@ -202,7 +226,7 @@ fn untrusted(c: &Collected, accel: &str) -> Option<Judgement> {
 mod tests {
     use super::*;
     use ktstr_wire::body::BodyResult;
-    use ktstr_wire::message::Hello;
+    use ktstr_wire::message::{Hello, WindowEdge};
 
     /// A run that passed, with this lateness of a tick.
     fn passed(late_ns: u64) -> Collected {
@@ -231,6 +255,26 @@ mod tests {
         assert_eq!((starved.verdict, starved.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert!(starved.reasons[0].contains("a CPU was starved"), "{:?}", starved.reasons);
         assert_eq!(judged(SIM_TURN_LIMIT_NS + 1, "tcg").verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn host_that_takes_a_cpu_away_makes_a_boot_of_kvm_inadmissible() {
+        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: 0 });
+        let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
+        let judged = |ns, accel: &str, overcommitted| {
+            let host_run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
+            judge(&c, accel, &Circumstances { host_run_delay_ns, overcommitted, ..Default::default() }, true)
+        };
+        assert_eq!(judged(50, "kvm", false).verdict, Verdict::Pass);
+        let disturbed = judged(51, "kvm", false);
+        assert_eq!((disturbed.verdict, disturbed.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert!(
+            disturbed.reasons[0].contains("CPU 1 of the guest waiting for 5.1 %"),
+            "{:?}",
+            disturbed.reasons
+        );
+        assert_eq!(judged(900, "tcg", false).verdict, Verdict::Pass);
+        assert_eq!(judged(900, "kvm", true).verdict, Verdict::Pass);
     }
 
     #[test]

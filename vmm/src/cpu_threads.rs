@@ -1,0 +1,88 @@
+//! The host's threads that run a guest's CPUs, and how long the host kept them waiting.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Where the threads of a guest's CPUs are found: by their names among the threads of a process.
+#[derive(Clone, Debug)]
+pub struct CpuThreads {
+    process: u32,
+    /// What stands before and behind the CPU's number in a thread's name.
+    name: (&'static str, &'static str),
+}
+
+impl CpuThreads {
+    /// The threads of this process that are called `vcpuN` (`kvm/vcpu.rs`). A process that runs several guests cannot tell theirs
+    /// apart.
+    pub(crate) fn own() -> CpuThreads {
+        CpuThreads { process: std::process::id(), name: ("vcpu", "") }
+    }
+
+    /// The threads of a QEMU that runs each CPU in one (accel/tcg/tcg-accel-ops-mttcg.c), with `debug-threads=on`.
+    pub(crate) fn of_qemu(process: u32) -> CpuThreads {
+        CpuThreads { process, name: ("CPU ", "/TCG") }
+    }
+
+    /// For each CPU of the guest, the time that its thread has waited for a CPU of the host so far, nanoseconds: the second
+    /// number of schedstat (Documentation/scheduler/sched-stats.rst). CPUs for which it cannot be read are missing.
+    pub fn run_delay_ns(&self) -> BTreeMap<u32, u64> {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.process)) else {
+            return BTreeMap::new();
+        };
+        threads.flatten().filter_map(|t| self.delay_of(&t.path())).collect()
+    }
+
+    fn delay_of(&self, thread: &Path) -> Option<(u32, u64)> {
+        let read = |file: &str| fs::read_to_string(thread.join(file)).ok();
+        let name = read("comm")?;
+        let (before, behind) = self.name;
+        let cpu = name.trim_end().strip_prefix(before)?.strip_suffix(behind)?.parse().ok()?;
+        Some((cpu, read("schedstat")?.split_whitespace().nth(1)?.parse().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use crate::host_cpus;
+
+    /// Runs a thread of this name on the CPU until the flag is raised.
+    fn spin<'s>(scope: &'s std::thread::Scope<'s, '_>, name: &str, cpu: usize, stop: &'s AtomicBool) {
+        let run = move || {
+            host_cpus::settle(Some(cpu)).unwrap();
+            while !stop.load(Ordering::Relaxed) {}
+        };
+        std::thread::Builder::new().name(name.into()).spawn_scoped(scope, run).unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_shares_its_cpu_is_seen_to_wait() {
+        let stop = AtomicBool::new(false);
+        let cpu = *host_cpus::allowed().last().unwrap();
+        std::thread::scope(|s| {
+            spin(s, "vcpu41", cpu, &stop);
+            spin(s, "vcpu42", cpu, &stop);
+            spin(s, "vcpuX", cpu, &stop);
+            let start = Instant::now();
+            let threads = CpuThreads::own();
+            let waited = || threads.run_delay_ns().get(&42).copied().unwrap_or(0);
+            // However busy the machine is, three that spin on one CPU cannot all have it.
+            while waited() < 20_000_000 && start.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let (delays, elapsed) = (threads.run_delay_ns(), start.elapsed());
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(delays.keys().copied().collect::<Vec<_>>(), [41, 42]);
+            assert!(delays[&42] >= 20_000_000 && u128::from(delays[&42]) <= elapsed.as_nanos(), "{delays:?}");
+        });
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_none() {
+        assert!(CpuThreads::of_qemu(u32::MAX).run_delay_ns().is_empty());
+    }
+}
