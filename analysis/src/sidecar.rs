@@ -117,6 +117,9 @@ pub struct Identity {
     pub dirty: bool,
     /// How the guest was run.
     pub accel: String,
+    /// Each CPU of the guest had one of the host's.
+    #[serde(default)]
+    pub pinned: bool,
     /// What the probes recorded.
     #[serde(default)]
     pub probes: ProbeLevel,

@@ -1,5 +1,6 @@
 //! The tests of a binary, collected by the linker.
 
+pub use ktstr_wire::spec::Isolation;
 pub use ktstr_wire::spec::Relation;
 use ktstr_wire::spec::{Assertion, SchedExit, SchedulerSpec, Terms};
 use ktstr_wire::topology::{Topology, TopologyError};
@@ -63,6 +64,8 @@ pub struct TestEntry {
     pub ignored: bool,
     /// The accelerator that the test insists on; what the command line says is for the others.
     pub accel: Option<&'static str>,
+    /// How the guest shares its host, if the test says.
+    pub isolation: Option<Isolation>,
     /// The scheduler under test.
     pub scheduler: Option<&'static Scheduler>,
     /// NUMA nodes.

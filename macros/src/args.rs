@@ -10,7 +10,7 @@ use syn::{Error, Expr, Ident, Lit, LitStr, Path, RangeLimits, Result, Token, par
 
 use crate::condition::Condition;
 
-const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel, assert(...), without(...), expect, also(...), payloads(...), covers(...), gauntlet(...)";
+const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel, isolation, assert(...), without(...), expect, also(...), payloads(...), covers(...), gauntlet(...)";
 
 /// Checks that are on unless a test switches them off.
 const CHECKS: [&str; 3] = ["progress", "max_wait", "in_charge"];
@@ -23,6 +23,7 @@ const EXITS: [&str; 4] = ["stall", "error", "error_bpf", "exited"];
 pub struct Args {
     pub scheduler: Option<Expr>,
     pub accel: Option<String>,
+    pub isolation: Option<Ident>,
     pub numa_nodes: Option<u32>,
     pub llcs: Option<u32>,
     pub cores: Option<u32>,
@@ -98,13 +99,31 @@ fn seconds(value: &Expr) -> Result<u64> {
     Ok((seconds * 1e9) as u64)
 }
 
-/// The accelerator that a test insists on.
-fn accelerator(value: &Expr) -> Result<String> {
-    let name = match literal(value) {
+fn string(value: &Expr) -> Option<String> {
+    match literal(value) {
         Some(Lit::Str(s)) => Some(s.value()),
         _ => None,
+    }
+}
+
+/// How a test shares its host, as a variant of `ktstr::registry::Isolation`.
+fn isolation(value: &Expr) -> Result<Ident> {
+    let variant = match string(value).as_deref() {
+        Some("alone") => "Alone",
+        Some("share") => "Share",
+        Some("any") => "Any",
+        _ => {
+            let message = "`isolation` takes \"alone\", \"share\" or \"any\"";
+            return Err(Error::new(value.span(), message));
+        }
     };
-    name.filter(|n| ["kvm", "sim", "tcg"].contains(&n.as_str()))
+    Ok(Ident::new(variant, value.span()))
+}
+
+/// The accelerator that a test insists on.
+fn accelerator(value: &Expr) -> Result<String> {
+    string(value)
+        .filter(|n| ["kvm", "sim", "tcg"].contains(&n.as_str()))
         .ok_or_else(|| Error::new(value.span(), "`accel` takes \"kvm\", \"sim\" or \"tcg\""))
 }
 
@@ -254,6 +273,7 @@ impl Args {
         match name {
             "scheduler" => self.scheduler = Some(value),
             "accel" => self.accel = Some(accelerator(&value)?),
+            "isolation" => self.isolation = Some(isolation(&value)?),
             "llcs" => self.llcs = Some(integer(&value, name, 256)?),
             "cores" => self.cores = Some(integer(&value, name, 256)?),
             "threads" => self.threads = Some(integer(&value, name, 2)?),

@@ -53,6 +53,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (cores, threads) = (args.cores.unwrap_or(2), args.threads.unwrap_or(1));
     let scheduler = option(args.scheduler.map(|s| quote!(&#s)));
     let (accel, memory) = (option(args.accel), option(args.memory_mib));
+    let isolation = option(args.isolation.map(|i| quote!(::ktstr::registry::Isolation::#i)));
     let duration_ns = args.duration_ns.unwrap_or(2_000_000_000);
     let asserts = args.asserts.iter().map(|c| c.tokens());
     let expect = option(args.expect.map(option));
@@ -71,6 +72,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             manifest_dir: ::std::env!("CARGO_MANIFEST_DIR"),
             ignored: #ignored,
             accel: #accel,
+            isolation: #isolation,
             scheduler: #scheduler,
             numa_nodes: #nodes,
             llcs: #llcs,

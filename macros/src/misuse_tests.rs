@@ -36,6 +36,7 @@ fn arguments_that_are_wrong() {
     says("duration_s = 0", "`duration_s` takes seconds from 0.1 to 3600");
     says("duration_s = \"1\"", "as in `duration_s = 2`");
     says("accel = \"kvm2\"", "`accel` takes \"kvm\", \"sim\" or \"tcg\"");
+    says("isolation = \"none\"", "`isolation` takes \"alone\", \"share\" or \"any\"");
     says("llcs = 16, cores = 32", "the topology has 512 CPUs, a guest has at most 256");
     says("assert = 3", "write `assert(...)`");
     says("gauntlet = true", "write `gauntlet(...)`");

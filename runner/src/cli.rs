@@ -97,6 +97,7 @@ impl ProbesArg {
   cargo ktstr test --scheduler eevdf
   cargo ktstr test --accel sim --seed 7
   cargo ktstr test --probes summary
+  cargo ktstr test --accel kvm --pin
 Then: cargo ktstr stats")]
 pub struct TestArgs {
     /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
@@ -117,6 +118,9 @@ pub struct TestArgs {
     /// [default: full, where a test does not say otherwise]
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub probes: Option<ProbesArg>,
+    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours (kvm and tcg)
+    #[arg(long)]
+    pub pin: bool,
     /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
     /// more than once, under each
     #[arg(long, value_name = "SCHEDULER")]

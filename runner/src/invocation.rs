@@ -16,6 +16,8 @@ pub const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
 pub const TARGET_ENV: &str = "KTSTR_TARGET_DIR";
 /// Environment variable: the accelerator.
 pub const ACCEL_ENV: &str = "KTSTR_ACCEL";
+/// Environment variable: set where each CPU of a guest gets one of the host's.
+pub const PIN_ENV: &str = "KTSTR_PIN";
 /// Environment variable: what the probes record, where a test does not say.
 pub const PROBES_ENV: &str = "KTSTR_PROBES";
 /// Environment variable: boots of each test.

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use crate::accel::Mode;
 use crate::cli::TestArgs;
 use crate::invocation::{
-    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, POSITION_ENV, PROBES_ENV, REPEAT_ENV,
+    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, PIN_ENV, POSITION_ENV, PROBES_ENV, REPEAT_ENV,
     RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
 };
 use crate::kernel::{self, Kernel, KernelError};
@@ -89,6 +89,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     };
     let dimensions = dimensions(args, &kernels, &resolved);
     let mut nextest = invocation.nextest(Path::new("."))?;
+    nextest.envs(args.pin.then_some((PIN_ENV, "1")));
     nextest.envs(args.probes.map(|p| (PROBES_ENV, p.level().name())));
     nextest.envs(dimensions.iter().map(|(name, value)| (name, value)));
     let selection = match budget {
@@ -218,6 +219,7 @@ fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
         repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
         boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
         position: number(POSITION_ENV),
+        pin: var(PIN_ENV).is_some(),
     })
 }
 

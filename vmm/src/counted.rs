@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::gate::Gate;
-use crate::host_cpus::{self, Claim};
+use crate::host_cpus;
+use crate::ledger::{self, Share};
 use crate::process::inherit;
 use crate::vsock::device::Accept;
 
@@ -17,7 +18,7 @@ use crate::vsock::device::Accept;
 /// of their own they would take as much time as the emulation, and they have nothing to do.
 #[derive(Debug)]
 pub struct Counted {
-    claim: Option<Claim>,
+    claim: Option<Share>,
     gate: Arc<Gate>,
     /// Zero until QEMU runs.
     process: Arc<AtomicU32>,
@@ -27,12 +28,12 @@ impl Counted {
     /// Claims a CPU, where one is free, and makes the gate.
     pub fn new() -> io::Result<Counted> {
         let gate = Arc::new(Gate::new()?);
-        Ok(Counted { claim: host_cpus::claim(), gate, process: Arc::default() })
+        Ok(Counted { claim: ledger::claim_a_cpu(), gate, process: Arc::default() })
     }
 
     /// Prepares what starts QEMU.
     pub fn prepare(&self, command: &mut Command) {
-        let cpu = self.claim.as_ref().map(|c| c.cpu);
+        let cpu = self.claim.as_ref().and_then(|c| c.cpus.first().copied());
         let inherited = self.gate.inherited();
         command.envs(self.gate.environment());
         let settle =

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::PathBuf;
+
+use crate::host_cpus;
 
 /// Where the threads of a guest's CPUs are found: by their names among the threads of a process.
 #[derive(Clone, Debug)]
@@ -27,18 +30,36 @@ impl CpuThreads {
     /// For each CPU of the guest, the time that its thread has waited for a CPU of the host so far, nanoseconds: the second
     /// number of schedstat (Documentation/scheduler/sched-stats.rst). CPUs for which it cannot be read are missing.
     pub fn run_delay_ns(&self) -> BTreeMap<u32, u64> {
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.process)) else {
-            return BTreeMap::new();
+        let delay_of = |(cpu, thread): (u32, PathBuf)| {
+            let schedstat = fs::read_to_string(thread.join("schedstat")).ok()?;
+            Some((cpu, schedstat.split_whitespace().nth(1)?.parse().ok()?))
         };
-        threads.flatten().filter_map(|t| self.delay_of(&t.path())).collect()
+        self.threads().filter_map(delay_of).collect()
     }
 
-    fn delay_of(&self, thread: &Path) -> Option<(u32, u64)> {
-        let read = |file: &str| fs::read_to_string(thread.join(file)).ok();
-        let name = read("comm")?;
+    /// Binds the thread of the guest's CPU `i` to the `i`th of these CPUs. Gives how many threads were there to be bound.
+    pub fn pin(&self, cpus: &[usize]) -> io::Result<usize> {
+        let mut pinned = 0;
+        for (cpu, thread) in self.threads() {
+            let id = thread.file_name().and_then(|n| n.to_str()?.parse().ok());
+            if let (Some(id), Some(host)) = (id, cpus.get(cpu as usize)) {
+                host_cpus::run_on(id, &[*host])?;
+                pinned += 1;
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// The number of each CPU, and its thread in /proc.
+    fn threads(&self) -> impl Iterator<Item = (u32, PathBuf)> {
         let (before, behind) = self.name;
-        let cpu = name.trim_end().strip_prefix(before)?.strip_suffix(behind)?.parse().ok()?;
-        Some((cpu, read("schedstat")?.split_whitespace().nth(1)?.parse().ok()?))
+        let cpu_of = move |thread: PathBuf| {
+            let name = fs::read_to_string(thread.join("comm")).ok()?;
+            let cpu = name.trim_end().strip_prefix(before)?.strip_suffix(behind)?.parse().ok()?;
+            Some((cpu, thread))
+        };
+        let all = fs::read_dir(format!("/proc/{}/task", self.process)).into_iter().flatten().flatten();
+        all.filter_map(move |t| cpu_of(t.path()))
     }
 }
 
@@ -47,8 +68,6 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
-
-    use crate::host_cpus;
 
     /// Runs a thread of this name on the CPU until the flag is raised.
     fn spin<'s>(scope: &'s std::thread::Scope<'s, '_>, name: &str, cpu: usize, stop: &'s AtomicBool) {
@@ -78,6 +97,28 @@ mod tests {
             stop.store(true, Ordering::Relaxed);
             assert_eq!(delays.keys().copied().collect::<Vec<_>>(), [41, 42]);
             assert!(delays[&42] >= 20_000_000 && u128::from(delays[&42]) <= elapsed.as_nanos(), "{delays:?}");
+        });
+    }
+
+    #[test]
+    fn pinned_threads_stay_on_their_cpus() {
+        let stop = AtomicBool::new(false);
+        let cpu = *host_cpus::allowed().last().unwrap();
+        let spin = || {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            host_cpus::allowed()
+        };
+        // Names that no other test looks for.
+        let threads = CpuThreads { name: ("pinned", ""), ..CpuThreads::own() };
+        std::thread::scope(|s| {
+            let thread = std::thread::Builder::new().name("pinned0".into()).spawn_scoped(s, spin).unwrap();
+            while threads.pin(&[cpu]).unwrap() == 0 {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(thread.join().unwrap(), [cpu]);
         });
     }
 

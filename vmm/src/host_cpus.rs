@@ -1,31 +1,8 @@
-//! CPUs of the host, claimed by guests that take one each.
+//! CPUs of the host, and threads that are bound to them.
 
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-
-/// A CPU that no other guest on this host claims, until this is dropped or its process dies.
-#[derive(Debug)]
-pub struct Claim {
-    /// The CPU's number.
-    pub cpu: usize,
-    /// A name in the abstract namespace (unix(7)) belongs to one socket at a time and is free again when that is closed.
-    _name: UnixDatagram,
-}
-
-/// Claims one of the CPUs that this thread may run on; `None` where all are claimed.
-pub fn claim() -> Option<Claim> {
-    claim_one_of(&allowed(), "ktstr-cpu")
-}
-
-fn claim_one_of(cpus: &[usize], prefix: &str) -> Option<Claim> {
-    cpus.iter().find_map(|&cpu| {
-        let name = SocketAddr::from_abstract_name(format!("{prefix}-{cpu}")).ok()?;
-        Some(Claim { cpu, _name: UnixDatagram::bind_addr(&name).ok()? })
-    })
-}
 
 /// The CPUs that this thread may run on.
 pub(crate) fn allowed() -> Vec<usize> {
@@ -41,6 +18,21 @@ pub(crate) fn allowed() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
+/// Where a CPU is: package, last-level cache (by the first CPU that shares it), core. What cannot be read is 0. Source:
+/// Documentation/ABI/stable/sysfs-devices-system-cpu of Linux.
+pub(crate) fn place(cpu: usize) -> (u32, u32, u32) {
+    let dir = format!("/sys/devices/system/cpu/cpu{cpu}");
+    let number = |file: &str| {
+        let text = fs::read_to_string(format!("{dir}/{file}")).unwrap_or_default();
+        text.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    (
+        number("topology/physical_package_id"),
+        number("cache/index3/shared_cpu_list"),
+        number("topology/core_id"),
+    )
+}
+
 /// Binds this thread, and those that it starts, to a CPU, and has them wait for their turn there instead of preempting each
 /// other. Async-signal-safe.
 pub fn settle(cpu: Option<usize>) -> io::Result<()> {
@@ -50,7 +42,8 @@ pub fn settle(cpu: Option<usize>) -> io::Result<()> {
     set_policy(0, libc::SCHED_BATCH)
 }
 
-fn run_on(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
+/// Binds a thread; 0 is this one.
+pub(crate) fn run_on(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: zero is a valid set, and the numbers came from one.
     cpus.iter().for_each(|&cpu| unsafe { libc::CPU_SET(cpu, set.assume_init_mut()) });
@@ -79,17 +72,6 @@ pub fn set_free(process: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cpu_is_claimed_once_and_free_again_afterwards() {
-        let prefix = format!("ktstr-test-{}", std::process::id());
-        let claim = || claim_one_of(&[3, 5], &prefix);
-        let (first, second) = (claim().unwrap(), claim().unwrap());
-        assert_eq!((first.cpu, second.cpu), (3, 5));
-        assert!(claim().is_none());
-        drop(first);
-        assert_eq!(claim().unwrap().cpu, 3);
-    }
 
     #[test]
     fn a_settled_thread_stays_on_its_cpu() {

@@ -16,6 +16,7 @@ mod guest;
 mod host_cpus;
 pub mod initramfs;
 pub mod kvm;
+mod ledger;
 mod libraries;
 mod process;
 pub mod qemu;
@@ -27,4 +28,5 @@ pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, machine_config, start,
 };
 pub use initramfs::{Initramfs, InitramfsError};
+pub use ledger::{Needs, Share, claim};
 pub use qemu::qemu_version;

@@ -38,9 +38,24 @@ pub struct TestSpec {
     /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
     #[serde(default)]
     pub records_per_cpu: Option<u32>,
+    /// How the guest shares its host with others, if the test says.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
     /// What the test says about its run beside that.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// How a guest shares the CPUs of its host with the other guests there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// All of them are its own.
+    Alone,
+    /// As many as it has CPUs are its own.
+    Share,
+    /// None is.
+    Any,
 }
 
 /// What a test says about its run beside where and for how long.

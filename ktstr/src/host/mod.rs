@@ -135,6 +135,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         seed,
         probes: None,
         records_per_cpu: None,
+        isolation: entry.isolation,
         terms,
     })
 }

@@ -123,6 +123,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         test_sha256: sha256_file(Path::new(&p.spec.binary))?,
         guest_sha256: sha256_file(p.agent)?,
         position: p.position,
+        pinned: false,
         started_unix_s: now.as_secs(),
         duration_ns: p.spec.duration_ns,
         memory_mib: p.spec.memory_mib,

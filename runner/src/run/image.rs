@@ -107,6 +107,7 @@ mod tests {
             terms: Default::default(),
             probes: None,
             records_per_cpu: None,
+            isolation: None,
         };
         // (2 s + 2 s) x 100,000 a second.
         assert_eq!(records_per_cpu(&spec), 400_000);

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod report;
 pub mod scheduler;
 pub mod seed;
+mod share;
 pub mod terms;
 pub mod verdict;
 
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_analysis::{Identity, assertion};
 use ktstr_vmm::kvm::KvmError;
-use ktstr_vmm::{Guest, GuestConfig, GuestEnd, StartError};
+use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share, StartError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
@@ -40,6 +41,7 @@ use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
 use collect::Collector;
+use share::Pinning;
 use verdict::{Circumstances, Judgement};
 
 /// Why there was no run.
@@ -65,6 +67,19 @@ pub enum RunError {
     /// A condition of the test cannot be meant.
     #[error("assert(...) of the test: {0}")]
     Assertion(String),
+    /// `--pin` where there are too few CPUs.
+    #[error(
+        "--pin: the guest has {guest} CPUs and this host {host}; leave --pin out, or choose a test with fewer CPUs"
+    )]
+    Pin {
+        /// CPUs of the guest.
+        guest: usize,
+        /// CPUs that this process may use.
+        host: usize,
+    },
+    /// A thread of the guest could not be bound to its CPU.
+    #[error("--pin: {0}")]
+    Affinity(io::Error),
     /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -112,7 +127,7 @@ impl RunError {
                 exit::SCHEDULER_MISSING
             }
             RunError::Extra(_) => exit::HOST_LACKS,
-            RunError::NoAgent(_) => exit::HOST_LACKS,
+            RunError::NoAgent(_) | RunError::Pin { .. } | RunError::Affinity(_) => exit::HOST_LACKS,
             RunError::Image(e) => storage_status(e, exit::INTERNAL),
             RunError::Start(StartError::Kvm(KvmError::Boot(_) | KvmError::Topology { .. })) => {
                 exit::BOOT_ERROR
@@ -184,6 +199,8 @@ pub struct Settings {
     pub boot_seed: Option<u64>,
     /// Place of the boot in a session whose order is random.
     pub position: Option<u32>,
+    /// Each CPU of the guest has one of the host's.
+    pub pin: bool,
 }
 
 impl Plan {
@@ -213,7 +230,8 @@ impl Plan {
     /// Boots once and gives the published result.
     pub fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
         let spec = self.seeded(repeat);
-        let identity = identity::identity(&identity::Parts {
+        let share = share::claim(&spec, &self.settings, stop)?;
+        let mut identity = identity::identity(&identity::Parts {
             spec: &spec,
             kernel: &self.kernel,
             scheduler: self.scheduler.as_deref(),
@@ -229,7 +247,7 @@ impl Plan {
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(terms::SPEC_FILE);
         fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
-        let mut around = match self.run_guest(&spec, work.path(), stop) {
+        let mut around = match self.run_guest(&spec, work.path(), &share, stop) {
             Ok(around) => around,
             Err(e) => {
                 work.remove();
@@ -240,6 +258,8 @@ impl Plan {
             work.remove();
             return Err(RunError::Interrupted);
         }
+        drop(share);
+        identity.pinned = around.pinned;
         around.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
         Ok(finish::finish(work.path(), identity, &around)?)
     }
@@ -260,7 +280,13 @@ impl Plan {
         }
     }
 
-    fn run_guest(&self, spec: &TestSpec, work: &Path, stop: &AtomicBool) -> Result<Circumstances, RunError> {
+    fn run_guest(
+        &self,
+        spec: &TestSpec,
+        work: &Path,
+        share: &Share,
+        stop: &AtomicBool,
+    ) -> Result<Circumstances, RunError> {
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
         let binaries = image::Binaries {
@@ -290,10 +316,13 @@ impl Plan {
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
         let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
+        let mut pinning = None;
         if let Some(threads) = guest.cpu_threads() {
+            pinning =
+                self.settings.pin.then(|| Pinning::new(threads.clone(), share, spec.topology.nr_cpus()));
             let _ = cpus.set(threads);
         }
-        let end = wait(&mut guest, &collector, self, stop);
+        let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
         drop(guest);
         let progress = collector.finish();
         // The initramfs is as large as the binaries in it and can be made again.
@@ -302,6 +331,7 @@ impl Plan {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
             host_run_delay_ns: progress.host_run_delay_ns,
+            pinned: pinning.is_some_and(|p| p.is_done()),
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()
         })
@@ -325,14 +355,23 @@ fn end_limit(plan: &Plan) -> Duration {
 }
 
 /// Waits in short steps, so that a full disk and a stream that has ended are noticed.
-fn wait(guest: &mut Guest, collector: &Collector, plan: &Plan, stop: &AtomicBool) -> GuestEnd {
+fn wait(
+    guest: &mut Guest,
+    collector: &Collector,
+    plan: &Plan,
+    mut pinning: Option<&mut Pinning>,
+    stop: &AtomicBool,
+) -> io::Result<GuestEnd> {
     let start = Instant::now();
     let mut limit = start + boot_limit(plan);
     let (mut up, mut ended) = (false, false);
     loop {
+        if let Some(pinning) = &mut pinning {
+            pinning.go_on()?;
+        }
         match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
             GuestEnd::TimedOut => {}
-            end => return end,
+            end => return Ok(end),
         }
         let progress = collector.progress();
         if progress.hello && !up {
@@ -345,7 +384,7 @@ fn wait(guest: &mut Guest, collector: &Collector, plan: &Plan, stop: &AtomicBool
         }
         if Instant::now() >= limit || progress.write_error.is_some() {
             guest.kill();
-            return GuestEnd::TimedOut;
+            return Ok(GuestEnd::TimedOut);
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Circumstances {
     pub panic_line: Option<String>,
     /// For each CPU, how long the host kept its thread waiting during the window, nanoseconds, where that is known.
     pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// Each CPU had one of the host's.
+    pub pinned: bool,
     /// The host has fewer CPUs than the guest.
     pub overcommitted: bool,
     /// The raw log could not be written.
