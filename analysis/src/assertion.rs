@@ -127,19 +127,48 @@ struct Moment {
     value: i64,
 }
 
-/// The worst moments of a condition with an upper limit on a metric of slices, as ": task ... at ..., ...".
+/// What broke a condition most, as ": task ...": tasks by what they had in sum, or moments of a metric of slices.
 fn worst(a: &Assertion, dir: &Path, c: &Collected) -> Option<String> {
-    if !matches!(a.relation, Relation::Below | Relation::AtMost) {
-        return None;
-    }
     let (name, _) = resolve(&a.subject).ok()?;
+    let is_upper = matches!(a.relation, Relation::Below | Relation::AtMost);
+    match name {
+        "on_cpu_time" if a.phase.is_none() => Some(list_totals(on_cpu_times(a, dir).ok()?, is_upper)),
+        // Who waited meanwhile.
+        "idle_while_waiting" | "idle_while_waiting_frac" if is_upper => {
+            worst_moments(a, "run_delay", 0.0, dir, c)
+        }
+        _ if is_upper => worst_moments(a, name, a.limit, dir, c),
+        _ => None,
+    }
+}
+
+/// On-CPU time of each task of the workload, or of the condition's role, nanoseconds.
+fn on_cpu_times(a: &Assertion, dir: &Path) -> PolarsResult<Vec<(String, i64)>> {
+    let tasks = tasks(dir)?;
+    let df = scan(dir, "tasks", &["tid", "on_cpu_ns"])?;
+    let (tid, time) = (u32s(&df, "tid")?, i64s(&df, "on_cpu_ns")?);
+    let one = |i: usize| {
+        let role = tasks.get(&tid[i]?)?;
+        (a.role.is_none() || *role == a.role).then_some((named(tid[i]?, role.as_deref()), time[i]?))
+    };
+    Ok((0..df.height()).filter_map(one).collect())
+}
+
+/// The tasks that had the most, or the least.
+fn list_totals(mut totals: Vec<(String, i64)>, most: bool) -> String {
+    totals.sort_by_key(|(_, ns)| if most { -ns } else { *ns });
+    let texts = totals.iter().take(SHOWN).map(|(task, ns)| format!("{task} {}", shown(*ns as f64, "ns")));
+    listed(texts.collect(), totals.len())
+}
+
+fn worst_moments(a: &Assertion, name: &str, limit: f64, dir: &Path, c: &Collected) -> Option<String> {
     let phase = a.phase.as_ref().map(|p| c.phases().iter().find(|q| q.name == *p));
     let tasks = tasks(dir).ok()?;
     let mut moments = moments(name, dir).ok()??;
     moments.retain(|m| {
         let inside = |p: &Phase| (p.start_ns as i64..p.end_ns as i64).contains(&m.ts);
         let of_role = tasks.get(&m.tid).is_some_and(|role| a.role.is_none() || *role == a.role);
-        of_role && m.value as f64 >= a.limit && phase.is_none_or(|p| p.is_some_and(inside))
+        of_role && m.value as f64 >= limit && phase.is_none_or(|p| p.is_some_and(inside))
     });
     Some(list(moments, &tasks, c))
 }
@@ -178,17 +207,25 @@ fn list(mut moments: Vec<Moment>, tasks: &BTreeMap<u32, Option<String>>, c: &Col
     let open = c.window_open.map_or(0, |w| w.ts_ns as i64);
     moments.sort_by_key(|m| std::cmp::Reverse(m.value));
     let one = |m: &Moment| {
-        let role = tasks.get(&m.tid).cloned().flatten().map(|r| format!(" ({r})")).unwrap_or_default();
+        let role = tasks.get(&m.tid).and_then(Option::as_deref);
         let at = (m.ts - open) as f64 / 1e9;
-        format!("task {}{role} {} at {at:.6} s", m.tid, shown(m.value as f64, "ns"))
+        format!("{} {} at {at:.6} s", named(m.tid, role), shown(m.value as f64, "ns"))
     };
-    let worst: Vec<String> = moments.iter().take(SHOWN).map(one).collect();
-    if worst.is_empty() {
+    listed(moments.iter().take(SHOWN).map(one).collect(), moments.len())
+}
+
+fn named(tid: u32, role: Option<&str>) -> String {
+    format!("task {tid}{}", role.map(|r| format!(" ({r})")).unwrap_or_default())
+}
+
+/// The first ones of so many.
+fn listed(texts: Vec<String>, all: usize) -> String {
+    if texts.is_empty() {
         return String::new();
     }
-    let more = moments.len().saturating_sub(SHOWN);
+    let more = all.saturating_sub(texts.len());
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    format!(": {}{more}", worst.join(", "))
+    format!(": {}{more}", texts.join(", "))
 }
 
 /// Says which workers waited for a CPU longer than `limit_ns` at once, up to the end of the window.
@@ -276,6 +313,17 @@ mod tests {
             ]
         );
         assert_eq!(f.unmeasured, ["run_delay.p99 could not be measured"]);
+    }
+
+    #[test]
+    fn tasks_with_the_most_or_the_least_are_named() {
+        let totals =
+            || [(7, 3), (8, 1), (9, 2), (10, 4)].map(|(tid, ms)| (named(tid, Some("r")), ms * 1_000_000));
+        assert_eq!(
+            list_totals(totals().into(), true),
+            ": task 10 (r) 4.000 ms, task 7 (r) 3.000 ms, task 9 (r) 2.000 ms, and 1 more"
+        );
+        assert_eq!(list_totals(totals()[..2].to_vec(), false), ": task 8 (r) 1.000 ms, task 7 (r) 3.000 ms");
     }
 
     #[test]

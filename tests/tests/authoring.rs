@@ -6,7 +6,7 @@ use ktstr::prelude::*;
 declare_scheduler!(STALLING, {
     name = "scx_fixture",
     binary = "scx_fixture",
-    args = ["--stall", "pairs", "--timeout-ms", "1000"],
+    args = ["--victim", "pairs", "--stall", "--timeout-ms", "1000"],
 });
 
 #[ktstr_test(scheduler = STALLING, cores = 2, duration_s = 5, expect = sched_exit(stall))]

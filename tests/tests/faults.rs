@@ -57,7 +57,12 @@ fn exit(f: &Finished) -> &Value {
 
 #[test]
 fn stalled_task_is_reported_with_kind_reason_and_dump() {
-    let f = run("sched_basic_message", "scx_fixture", &["--stall", "pairs", "--timeout-ms", "1000"], 5_000);
+    let f = run(
+        "sched_basic_message",
+        "scx_fixture",
+        &["--victim", "pairs", "--stall", "--timeout-ms", "1000"],
+        5_000,
+    );
     assert_eq!(f.status, 22, "{}", f.output);
     assert_eq!(sidecar(&f)["verdict"], "sched_exit");
     assert_eq!((&exit(&f)["kind"], &exit(&f)["reason"]), (&json!("stall"), &json!("runnable task stall")));

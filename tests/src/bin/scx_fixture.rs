@@ -1,4 +1,4 @@
-//! The fixture scheduler: a FIFO over one shared queue that misbehaves on request.
+//! The fixture scheduler: one shared queue, a FIFO or by weight, that misbehaves on request.
 
 mod skel {
     #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
@@ -15,15 +15,33 @@ use std::time::Duration;
 use clap::Parser;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
-/// A small sched_ext scheduler for tests: FIFO over one shared queue.
+/// A small sched_ext scheduler for tests: one shared queue.
 #[derive(Debug, Parser)]
 struct Options {
     /// Slice of every task, microseconds
     #[arg(long, default_value_t = 20_000)]
     slice_us: u64,
-    /// Never run the first task of this name again
+    /// Order the queue by CPU time over weight, not by arrival
+    #[arg(long)]
+    by_weight: bool,
+    /// The tasks that are stalled, starved, misplaced, lost or late, by name [default: all]
     #[arg(long, value_name = "COMM")]
-    stall: Option<String>,
+    victim: Option<String>,
+    /// Never run the first victim again
+    #[arg(long, requires = "victim")]
+    stall: bool,
+    /// Run victims only where nobody else wants to run
+    #[arg(long, requires = "victim")]
+    starve: bool,
+    /// Send victims to CPUs on which they may not run
+    #[arg(long, requires = "victim")]
+    misplace: bool,
+    /// Forget one wakeup of the victims in this many
+    #[arg(long, value_name = "N", requires = "victim")]
+    lose_every: Option<u32>,
+    /// CPUs that get no task but those that may run nowhere else
+    #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..64))]
+    avoid_cpus: Vec<u32>,
     /// The kernel's watchdog ends the scheduler after this time, milliseconds
     #[arg(long)]
     timeout_ms: Option<u32>,
@@ -39,7 +57,7 @@ struct Options {
     /// Lose a task when two CPUs dispatch at the same moment
     #[arg(long)]
     race: bool,
-    /// Hold each task back for this time before it may run, microseconds
+    /// Hold each victim back for this time before it may run, microseconds
     #[arg(long)]
     late_us: Option<u64>,
     /// Load a program that the verifier refuses
@@ -74,12 +92,22 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     rodata.scatter = options.scatter;
     rodata.race = options.race;
     rodata.stray_every = options.stray_every.unwrap_or(0);
-    for (to, from) in rodata.stall_comm.iter_mut().take(15).zip(options.stall.iter().flat_map(|s| s.bytes()))
-    {
+    rodata.lose_every = options.lose_every.unwrap_or(0);
+    rodata.avoided_cpus = options.avoid_cpus.iter().fold(0, |mask, cpu| mask | 1 << cpu);
+    rodata.by_weight = options.by_weight;
+    rodata.stall = options.stall;
+    rodata.starve = options.starve;
+    rodata.misplace = options.misplace;
+    for (to, from) in rodata.victim.iter_mut().take(15).zip(options.victim.iter().flat_map(|s| s.bytes())) {
         *to = from as _;
     }
     // SAFETY: libbpf keeps the initial value of the struct_ops map at this address until the object is loaded.
-    unsafe { (*open.struct_ops.fixture_ops).timeout_ms = options.timeout_ms.unwrap_or(0) };
+    let ops = unsafe { &mut *open.struct_ops.fixture_ops };
+    ops.timeout_ms = options.timeout_ms.unwrap_or(0);
+    if !options.by_weight {
+        // What is not there is not called: a FIFO has nothing to count.
+        (ops.running, ops.stopping, ops.enable) = Default::default();
+    }
     let mut skel = open.load()?;
     let link = skel.maps.fixture_ops.attach_struct_ops()?;
     let bss = || skel.maps.bss_data.as_deref();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A small sched_ext scheduler for tests: FIFO over one shared queue, and ways to misbehave on purpose.
+ * A small sched_ext scheduler for tests: FIFO over one shared queue, or by weight, and ways to misbehave on purpose.
  *
  * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; two kfuncs have
  * other names from 6.13 on).
@@ -13,9 +13,12 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define SHARED_DSQ 1
+#define HELD_DSQ 2
+#define STARVED_DSQ 3
 #define SCX_DSQ_LOCAL (1ULL << 63 | 2)
 #define SCX_DSQ_LOCAL_ON (1ULL << 63 | 1ULL << 62)
 #define SCX_KICK_IDLE 1
+#define SCX_ENQ_WAKEUP 1
 #define CLOCK_MONOTONIC 1 /* include/uapi/linux/time.h */
 #define MAX_HELD 4096
 
@@ -24,10 +27,17 @@ struct cpumask {
 	unsigned long bits[1];
 };
 
+struct sched_ext_entity {
+	__u32 weight;
+	__u64 slice;
+	__u64 dsq_vtime;
+};
+
 struct task_struct {
 	int pid;
 	int nr_cpus_allowed;
 	const struct cpumask *cpus_ptr;
+	struct sched_ext_entity scx;
 	char comm[16];
 };
 
@@ -45,6 +55,9 @@ struct sched_ext_ops {
 	__s32 (*select_cpu)(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags);
 	void (*enqueue)(struct task_struct *p, __u64 enq_flags);
 	void (*dispatch)(__s32 cpu, struct task_struct *prev);
+	void (*running)(struct task_struct *p);
+	void (*stopping)(struct task_struct *p, _Bool runnable);
+	void (*enable)(struct task_struct *p);
 	__s32 (*init)(void);
 	void (*exit)(struct scx_exit_info *info);
 	__u32 timeout_ms;
@@ -62,6 +75,9 @@ void bpf_task_release(struct task_struct *p) __ksym;
 _Bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *cpumask) __ksym;
 void scx_bpf_dispatch(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
 void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 enq_flags) __ksym __weak;
+void scx_bpf_dispatch_vtime(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 vtime, __u64 enq_flags) __ksym __weak;
+void scx_bpf_dsq_insert_vtime(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 vtime, __u64 enq_flags) __ksym
+	__weak;
 _Bool scx_bpf_consume(__u64 dsq_id) __ksym __weak;
 _Bool scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym __weak;
 
@@ -72,7 +88,14 @@ const volatile __u64 error_after_ns;
 const volatile _Bool scatter;
 const volatile _Bool race;
 const volatile __u32 stray_every;
-const volatile char stall_comm[16];
+const volatile __u32 lose_every;
+const volatile __u64 avoided_cpus;
+const volatile _Bool by_weight;
+const volatile _Bool stall;
+const volatile _Bool starve;
+const volatile _Bool misplace;
+/* The tasks that a fault is for; empty: all. */
+const volatile char victim[16];
 
 /* How it ended. */
 int exit_kind;
@@ -85,7 +108,8 @@ static int stalled_pid;
 static __u32 next_cpu;
 static __u64 due_ns[MAX_HELD];
 static __u64 nr_held, nr_released;
-static __u32 nr_wakeups;
+static __u32 nr_wakeups, nr_losable;
+static __u64 vtime_now;
 /* The task that is about to be dispatched. With `race`, of all CPUs at once: that is the bug. */
 static volatile __s32 candidate;
 
@@ -114,9 +138,48 @@ static __always_inline void insert(struct task_struct *p, __u64 dsq, __u64 enq_f
 		scx_bpf_dispatch(p, dsq, slice_ns, enq_flags);
 }
 
+static __always_inline void insert_by_weight(struct task_struct *p, __u64 enq_flags)
+{
+	__u64 vtime = p->scx.dsq_vtime;
+
+	/* Who has slept long gets a slice ahead of the others, no more. */
+	if ((__s64)(vtime - (vtime_now - slice_ns)) < 0)
+		vtime = vtime_now - slice_ns;
+	if (bpf_ksym_exists(scx_bpf_dsq_insert_vtime))
+		scx_bpf_dsq_insert_vtime(p, SHARED_DSQ, slice_ns, vtime, enq_flags);
+	else
+		scx_bpf_dispatch_vtime(p, SHARED_DSQ, slice_ns, vtime, enq_flags);
+}
+
 static __always_inline _Bool move_to_local(__u64 dsq)
 {
 	return bpf_ksym_exists(scx_bpf_dsq_move_to_local) ? scx_bpf_dsq_move_to_local(dsq) : scx_bpf_consume(dsq);
+}
+
+static __always_inline _Bool is_victim(struct task_struct *p)
+{
+	for (int i = 0; i < 16 && victim[i]; i++) {
+		if (p->comm[i] != victim[i])
+			return 0;
+		if (i < 15 && !victim[i + 1] && p->comm[i + 1])
+			return 0;
+	}
+	return 1;
+}
+
+static __always_inline _Bool is_avoided(__u32 cpu)
+{
+	return cpu < 64 && avoided_cpus >> cpu & 1;
+}
+
+/* The first CPU of eight that is not avoided and that the task may run on; -1: none. */
+static __always_inline __s32 unavoided_cpu(struct task_struct *p)
+{
+	for (__u32 cpu = 0; cpu < 8; cpu++) {
+		if (cpu < scx_bpf_nr_cpu_ids() && !is_avoided(cpu) && bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			return cpu;
+	}
+	return -1;
 }
 
 /* The next CPU in turn that the task may run on; -1: none of the eight after the last one. */
@@ -139,7 +202,7 @@ __s32 BPF_PROG(fixture_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 
 	_Bool idle = 0;
 	__s32 cpu;
 
-	if (late_ns || scatter || race || stall_comm[0])
+	if (late_ns || scatter || race || stall || starve || misplace || lose_every)
 		return prev_cpu;
 	if (stray_every && __sync_fetch_and_add(&nr_wakeups, 1) % stray_every == 0) {
 		cpu = next_allowed_cpu(p);
@@ -147,26 +210,47 @@ __s32 BPF_PROG(fixture_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 
 		return cpu < 0 ? prev_cpu : cpu;
 	}
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (is_avoided(cpu)) {
+		cpu = unavoided_cpu(p);
+		return cpu < 0 ? prev_cpu : cpu;
+	}
 	if (idle)
 		insert(p, SCX_DSQ_LOCAL, 0);
 	return cpu;
 }
 
-/* The first task of that name is never dispatched again. */
+/* The first victim is never dispatched again. */
 static __always_inline _Bool stalls(struct task_struct *p)
 {
-	if (!stall_comm[0])
+	if (!stall)
 		return 0;
 	if (stalled_pid)
 		return p->pid == stalled_pid;
-	for (int i = 0; i < 16; i++) {
-		if (p->comm[i] != stall_comm[i])
-			return 0;
-		if (!stall_comm[i])
-			break;
-	}
+	if (!is_victim(p))
+		return 0;
 	stalled_pid = p->pid;
 	return 1;
+}
+
+/* Sends a victim that may not run on every CPU to one where it may not, which the kernel answers with the scheduler's end. */
+static __always_inline _Bool misplaces(struct task_struct *p, __u64 enq_flags)
+{
+	if (!misplace || !is_victim(p))
+		return 0;
+	for (__u32 cpu = 0; cpu < 8; cpu++) {
+		if (cpu < scx_bpf_nr_cpu_ids() && !bpf_cpumask_test_cpu(cpu, p->cpus_ptr)) {
+			insert(p, SCX_DSQ_LOCAL_ON | cpu, enq_flags);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static __always_inline _Bool loses(struct task_struct *p, __u64 enq_flags)
+{
+	if (!lose_every || !(enq_flags & SCX_ENQ_WAKEUP) || !is_victim(p))
+		return 0;
+	return __sync_add_and_fetch(&nr_losable, 1) % lose_every == 0;
 }
 
 static __always_inline void scatter_task(struct task_struct *p, __u64 enq_flags)
@@ -221,7 +305,7 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 
 		scx_bpf_error_bstr(fmt, args, sizeof(args));
 	}
-	if (stalls(p))
+	if (stalls(p) || misplaces(p, enq_flags) || loses(p, enq_flags))
 		return;
 	if (scatter) {
 		scatter_task(p, enq_flags);
@@ -229,29 +313,68 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 	}
 	if (race && race_enqueue(p))
 		return;
-	if (late_ns)
+	if (starve && is_victim(p)) {
+		insert(p, STARVED_DSQ, enq_flags);
+	} else if (late_ns && is_victim(p)) {
 		due_ns[__sync_fetch_and_add(&nr_held, 1) % MAX_HELD] = now + late_ns;
-	insert(p, SHARED_DSQ, enq_flags);
+		insert(p, HELD_DSQ, enq_flags);
+	} else if (avoided_cpus && p->nr_cpus_allowed == 1) {
+		insert(p, SCX_DSQ_LOCAL, enq_flags);
+	} else if (by_weight) {
+		insert_by_weight(p, enq_flags);
+	} else {
+		insert(p, SHARED_DSQ, enq_flags);
+	}
 	scx_bpf_kick_cpu(bpf_get_smp_processor_id(), SCX_KICK_IDLE);
 }
 
-SEC("struct_ops/fixture_dispatch")
-void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
+/* Who is due comes first. `true`: this CPU has a task. */
+static __always_inline _Bool release_held(void)
 {
 	/*
 	 * All tasks are held for the same time, so they come due in the order of the queue. A task can leave the queue
 	 * by other ways (a new affinity, its end): an empty queue holds nobody.
 	 */
-	if (late_ns && !scx_bpf_dsq_nr_queued(SHARED_DSQ)) {
+	if (!scx_bpf_dsq_nr_queued(HELD_DSQ)) {
 		nr_released = nr_held;
-		return;
+		return 0;
 	}
-	if (late_ns && bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD])
+	if (bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD] || !move_to_local(HELD_DSQ))
+		return 0;
+	__sync_fetch_and_add(&nr_released, 1);
+	return 1;
+}
+
+SEC("struct_ops/fixture_dispatch")
+void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
+{
+	if (is_avoided(cpu) || (late_ns && release_held()))
 		return;
 	if (race)
 		race_dispatch();
-	if (move_to_local(SHARED_DSQ) && late_ns)
-		__sync_fetch_and_add(&nr_released, 1);
+	if (!move_to_local(SHARED_DSQ) && starve)
+		move_to_local(STARVED_DSQ);
+}
+
+/* Virtual time of the queue is that of the task which started last; a task's own goes the faster the less it weighs. */
+SEC("struct_ops/fixture_running")
+void BPF_PROG(fixture_running, struct task_struct *p)
+{
+	if ((__s64)(p->scx.dsq_vtime - vtime_now) > 0)
+		vtime_now = p->scx.dsq_vtime;
+}
+
+SEC("struct_ops/fixture_stopping")
+void BPF_PROG(fixture_stopping, struct task_struct *p, _Bool runnable)
+{
+	/* Nice 0 weighs 100 (SCX weights are those of cgroups). */
+	p->scx.dsq_vtime += (slice_ns - p->scx.slice) * 100 / p->scx.weight;
+}
+
+SEC("struct_ops/fixture_enable")
+void BPF_PROG(fixture_enable, struct task_struct *p)
+{
+	p->scx.dsq_vtime = vtime_now;
 }
 
 static int kick_all(void *map, int *key, struct hold_timer *t)
@@ -279,7 +402,13 @@ __s32 BPF_PROG(fixture_init)
 		bpf_timer_set_callback(&t->timer, kick_all);
 		bpf_timer_start(&t->timer, late_ns, 0);
 	}
-	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+	for (__u32 dsq = SHARED_DSQ; dsq <= STARVED_DSQ; dsq++) {
+		__s32 error = scx_bpf_create_dsq(dsq, -1);
+
+		if (error)
+			return error;
+	}
+	return 0;
 }
 
 SEC("struct_ops/fixture_exit")
@@ -303,6 +432,9 @@ struct sched_ext_ops fixture_ops = {
 	.select_cpu = (void *)fixture_select_cpu,
 	.enqueue = (void *)fixture_enqueue,
 	.dispatch = (void *)fixture_dispatch,
+	.running = (void *)fixture_running,
+	.stopping = (void *)fixture_stopping,
+	.enable = (void *)fixture_enable,
 	.init = (void *)fixture_init,
 	.exit = (void *)fixture_exit,
 	.timeout_ms = 0,
