@@ -19,6 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Boot each test in a virtual machine of its own and record what every task went through.
     Test(TestArgs),
+    /// Say what a test would do, and how long it would take, without running it.
+    Show(crate::show::ShowArgs),
     /// Make a test crate that compiles and runs.
     New(crate::new::NewArgs),
     /// Run one boot of `--accel sim` again, exactly, and check that it was the same.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +15,7 @@ use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
 use crate::run::report::quoted;
 use crate::run::{identity, layout, seed};
+use crate::target::{Target, TargetError};
 use crate::test::{TestError, require_nextest, system};
 use crate::{exit, interrupt, session};
 
@@ -28,17 +28,9 @@ pub enum ExploreError {
     /// The tests could not be built or run.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// nextest cannot list the tests.
-    #[error("cargo nextest list failed:\n{0}")]
-    List(String),
     /// Not one test.
-    #[error("{n} tests are named '{test}'{hint}", n = .found.len(), hint = hint(.found))]
-    NotOne {
-        /// The name.
-        test: String,
-        /// What there is.
-        found: Vec<String>,
-    },
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// A boot left no result.
     #[error("seed {seed}: no result; {output}")]
     NoResult {
@@ -52,22 +44,13 @@ pub enum ExploreError {
     Interrupted(u64),
 }
 
-fn hint(found: &[String]) -> String {
-    if found.is_empty() {
-        "; cargo nextest list shows the tests".into()
-    } else {
-        format!("; write one of {}", found.join(", "))
-    }
-}
-
 impl ExploreError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> u8 {
         match self {
             ExploreError::Kernel(e) => e.exit_status(),
             ExploreError::Test(e) => e.exit_status(),
-            ExploreError::List(_) => exit::FAIL,
-            ExploreError::NotOne { .. } => exit::USAGE,
+            ExploreError::Target(e) => e.exit_status(),
             ExploreError::NoResult { .. } => exit::INTERNAL,
             ExploreError::Interrupted(_) => exit::INTERRUPTED,
         }
@@ -105,16 +88,6 @@ pub struct ExploreArgs {
     scheduler: Option<String>,
 }
 
-/// A test in its binary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
-    binary: PathBuf,
-    cwd: PathBuf,
-    /// As `BINARY::TEST`.
-    qualified: String,
-    name: String,
-}
-
 /// Seeds that failed alike.
 #[derive(Clone, Debug)]
 struct Failure {
@@ -138,7 +111,7 @@ struct Findings {
 pub fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     require_nextest()?;
-    let target = find(&args.test)?;
+    let target = Target::find(&args.test)?;
     let ktstr_dir = layout::target_dir(Path::new(".")).join("ktstr");
     let session = identity::new_id();
     let resolved = ResolvedKernel::write(&ktstr_dir, &session, &kernel)?;
@@ -173,44 +146,6 @@ pub fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
     // Empty where no seed failed.
     let _ = fs::remove_dir(&search.dir);
     Ok(if findings.failures.is_empty() { exit::OK } else { exit::FAIL })
-}
-
-/// Builds the tests and finds the one.
-fn find(test: &str) -> Result<Target, ExploreError> {
-    let out = layout::cargo()
-        .args(["nextest", "list", "--message-format", "json"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(system("cargo nextest list"))?;
-    let list: serde_json::Value = serde_json::from_slice(&out.stdout)
-        .map_err(|_| ExploreError::List(String::from_utf8_lossy(&out.stdout).into_owned()))?;
-    let mut found = targets(&list, test);
-    match (found.pop(), found.is_empty()) {
-        (Some(one), true) => Ok(one),
-        (last, _) => {
-            let found = found.into_iter().chain(last).map(|t| t.qualified).collect();
-            Err(ExploreError::NotOne { test: test.into(), found })
-        }
-    }
-}
-
-/// The tests of this name in nextest's list.
-fn targets(list: &serde_json::Value, test: &str) -> Vec<Target> {
-    let mut found = Vec::new();
-    let suites = list.get("rust-suites").and_then(|s| s.as_object()).into_iter().flatten();
-    for (_, suite) in suites {
-        let text = |name: &str| suite.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_string();
-        let cases = suite.get("testcases").and_then(|c| c.as_object()).into_iter().flatten();
-        for (name, _) in cases {
-            let qualified = format!("{}::{name}", text("binary-name"));
-            if name == test || qualified == test {
-                let (binary, cwd) = (text("binary-path").into(), text("cwd").into());
-                found.push(Target { binary, cwd, qualified, name: name.clone() });
-            }
-        }
-    }
-    found
 }
 
 struct Search<'a> {
@@ -267,13 +202,8 @@ impl Search<'_> {
             boot_seed: Some(boot_seed),
             position: None,
         };
-        let mut command = Command::new(&self.target.binary);
-        command.args(["--exact", &self.target.name, "--nocapture"]).current_dir(&self.target.cwd);
-        invocation.tell(&mut command)?;
-        let out = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(system(self.target.binary.display().to_string()))?;
+        let mut command = self.target.command(&invocation)?;
+        let out = command.output().map_err(system(self.target.binary.display().to_string()))?;
         let made = session::take(&dir.join("ktstr"), self.session).into_iter().find_map(|e| e.sidecar);
         let read = made.and_then(|path| Some((Sidecar::read(&path).ok()?, path)));
         read.ok_or_else(|| {
@@ -355,22 +285,4 @@ fn progress(seeds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("explore: [{bar:40}] {pos}/{len} {msg} (about {eta} left)");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tests_are_found_by_either_name() {
-        let list = serde_json::json!({"rust-suites": {
-            "p::a": {"binary-name": "a", "binary-path": "/t/a-1", "cwd": "/p", "testcases": {"x": {}, "m::y": {}}},
-            "p::b": {"binary-name": "b", "binary-path": "/t/b-1", "cwd": "/p", "testcases": {"x": {}}},
-        }});
-        let names = |t| targets(&list, t).into_iter().map(|t| t.qualified).collect::<Vec<_>>();
-        assert_eq!(names("m::y"), ["a::m::y"]);
-        assert_eq!(names("b::x"), ["b::x"]);
-        assert_eq!(names("x"), ["a::x", "b::x"]);
-        assert!(names("z").is_empty() && targets(&serde_json::json!(1), "x").is_empty());
-    }
 }

@@ -18,7 +18,9 @@ pub mod recover;
 pub mod replay;
 pub mod run;
 pub mod session;
+pub mod show;
 pub mod stats;
+pub mod target;
 pub mod test;
 
 use std::process::ExitCode;
@@ -94,6 +96,12 @@ impl From<replay::ReplayError> for Failure {
     }
 }
 
+impl From<show::ShowError> for Failure {
+    fn from(e: show::ShowError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
 impl From<explore::ExploreError> for Failure {
     fn from(e: explore::ExploreError) -> Failure {
         Failure { exit_status: e.exit_status(), message: e.to_string() }
@@ -104,6 +112,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
         Command::Test(args) => Ok(test::run(args)?),
         Command::Replay(args) => Ok(replay::run(args)?),
+        Command::Show(args) => Ok(show::run(args)?),
         Command::Explore(args) => Ok(explore::run(args)?),
         Command::New(args) => {
             new::run(args)?;

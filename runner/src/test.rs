@@ -13,7 +13,7 @@ use crate::invocation::{
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
-use crate::{budget, exit, interrupt};
+use crate::{budget, exit, interrupt, show};
 use ktstr_wire::listing::{GAUNTLET_REPORT_ENV, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::ProbeLevel;
@@ -241,7 +241,10 @@ pub fn internal_run() -> Result<u8, RunError> {
     let result = session_kernel(&manifest_dir)
         .map_err(RunError::from)
         .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), settings))
-        .and_then(|plan| run::run_all(&plan, &stop));
+        .and_then(|plan| match show::instead_of(&plan)? {
+            true => Ok(exit::OK),
+            false => run::run_all(&plan, &stop),
+        });
     if let Err(e) = &result {
         let entry = session::Entry { name, exit_status: e.exit_status(), sidecar: None };
         session::append_entry(&ktstr_dir, &session, &entry);

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 const RECENT: usize = 5;
 
 /// What a boot takes beside the window, milliseconds: so much, and so much for each CPU. Measured with QEMU 7.2 on two idle
-/// cores: `tcg` 2.3 s with 4 CPUs, 4 s with 16, 20 s with 64; `sim` 8 s, 30 s and 115 s.
+/// cores: `tcg` 2.3 s with 4 CPUs, 4 s with 16, 20 s with 64; `sim` 4 s with 4 and 7 s with 16.
 const TCG_BOOT_MS: (u64, u64) = (2_000, 280);
-const SIM_BOOT_MS: (u64, u64) = (4_000, 1_750);
+const SIM_BOOT_MS: (u64, u64) = (3_000, 250);
 
 /// Packing the guest's files, and converting what it sent, milliseconds.
 const AROUND_MS: u64 = 1_500;
@@ -61,6 +61,12 @@ impl Past {
             past.by_key.entry((took.test, took.topology, took.accel)).or_default().push(took.wall_ms);
         }
         past
+    }
+
+    /// How many boots of the past an estimate is from.
+    pub fn nr_boots(&self, test: &str, topology: &str, accel: &str) -> usize {
+        let key = (test.to_string(), topology.to_string(), accel.to_string());
+        self.by_key.get(&key).map_or(0, |all| all.len().min(RECENT))
     }
 
     /// Estimated time of one boot, milliseconds.

@@ -18,7 +18,7 @@ pub mod layout;
 pub mod report;
 pub mod scheduler;
 pub mod seed;
-mod share;
+pub mod share;
 pub mod terms;
 pub mod verdict;
 

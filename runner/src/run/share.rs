@@ -10,7 +10,7 @@ use super::{RunError, Settings};
 use crate::accel::Mode;
 
 /// How a guest shares its host: as the test says, else so that what is measured in real time is not disturbed.
-fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
+pub fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
     let default = if settings.mode == Mode::Kvm { Isolation::Share } else { Isolation::Any };
     match (settings.mode, spec.isolation.unwrap_or(default)) {
         // What it measures nobody can disturb, and it takes a CPU by itself where one is free.

@@ -1,0 +1,279 @@
+//! `cargo ktstr show`: what a test would do, without doing it.
+//!
+//! The test's process is started as for a run and hands its spec over as always; `internal-run` then writes down what it would
+//! have done.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ktstr_wire::message::to_json;
+use ktstr_wire::spec::{Assertion, Isolation, TestSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::accel::Mode;
+use crate::budget::estimate::Past;
+use crate::cli::AccelArg;
+use crate::exit;
+use crate::invocation::{Invocation, ResolvedKernel};
+use crate::kernel::{self, KernelError};
+use crate::run::{Plan, RunError, identity, image, layout, share};
+use crate::target::{Target, TargetError};
+use crate::test::{TestError, require_nextest, system};
+
+/// Environment variable: a file for what a run would do, which is then not done.
+pub const SHOW_ENV: &str = "KTSTR_SHOW";
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Not one test.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Its process could not be run.
+    #[error(transparent)]
+    Test(#[from] TestError),
+    /// Its process said something else.
+    #[error("the test's process does not say what it would do:\n{0}")]
+    Silent(String),
+}
+
+impl ShowError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ShowError::Kernel(e) => e.exit_status(),
+            ShowError::Target(e) => e.exit_status(),
+            ShowError::Test(e) => e.exit_status(),
+            ShowError::Silent(_) => exit::FAIL,
+        }
+    }
+}
+
+/// `cargo ktstr show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo ktstr show sched_basic_proportional
+  cargo ktstr show gauntlet/my_test/8cpu-2llc-smt --scheduler scx_mine --accel sim
+  cargo ktstr show my_suite::my_test --json")]
+pub struct ShowArgs {
+    /// The test, as TEST or BINARY::TEST
+    #[arg(value_name = "TEST")]
+    test: String,
+    /// Kernel, as in `cargo ktstr test`
+    #[arg(long, value_name = "SPEC")]
+    kernel: Option<String>,
+    /// How guests are run
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: AccelArg,
+    /// Scheduler in place of the test's own, as in `cargo ktstr test`
+    #[arg(long, value_name = "SCHEDULER")]
+    scheduler: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a run would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Preview {
+    /// What the test asks for.
+    spec: TestSpec,
+    /// Release of the kernel, and its image.
+    kernel: (String, PathBuf),
+    /// The scheduler's binary; `None`: the kernel's own scheduler.
+    scheduler: Option<PathBuf>,
+    /// Name of the accelerator.
+    accel: String,
+    /// Records that each CPU's log has room for.
+    records_per_cpu: u32,
+    /// What else travels into the guest, from the host.
+    extras: Vec<PathBuf>,
+    /// How the guest shares the host.
+    isolation: Isolation,
+    /// Time of a boot, milliseconds.
+    estimate_ms: u64,
+    /// From how many boots of the past that is; 0: from a model.
+    estimate_boots: usize,
+}
+
+impl Preview {
+    /// Of a plan.
+    fn of(plan: &Plan) -> Preview {
+        let spec = &plan.spec;
+        let test = layout::qualified_test(Path::new(&spec.binary), &spec.test);
+        let accel = plan.settings.mode.name();
+        let topology = spec.topology.to_string();
+        let past = Past::read(&plan.ktstr_dir);
+        Preview {
+            kernel: (plan.kernel.release.clone(), plan.kernel.image.clone()),
+            scheduler: plan.scheduler.clone(),
+            accel: accel.into(),
+            records_per_cpu: image::records_per_cpu(spec),
+            extras: plan.extras.iter().map(|e| e.host.clone()).collect(),
+            isolation: share::isolation(spec, &plan.settings),
+            estimate_ms: past.boot_ms(&test, &topology, accel, spec.topology.nr_cpus(), spec.duration_ns),
+            estimate_boots: past.nr_boots(&test, &topology, accel),
+            spec: spec.clone(),
+        }
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let (spec, t) = (&self.spec, self.spec.topology);
+        let plural = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let shape = [
+            plural(t.nr_cpus(), "CPU"),
+            plural(t.numa_nodes, "NUMA node"),
+            plural(t.numa_nodes * t.llcs, "last-level cache"),
+            if t.threads > 1 { "SMT".into() } else { "no SMT".into() },
+        ];
+        let scheduler = match (&spec.scheduler, &self.scheduler) {
+            (Some(s), Some(path)) => {
+                let command = [vec![path.display().to_string()], s.args.clone()].concat().join(" ");
+                format!("{}: {command}", s.name)
+            }
+            _ => format!("{}, the kernel's own", identity::KERNEL_SCHEDULER),
+        };
+        let from = match self.estimate_boots {
+            0 => "by a model; no boot of it has been measured yet".to_string(),
+            n => format!("the median of {}", plural(n as u32, "boot")),
+        };
+        let mut lines = vec![
+            (
+                "test",
+                layout::qualified_test(
+                    Path::new(&spec.binary),
+                    spec.terms.listed.as_deref().unwrap_or(&spec.test),
+                ),
+            ),
+            ("topology", format!("{t}: {}", shape.join(", "))),
+            ("memory", format!("{} MiB", spec.memory_mib)),
+            ("kernel", format!("{} ({})", self.kernel.0, self.kernel.1.display())),
+            ("scheduler", scheduler),
+            ("accelerator", self.accel.clone()),
+            ("isolation", isolation_text(self.isolation).into()),
+            ("window", format!("{} s", spec.duration_ns as f64 / 1e9)),
+            ("probes", self.probes()),
+            ("estimate", format!("{:.1} s a boot, {from}", self.estimate_ms as f64 / 1e3)),
+        ];
+        lines.extend(self.extras.iter().map(|e| ("travels along", e.display().to_string())));
+        lines.extend(spec.terms.asserts.iter().map(|a| ("condition", condition_text(a))));
+        lines.extend(spec.terms.without.iter().map(|w| ("check off", w.clone())));
+        lines.extend(spec.terms.expect.iter().map(|e| {
+            let kind = e.kind.as_ref().map(|k| format!("({k})")).unwrap_or_default();
+            ("expected end", format!("sched_exit{kind}"))
+        }));
+        lines
+    }
+
+    fn probes(&self) -> String {
+        let level = self.spec.probes.unwrap_or_default();
+        format!("{}, room for {} records a CPU", level.name(), self.records_per_cpu)
+    }
+}
+
+fn isolation_text(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Alone => "alone on the host",
+        Isolation::Share => "CPUs of its own",
+        Isolation::Any => "any",
+    }
+}
+
+fn condition_text(a: &Assertion) -> String {
+    let role = a.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
+    let phase = a.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
+    format!("{} {} {}{role}{phase}", a.subject, a.relation.symbol(), a.limit_text)
+}
+
+/// Writes down what `plan` would do, where the environment asks for that. `true`: it is not to be done.
+pub fn instead_of(plan: &Plan) -> Result<bool, RunError> {
+    let Some(path) = std::env::var_os(SHOW_ENV).map(PathBuf::from) else { return Ok(false) };
+    fs::write(&path, to_json(&Preview::of(plan))).map_err(|source| RunError::File { path, source })?;
+    Ok(true)
+}
+
+/// Prints what the test would do; gives the exit status.
+pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
+    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+    require_nextest()?;
+    let target = Target::find(&args.test)?;
+    let dir = layout::target_dir(Path::new("."));
+    let session = identity::new_id();
+    let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, &kernel)?;
+    let invocation = Invocation {
+        target: &dir,
+        session: &session,
+        kernel: &resolved,
+        accel: Mode::of(args.accel).name(),
+        seed: None,
+        repeats: 0..1,
+        scheduler: args.scheduler.as_deref(),
+        boot_seed: None,
+        position: None,
+    };
+    let file = tempfile::NamedTempFile::new().map_err(system("a temporary file"))?;
+    let mut command = target.command(&invocation)?;
+    let out =
+        command.env(SHOW_ENV, file.path()).output().map_err(system(target.binary.display().to_string()))?;
+    let json = fs::read(file.path()).unwrap_or_default();
+    let preview: Preview = serde_json::from_slice(&json).map_err(|_| {
+        let text = [out.stdout, out.stderr].concat();
+        ShowError::Silent(String::from_utf8_lossy(&text).trim_end().into())
+    })?;
+    if args.json {
+        println!("{}", String::from_utf8_lossy(&to_json(&preview)));
+    } else {
+        preview.lines().iter().for_each(|(name, text)| println!("{name:14}{text}"));
+    }
+    Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_decides_a_run_is_shown() {
+        let spec = serde_json::json!({
+            "wire_version": 1, "test": "m::t", "binary": "/d/suite-0123456789abcdef", "manifest_dir": "/d",
+            "topology": "1n2l2c2t", "memory_mib": 512, "duration_ns": 1_500_000_000, "seed": 0,
+            "scheduler": {"name": "mine", "binary": "scx_mine", "args": ["-v"]},
+            "terms": {"asserts": [{"subject": "wakeup_latency.p99", "relation": "below", "limit": 5e6,
+                "limit_text": "5 ms", "role": "server", "phase": null}], "without": ["max_wait"], "expect": {"kind": "stall"}},
+        });
+        let preview = Preview {
+            spec: serde_json::from_value(spec).unwrap(),
+            kernel: ("6.12.1".into(), "/k/bzImage".into()),
+            scheduler: Some("/s/scx_mine".into()),
+            accel: "tcg".into(),
+            records_per_cpu: 1000,
+            extras: vec!["/usr/bin/dd".into()],
+            isolation: Isolation::Any,
+            estimate_ms: 6_240,
+            estimate_boots: 1,
+        };
+        let text: Vec<String> =
+            preview.lines().into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
+        let expected = [
+            "test: suite::m::t",
+            "topology: 1n2l2c2t: 8 CPUs, 1 NUMA node, 2 last-level caches, SMT",
+            "memory: 512 MiB",
+            "kernel: 6.12.1 (/k/bzImage)",
+            "scheduler: mine: /s/scx_mine -v",
+            "accelerator: tcg",
+            "isolation: any",
+            "window: 1.5 s",
+            "probes: full, room for 1000 records a CPU",
+            "estimate: 6.2 s a boot, the median of 1 boot",
+            "travels along: /usr/bin/dd",
+            "condition: wakeup_latency.p99 < 5 ms of role server",
+            "check off: max_wait",
+            "expected end: sched_exit(stall)",
+        ];
+        assert_eq!(text, expected);
+    }
+}
