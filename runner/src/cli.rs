@@ -38,6 +38,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write a man page for each command.
+    Man {
+        /// An existing directory, such as /usr/local/share/man/man1
+        dir: PathBuf,
+    },
     /// Run the test spec on standard input (called by test binaries).
     #[command(hide = true)]
     InternalRun,

@@ -23,6 +23,7 @@ pub mod stats;
 pub mod target;
 pub mod test;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -132,6 +133,38 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
             Ok(exit::OK)
         }
+        Command::Man { dir } => man(dir),
         Command::InternalRun => Ok(test::internal_run()?),
+    }
+}
+
+/// Writes a page for each command into `dir`.
+fn man(dir: &Path) -> Result<u8, Failure> {
+    // The pages are called as they are shown: man cargo-ktstr-test.
+    let command = Cli::command().name("cargo-ktstr");
+    clap_mangen::generate_to(command, dir).map_err(|e| Failure {
+        message: format!("{}: {e}; name a directory that you may write to", dir.display()),
+        exit_status: if e.kind() == std::io::ErrorKind::StorageFull { exit::NO_SPACE } else { exit::USAGE },
+    })?;
+    Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_bad_directories_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(man(dir.path()).unwrap(), exit::OK);
+        let page =
+            |name: &str| std::fs::read_to_string(dir.path().join(format!("cargo-ktstr{name}.1"))).unwrap();
+        assert!(page("").contains("explore") && page("-stats-compare").contains("a\\-scheduler"));
+        let failure = man(&dir.path().join("none")).unwrap_err();
+        assert!(
+            failure.message.contains("/none: ") && failure.exit_status == exit::USAGE,
+            "{}",
+            failure.message
+        );
     }
 }
