@@ -1,6 +1,7 @@
 //! What goes wrong on purpose is seen where it should be: schedulers that misbehave, fail, or are missing, and tests that fail.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -39,7 +40,9 @@ fn run_and_signal(signal: &str, dir: &Path) -> Output {
         assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+    // The shell has a `kill` where there is no program of that name.
+    let kill = format!("kill -s {signal} {}", child.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(sent.success());
     child.wait_with_output().unwrap()
 }
@@ -165,6 +168,7 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
 /// A run in a file system of its own, which somebody else fills when the guest has said its first word.
 const ON_A_DISK_THAT_FILLS: &str = r#"
     mount -t tmpfs -o size=256m tmpfs "$KTSTR_TARGET_DIR" && mkdir "$TMPDIR" || exit 99
+    trap 'umount -l "$KTSTR_TARGET_DIR"' EXIT
     printf %s "$SPEC" | "$RUNNER" internal-run & run=$!
     until find "$KTSTR_TARGET_DIR" -name raw.log -size +0 | grep -q .; do kill -0 $run || exit 98; sleep 0.05; done
     cat /dev/zero > "$KTSTR_TARGET_DIR/filler"
@@ -182,8 +186,12 @@ fn disk_that_fills_in_a_run_is_told_and_leaves_nothing_half_written() {
         "sched_basic_message",
         &json!({"duration_ns": 2_000_000_000}),
     );
-    let out = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c", ON_A_DISK_THAT_FILLS])
+    // Root may mount, and can have no namespaces in a chroot.
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let shell: &[&str] = if is_root { &["sh"] } else { &["unshare", "--map-root-user", "--mount", "sh"] };
+    let out = Command::new(shell[0])
+        .args(&shell[1..])
+        .args(["-c", ON_A_DISK_THAT_FILLS])
         .env("KTSTR_TARGET_DIR", dir.path())
         .env("TMPDIR", dir.path().join("tmp"))
         .env("SPEC", spec.to_string())

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    const GO_ON: AtomicBool = AtomicBool::new(false);
+    static GO_ON: AtomicBool = AtomicBool::new(false);
 
     /// A host with CPUs 3, 5 and 7 and 1 GiB.
     fn ledger(test: &str) -> Ledger {
