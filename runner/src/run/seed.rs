@@ -25,8 +25,9 @@ const PHASE_NS: u64 = 1_000_000;
 /// Longest turns of a CPU in `sim`, microseconds, for guests of up to so many CPUs: the seed takes one. Measured by the tests of
 /// `tests/tests/sim.rs`: with these an eventfd wakeup behind up to three spinning CPUs takes at most 50 us in 99 of 100
 /// cases, and CPUs that all spin progress alike. Turns of 2 us are worse than those of 3 there: every CPU's work is cut into
-/// more of them, and each waits a round.
-const TURNS_US: [(u32, &[u32]); 3] = [(3, &[5, 7, 10]), (4, &[4, 5]), (u32::MAX, &[3])];
+/// more of them, and each waits a round. Of 4 us a CPU of four stood still for 1 to 2 ms in every second boot of a storm of forks and
+/// moves, of 5 and 7 us for 0.1 ms at most in 14; what makes the difference is not known.
+const TURNS_US: [(u32, &[u32]); 3] = [(3, &[5, 7, 10]), (4, &[5, 7]), (u32::MAX, &[3])];
 
 fn part(seed: u64, name: &str, bound: u64) -> u64 {
     derived(&[&seed.to_le_bytes(), name.as_bytes()]) % bound
@@ -70,6 +71,6 @@ mod tests {
         for (most, turns) in TURNS_US {
             assert!(turns.iter().all(|q| (0..64).any(|s| turn_us(s, most) == *q)));
         }
-        assert_eq!((turn_us(0, 1), turn_us(0, 4), turn_us(0, 5)), (5, 5, 3));
+        assert_eq!((turn_us(0, 1), turn_us(0, 4), turn_us(0, 5)), (5, 7, 3));
     }
 }
