@@ -66,6 +66,7 @@ struct sched_ext_ops {
 
 __s32 scx_bpf_create_dsq(__u64 dsq_id, __s32 node) __ksym;
 __s32 scx_bpf_select_cpu_dfl(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags, _Bool *is_idle) __ksym;
+__s32 scx_bpf_pick_idle_cpu(const struct cpumask *cpus_allowed, __u64 flags) __ksym;
 void scx_bpf_kick_cpu(__s32 cpu, __u64 flags) __ksym;
 void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data_len) __ksym;
 __u32 scx_bpf_nr_cpu_ids(void) __ksym;
@@ -321,7 +322,13 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 	} else if (avoided_cpus && p->nr_cpus_allowed == 1) {
 		insert(p, SCX_DSQ_LOCAL, enq_flags);
 	} else if (by_weight) {
+		__s32 idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+
 		insert_by_weight(p, enq_flags);
+		/* No CPU stays idle beside a task that waits. */
+		if (idle >= 0)
+			scx_bpf_kick_cpu(idle, SCX_KICK_IDLE);
+		return;
 	} else {
 		insert(p, SHARED_DSQ, enq_flags);
 	}
