@@ -21,7 +21,7 @@ pub struct Progress {
     pub hello: bool,
     /// `BootError` or `Bye` has arrived: nothing more is to be waited for but the power-off.
     pub ended: bool,
-    /// For each CPU, how long the host kept its thread waiting, nanoseconds: until the window opened, and then in the window.
+    /// For each CPU, how long the host kept its thread waiting in the window, nanoseconds; empty until that has closed.
     pub host_run_delay_ns: BTreeMap<u32, u64>,
     /// Writing the raw log failed; nothing after that was kept.
     pub write_error: Option<Arc<io::Error>>,
@@ -46,7 +46,8 @@ impl Collector {
         let progress = Arc::new(Mutex::new(Progress::default()));
         let shared = progress.clone();
         let thread = std::thread::Builder::new().name("collect".into()).spawn(move || {
-            if let Err(e) = pump(stream, file, &cpus, &shared) {
+            let mut follower = Follower { cpus: &cpus, shared: &shared, opening: BTreeMap::new() };
+            if let Err(e) = pump(stream, file, &mut follower) {
                 set(&shared, |p| p.write_error = Some(Arc::new(e)));
             }
         })?;
@@ -71,12 +72,7 @@ fn set(shared: &Mutex<Progress>, change: impl FnOnce(&mut Progress)) {
 }
 
 /// Copies until the stream ends. A read error is the end of the stream; a write error is returned.
-fn pump(
-    mut stream: UnixStream,
-    mut log: File,
-    cpus: &OnceLock<CpuThreads>,
-    shared: &Mutex<Progress>,
-) -> io::Result<()> {
+fn pump(mut stream: UnixStream, mut log: File, follower: &mut Follower<'_>) -> io::Result<()> {
     let mut decoder = Some(Decoder::new());
     let mut buf = vec![0; 256 << 10];
     loop {
@@ -89,7 +85,7 @@ fn pump(
         log.write_all(&buf[..n])?;
         if let Some(d) = &mut decoder {
             d.push(&buf[..n]);
-            if !follow(d, &mut stream, cpus, shared) {
+            if !follower.follow(d, &mut stream) {
                 decoder = None;
             }
         }
@@ -97,31 +93,41 @@ fn pump(
     log.sync_data()
 }
 
-/// Looks at the frames that are complete. `false`: the stream is no longer frames.
-fn follow(
-    decoder: &mut Decoder,
-    stream: &mut UnixStream,
-    cpus: &OnceLock<CpuThreads>,
-    shared: &Mutex<Progress>,
-) -> bool {
-    let delays = || cpus.get().map(CpuThreads::run_delay_ns).unwrap_or_default();
-    loop {
-        match decoder.next_frame() {
-            Ok(None) => return true,
-            Err(_) => return false,
-            Ok(Some(f)) => match Kind::from_u16(f.kind) {
-                Some(Kind::Hello) => set(shared, |p| p.hello = true),
-                Some(Kind::WindowOpening) => set(shared, |p| p.host_run_delay_ns = delays()),
+/// What looks at the frames as they come.
+struct Follower<'a> {
+    cpus: &'a OnceLock<CpuThreads>,
+    shared: &'a Mutex<Progress>,
+    /// For each CPU, how long its thread had waited when the window opened, nanoseconds.
+    opening: BTreeMap<u32, u64>,
+}
+
+impl Follower<'_> {
+    fn delays(&self) -> BTreeMap<u32, u64> {
+        self.cpus.get().map(CpuThreads::run_delay_ns).unwrap_or_default()
+    }
+
+    /// Looks at the frames that are complete. `false`: the stream is no longer frames.
+    fn follow(&mut self, decoder: &mut Decoder, stream: &mut UnixStream) -> bool {
+        loop {
+            let frame = match decoder.next_frame() {
+                Ok(None) => return true,
+                Err(_) => return false,
+                Ok(Some(f)) => f,
+            };
+            match Kind::from_u16(frame.kind) {
+                Some(Kind::Hello) => set(self.shared, |p| p.hello = true),
+                Some(Kind::WindowOpening) => self.opening = self.delays(),
                 Some(Kind::WindowClosed) => {
-                    set(shared, |p| p.host_run_delay_ns = growth(&p.host_run_delay_ns, &delays()))
+                    let in_window = growth(&self.opening, &self.delays());
+                    set(self.shared, |p| p.host_run_delay_ns = in_window);
                 }
-                Some(Kind::BootError) => set(shared, |p| p.ended = true),
+                Some(Kind::BootError) => set(self.shared, |p| p.ended = true),
                 Some(Kind::Bye) => {
-                    set(shared, |p| p.ended = true);
+                    set(self.shared, |p| p.ended = true);
                     acknowledge(stream);
                 }
                 _ => {}
-            },
+            }
         }
     }
 }
