@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::host_cpus;
 
-/// A piece of memory, MiB.
+/// The least piece of memory, MiB, and how many pieces there are at most: each is an open file, of which a process has 1024 by
+/// default.
 const PIECE_MIB: u64 = 256;
+const MAX_PIECES: u64 = 256;
 /// How often one who waits looks again.
 const STEP: Duration = Duration::from_millis(20);
 /// After how long the caller is told.
@@ -52,6 +54,7 @@ pub(crate) fn claim_a_cpu() -> Option<Share> {
 struct Ledger {
     prefix: String,
     cpus: Vec<usize>,
+    piece_mib: u64,
     pieces: usize,
 }
 
@@ -59,7 +62,9 @@ impl Ledger {
     fn of_host() -> Ledger {
         let mut cpus = host_cpus::allowed();
         cpus.sort_by_key(|cpu| (host_cpus::place(*cpu), *cpu));
-        Ledger { prefix: "ktstr".into(), cpus, pieces: pieces(memory_mib()) }
+        let memory_mib = memory_mib();
+        let piece_mib = piece_mib(memory_mib);
+        Ledger { prefix: "ktstr".into(), cpus, piece_mib, pieces: pieces(memory_mib, piece_mib) }
     }
 
     fn name(&self, what: &str, number: usize) -> Option<UnixDatagram> {
@@ -69,7 +74,7 @@ impl Ledger {
 
     fn claim(&self, needs: Needs, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<Share> {
         let nr_cpus = needs.nr_cpus.min(self.cpus.len());
-        let nr_pieces = pieces(needs.memory_mib.into()).min(self.pieces);
+        let nr_pieces = pieces(needs.memory_mib.into(), self.piece_mib).min(self.pieces);
         let (mut share, mut memory, mut turn) = (Share::default(), Vec::new(), None);
         let (start, mut waiting) = (Instant::now(), Some(waiting));
         while !stop.load(Ordering::Relaxed) {
@@ -109,8 +114,12 @@ impl Ledger {
     }
 }
 
-fn pieces(mib: u64) -> usize {
-    usize::try_from(mib.div_ceil(PIECE_MIB)).unwrap_or(usize::MAX)
+fn piece_mib(memory_mib: u64) -> u64 {
+    memory_mib.div_ceil(MAX_PIECES).max(PIECE_MIB)
+}
+
+fn pieces(mib: u64, piece_mib: u64) -> usize {
+    usize::try_from(mib.div_ceil(piece_mib)).unwrap_or(usize::MAX)
 }
 
 /// Memory of this host (`MemTotal` of /proc/meminfo, proc(5)); 0 where it cannot be read, and then none is claimed.
@@ -129,7 +138,12 @@ mod tests {
 
     /// A host with CPUs 3, 5 and 7 and 1 GiB.
     fn ledger(test: &str) -> Ledger {
-        Ledger { prefix: format!("ktstr-{test}-{}", std::process::id()), cpus: vec![5, 3, 7], pieces: 4 }
+        Ledger {
+            prefix: format!("ktstr-{test}-{}", std::process::id()),
+            cpus: vec![5, 3, 7],
+            piece_mib: 256,
+            pieces: 4,
+        }
     }
 
     fn needs(nr_cpus: usize, memory_mib: u32) -> Needs {
@@ -151,6 +165,13 @@ mod tests {
     fn more_than_there_is_is_all_of_it() {
         let all = ledger("all").claim(needs(64, 1 << 20), &GO_ON, || ()).unwrap();
         assert_eq!((all.cpus.len(), all.names.len()), (3, 7));
+    }
+
+    #[test]
+    fn large_memories_have_large_pieces() {
+        let of_host = |mib: u64| (piece_mib(mib), pieces(mib, piece_mib(mib)));
+        assert_eq!(of_host(24_000), (256, 94));
+        assert_eq!(of_host(2 << 20), (8192, 256));
     }
 
     #[test]
