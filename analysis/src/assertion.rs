@@ -86,9 +86,7 @@ pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Colle
 }
 
 fn describe(a: &Assertion) -> String {
-    let role = a.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
-    let phase = a.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
-    format!("{}{role}{phase}", a.subject)
+    format!("{}{}", a.subject, a.scope())
 }
 
 /// The value with its unit; an error says that there is no such row, and which there are.

@@ -141,14 +141,9 @@ impl Preview {
             0 => "by a model; no boot of it has been measured yet".to_string(),
             n => format!("the median of {}", plural(n as u32, "boot")),
         };
+        let name = spec.terms.listed.as_deref().unwrap_or(&spec.test);
         let mut lines = vec![
-            (
-                "test",
-                layout::qualified_test(
-                    Path::new(&spec.binary),
-                    spec.terms.listed.as_deref().unwrap_or(&spec.test),
-                ),
-            ),
+            ("test", layout::qualified_test(Path::new(&spec.binary), name)),
             ("topology", format!("{t}: {}", shape.join(", "))),
             ("memory", format!("{} MiB", spec.memory_mib)),
             ("kernel", format!("{} ({})", self.kernel.0, self.kernel.1.display())),
@@ -162,10 +157,7 @@ impl Preview {
         lines.extend(self.extras.iter().map(|e| ("travels along", e.display().to_string())));
         lines.extend(spec.terms.asserts.iter().map(|a| ("condition", condition_text(a))));
         lines.extend(spec.terms.without.iter().map(|w| ("check off", w.clone())));
-        lines.extend(spec.terms.expect.iter().map(|e| {
-            let kind = e.kind.as_ref().map(|k| format!("({k})")).unwrap_or_default();
-            ("expected end", format!("sched_exit{kind}"))
-        }));
+        lines.extend(spec.terms.expect.iter().map(|e| ("expected end", e.to_string())));
         lines
     }
 
@@ -184,9 +176,7 @@ fn isolation_text(isolation: Isolation) -> &'static str {
 }
 
 fn condition_text(a: &Assertion) -> String {
-    let role = a.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
-    let phase = a.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
-    format!("{} {} {}{role}{phase}", a.subject, a.relation.symbol(), a.limit_text)
+    format!("{} {} {}{}", a.subject, a.relation.symbol(), a.limit_text, a.scope())
 }
 
 /// Writes down what `plan` would do, where the environment asks for that. `true`: it is not to be done.

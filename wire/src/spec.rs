@@ -1,8 +1,10 @@
 //! What is to be run: the test spec that a test process writes for the runner, and the guest spec that the runner puts
 //! into the initramfs.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,15 @@ pub enum Relation {
     AtLeast,
 }
 
+impl Assertion {
+    /// Of what it is, in words: " of role server in phase narrow".
+    pub fn scope(&self) -> String {
+        let role = self.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
+        let phase = self.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
+        role + &phase
+    }
+}
+
 impl Relation {
     /// As it is written.
     pub fn symbol(self) -> &'static str {
@@ -134,6 +145,16 @@ impl Relation {
 pub struct SchedExit {
     /// The exit kind, as in [`crate::message::SchedulerExit`]; `None`: any that is an error.
     pub kind: Option<String>,
+}
+
+impl fmt::Display for SchedExit {
+    /// As a test writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Some(kind) => write!(f, "sched_exit({kind})"),
+            None => f.write_str("sched_exit"),
+        }
+    }
 }
 
 /// A program that travels into the guest with the libraries that it needs.

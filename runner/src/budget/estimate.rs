@@ -63,19 +63,23 @@ impl Past {
         past
     }
 
+    /// The boots that count.
+    fn recent(&self, test: &str, topology: &str, accel: &str) -> &[u64] {
+        let key = (test.to_string(), topology.to_string(), accel.to_string());
+        let all = self.by_key.get(&key).map_or(&[][..], Vec::as_slice);
+        &all[all.len().saturating_sub(RECENT)..]
+    }
+
     /// How many boots of the past an estimate is from.
     pub fn nr_boots(&self, test: &str, topology: &str, accel: &str) -> usize {
-        let key = (test.to_string(), topology.to_string(), accel.to_string());
-        self.by_key.get(&key).map_or(0, |all| all.len().min(RECENT))
+        self.recent(test, topology, accel).len()
     }
 
     /// Estimated time of one boot, milliseconds.
     pub fn boot_ms(&self, test: &str, topology: &str, accel: &str, nr_cpus: u32, duration_ns: u64) -> u64 {
-        let key = (test.to_string(), topology.to_string(), accel.to_string());
-        let Some(all) = self.by_key.get(&key) else { return model_ms(accel, nr_cpus, duration_ns) };
-        let mut recent = all[all.len().saturating_sub(RECENT)..].to_vec();
+        let mut recent = self.recent(test, topology, accel).to_vec();
         recent.sort_unstable();
-        recent[recent.len() / 2].max(1)
+        recent.get(recent.len() / 2).map_or_else(|| model_ms(accel, nr_cpus, duration_ns), |ms| (*ms).max(1))
     }
 }
 

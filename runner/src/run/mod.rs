@@ -258,6 +258,7 @@ impl Plan {
             work.remove();
             return Err(RunError::Interrupted);
         }
+        // The next guest need not wait for the tables of this one.
         drop(share);
         identity.pinned = around.pinned;
         around.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());

@@ -64,10 +64,6 @@ pub fn apply(j: Judgement, spec: &TestSpec, c: &Collected, rows: &[MetricRow], d
 
 /// A pass only if the scheduler took over and then ended as expected.
 fn expect(j: Judgement, expected: &SchedExit, c: &Collected) -> Judgement {
-    let wanted = match &expected.kind {
-        Some(kind) => format!("sched_exit({kind})"),
-        None => "sched_exit".to_string(),
-    };
     let fail = |reason: String| {
         let reasons = [vec![reason], j.reasons.clone()].concat();
         Judgement { verdict: Verdict::Fail, reasons, exit_status: exit::FAIL }
@@ -77,12 +73,14 @@ fn expect(j: Judgement, expected: &SchedExit, c: &Collected) -> Judgement {
     }
     let ended = c.scheduler_exit.as_ref().filter(|e| !e.clean);
     match (&c.scheduler_started, ended) {
-        (None, _) => fail(format!("{wanted} was expected, but the scheduler did not take over")),
-        (_, None) => fail(format!("{wanted} was expected, but the scheduler was in charge to the end")),
+        (None, _) => fail(format!("{expected} was expected, but the scheduler did not take over")),
+        (_, None) => fail(format!("{expected} was expected, but the scheduler was in charge to the end")),
         (_, Some(e)) if expected.kind.as_ref().is_none_or(|kind| *kind == e.kind) => {
             Judgement { verdict: Verdict::Pass, reasons: Vec::new(), exit_status: exit::OK }
         }
-        (_, Some(e)) => fail(format!("{wanted} was expected, but the scheduler's exit kind was {}", e.kind)),
+        (_, Some(e)) => {
+            fail(format!("{expected} was expected, but the scheduler's exit kind was {}", e.kind))
+        }
     }
 }
 

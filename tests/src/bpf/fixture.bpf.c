@@ -2,7 +2,7 @@
 /*
  * A small sched_ext scheduler for tests: FIFO over one shared queue, or by weight, and ways to misbehave on purpose.
  *
- * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; two kfuncs have
+ * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; three kfuncs have
  * other names from 6.13 on).
  */
 #include <linux/bpf.h>
@@ -139,8 +139,10 @@ static __always_inline void insert(struct task_struct *p, __u64 dsq, __u64 enq_f
 		scx_bpf_dispatch(p, dsq, slice_ns, enq_flags);
 }
 
+/* No CPU stays idle beside a task that waits. */
 static __always_inline void insert_by_weight(struct task_struct *p, __u64 enq_flags)
 {
+	__s32 idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 	__u64 vtime = p->scx.dsq_vtime;
 
 	/* Who has slept long gets a slice ahead of the others, no more. */
@@ -150,6 +152,8 @@ static __always_inline void insert_by_weight(struct task_struct *p, __u64 enq_fl
 		scx_bpf_dsq_insert_vtime(p, SHARED_DSQ, slice_ns, vtime, enq_flags);
 	else
 		scx_bpf_dispatch_vtime(p, SHARED_DSQ, slice_ns, vtime, enq_flags);
+	if (idle >= 0)
+		scx_bpf_kick_cpu(idle, SCX_KICK_IDLE);
 }
 
 static __always_inline _Bool move_to_local(__u64 dsq)
@@ -159,11 +163,13 @@ static __always_inline _Bool move_to_local(__u64 dsq)
 
 static __always_inline _Bool is_victim(struct task_struct *p)
 {
-	for (int i = 0; i < 16 && victim[i]; i++) {
+	if (!victim[0])
+		return 1;
+	for (int i = 0; i < 16; i++) {
 		if (p->comm[i] != victim[i])
 			return 0;
-		if (i < 15 && !victim[i + 1] && p->comm[i + 1])
-			return 0;
+		if (!victim[i])
+			break;
 	}
 	return 1;
 }
@@ -322,12 +328,7 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 	} else if (avoided_cpus && p->nr_cpus_allowed == 1) {
 		insert(p, SCX_DSQ_LOCAL, enq_flags);
 	} else if (by_weight) {
-		__s32 idle = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
-
 		insert_by_weight(p, enq_flags);
-		/* No CPU stays idle beside a task that waits. */
-		if (idle >= 0)
-			scx_bpf_kick_cpu(idle, SCX_KICK_IDLE);
 		return;
 	} else {
 		insert(p, SHARED_DSQ, enq_flags);
