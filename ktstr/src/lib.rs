@@ -39,7 +39,7 @@ use std::process::ExitCode;
 ///
 /// - `scheduler` (a static of [`declare_scheduler!`]; without it the kernel's own);
 /// - `numa_nodes` (1), `llcs` per node (1), `cores` per LLC (2), `threads` per core (1), `memory_mib` (512, and 64 more for
-///   each CPU above 4), `duration_s` (2), `accel` (`"sim"` or `"tcg"`, for tests that insist on one);
+///   each CPU above 4), `duration_s` (2), `accel` (`"kvm"`, `"sim"` or `"tcg"`, for tests that insist on one);
 /// - `isolation`: `"alone"` (no other guest of this host runs meanwhile), `"share"` (as many CPUs of the host as the guest has are its
 ///   own; this is so under `kvm` without being said), `"any"`. Under `sim` nothing is to be disturbed, and this says nothing;
 /// - `assert(wakeup_latency.p99 < 5ms, role = "server", phase = "narrow")`, any number of them: what has to hold of the
