@@ -78,6 +78,9 @@ pub struct Quality {
     pub sched_ext: SchedExtCounts,
     /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: Option<u64>,
+    /// The guest kernel's clock (`tsc`, `kvm-clock`); `None`: the run ended before that was known.
+    #[serde(default)]
+    pub clocksource: Option<String>,
     /// Context switches that the probes saw in the window, idle CPUs' included.
     pub switches_seen: u64,
     /// Context switches in the window by `/proc/stat`; `None`: the run ended before that was known.
@@ -304,6 +307,7 @@ impl State {
                 c.quality.tasks_dropped = Some(bye.rows_dropped);
                 c.quality.sched_ext = bye.sched_ext.clone();
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
+                c.quality.clocksource = bye.clocksource.clone();
                 c.bye = Some(bye);
             }
             Kind::WindowOpening | Kind::WindowClosed | Kind::Ack => {}

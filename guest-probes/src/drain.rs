@@ -11,6 +11,7 @@ use ktstr_wire::record::RECORD_BYTES;
 use crate::channel::Channel;
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::Stat;
+use crate::system;
 
 /// Records in one frame: about a megabyte.
 const RECORDS_PER_FRAME: usize = 14_000;
@@ -56,8 +57,12 @@ impl Measured {
         if let Some(exit) = &self.exit {
             channel.send(Kind::SchedulerExit, exit)?;
         }
-        let bye =
-            Bye { agent_cpu_ns: self.agent_cpu_ns, sched_ext: self.sched_ext.clone(), ..Bye::default() };
+        let bye = Bye {
+            agent_cpu_ns: self.agent_cpu_ns,
+            sched_ext: self.sched_ext.clone(),
+            clocksource: system::clocksource(),
+            ..Bye::default()
+        };
         match &self.probes {
             Some(probes) => send_log(probes, &cpus, bye, channel),
             None => Ok(channel.send(Kind::Bye, &bye)?),

@@ -91,6 +91,12 @@ pub fn stay_awake() {
     });
 }
 
+/// The kernel's clock.
+pub fn clocksource() -> Option<String> {
+    let name = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
+    Some(name.trim().to_string())
+}
+
 /// Ends the guest.
 pub fn power_off() {
     // SAFETY: both calls take no pointers; what had to be kept was sent.

@@ -103,6 +103,18 @@ fn wakeups_are_as_long_as_the_woken_task_measures() {
     }
 }
 
+/// In `sim` the clock is exact by its making; here it is the TSC that QEMU's threads share.
+#[test]
+fn accounts_and_clock_are_good_in_real_time_too() {
+    let b = boot(BODY, "everything", "1n1l4c1t", json!({"accel": "tcg", "duration_ns": 2_000_000_000u64}));
+    b.assert_pass();
+    assert_eq!(b.sidecar["quality"]["clocksource"], "tsc");
+    // A clock that only counts ticks has as many times as ticks.
+    let times = table(&b, "slices").select([col("ts_ns").n_unique(), len().alias("n")]).collect().unwrap();
+    let number = |column: &str| times.column(column).unwrap().u32().unwrap().get(0).unwrap();
+    assert!(number("n") > 500 && number("ts_ns") * 10 > number("n") * 9, "{times}");
+}
+
 #[test]
 fn cpus_may_come_and_go() {
     let b = boot(BODY, "hotplug", "1n1l3c1t", json!({"duration_ns": 90_000_000}));

@@ -297,6 +297,9 @@ pub struct Bye {
     /// What sched_ext counted in the window.
     #[serde(default)]
     pub sched_ext: SchedExtCounts,
+    /// The kernel's clock after the window, `current_clocksource` in /sys/devices/system/clocksource/clocksource0.
+    #[serde(default)]
+    pub clocksource: Option<String>,
 }
 
 /// What sched_ext counts, as growth over the window.

@@ -199,9 +199,19 @@ fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<Strin
     })
 }
 
+/// Linux has a clock that counts its ticks only, where it found none that it trusts (kernel/time/jiffies.c). Its steps are as
+/// long as what is measured.
+fn coarse_clock(c: &Collected) -> Option<String> {
+    let clock = c.quality.clocksource.as_deref().filter(|name| name.ends_with("jiffies"))?;
+    Some(format!(
+        "the guest's clock advances with its ticks only (clocksource {clock}), and durations are no better than a tick"
+    ))
+}
+
 /// A run that passed but whose numbers are not to be used.
 fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judgement> {
-    let mut reasons: Vec<String> = starved(c, accel).into_iter().chain(disturbed(c, accel, around)).collect();
+    let mut reasons: Vec<String> =
+        [starved(c, accel), disturbed(c, accel, around), coarse_clock(c)].into_iter().flatten().collect();
     if c.test_result.is_none() {
         reasons.push("no test result arrived".to_string());
     }
@@ -277,6 +287,19 @@ mod tests {
         );
         assert_eq!(judged(900, "tcg", false).verdict, Verdict::Pass);
         assert_eq!(judged(900, "kvm", true).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn clock_of_ticks_is_not_trusted() {
+        let judged = |clocksource: &str| {
+            let mut c = passed(0);
+            c.quality.clocksource = Some(clocksource.into());
+            judge(&c, "tcg", &Circumstances::default(), true)
+        };
+        assert_eq!(judged("tsc").verdict, Verdict::Pass);
+        let coarse = judged("refined-jiffies");
+        assert_eq!((coarse.verdict, coarse.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert!(coarse.reasons[0].contains("refined-jiffies"), "{:?}", coarse.reasons);
     }
 
     #[test]
