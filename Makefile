@@ -1,7 +1,9 @@
 # make demo: everything from a fresh machine to a comparison. make test: everything from a fresh machine to all tests.
 
 KERNEL ?= /usr/src/linux-source-6.12.tar.xz
-BOOTS ?= 4
+BOOTS ?= 6
+# How the guests of the demo run. `sim` gives numbers that no load changes; `make demo ACCEL=auto` is in real time.
+ACCEL ?= sim
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -27,8 +29,8 @@ kernel: build
 	cargo ktstr kernel build $(KERNEL)
 
 demo: kernel
-	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat $(BOOTS) -- -E 'binary(demo)' -j1
-	cargo ktstr test --kernel $(KERNEL) --scheduler scx_fixture --repeat $(BOOTS) -- -E 'binary(demo)' -j1
+	cargo ktstr test --kernel $(KERNEL) --accel $(ACCEL) --scheduler eevdf --repeat $(BOOTS) -- -E 'binary(demo)'
+	cargo ktstr test --kernel $(KERNEL) --accel $(ACCEL) --scheduler scx_fixture --repeat $(BOOTS) -- -E 'binary(demo)'
 	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture || [ $$? = 1 -o $$? = 3 ]
 	cargo ktstr stats
 

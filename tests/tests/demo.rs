@@ -10,12 +10,12 @@ fn mixed(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-#[ktstr_test(llcs = 1, cores = 4, duration_s = 1)]
+#[ktstr_test(llcs = 1, cores = 4, duration_s = 0.25)]
 fn demo_1llc(ctx: &Ctx) -> Result<AssertResult> {
     mixed(ctx)
 }
 
-#[ktstr_test(llcs = 2, cores = 2, duration_s = 1)]
+#[ktstr_test(llcs = 2, cores = 2, duration_s = 0.25)]
 fn demo_2llc(ctx: &Ctx) -> Result<AssertResult> {
     mixed(ctx)
 }

@@ -125,9 +125,22 @@ static __always_inline void account(struct duration_stats *d, __u64 ns)
 	d->sum_ns += ns;
 }
 
+/*
+ * How far to shift `x`, which is below 1 << 63, so that less than `1 << bits` is left: `bits`, a power of two, or not at all. A
+ * branch would be shorter, but five in a row are 32 ways for the verifier to walk, all anew where two durations follow each other.
+ */
+static __always_inline __u64 excess(__u64 x, __u32 bits)
+{
+	__u64 below = (1ULL << bits) - 1 - x;
+
+	barrier_var(below);
+	return (below >> 63) * bits;
+}
+
 static __always_inline __u32 bucket_of(__u64 ns)
 {
-	__u32 octave = 4, x;
+	__u64 octave = 4, x, shift;
+	__u32 bits;
 
 	if (ns < 16)
 		return ns;
@@ -135,25 +148,11 @@ static __always_inline __u32 bucket_of(__u64 ns)
 		ns = HISTOGRAM_MAX_NS;
 	/* Of the bits above the lowest four, the highest that is set, by halving. */
 	x = ns >> 4;
-	if (ns >> 36) {
-		x = ns >> 36;
-		octave += 32;
-	}
-	if (x >> 16) {
-		x >>= 16;
-		octave += 16;
-	}
-	if (x >> 8) {
-		x >>= 8;
-		octave += 8;
-	}
-	if (x >> 4) {
-		x >>= 4;
-		octave += 4;
-	}
-	if (x >> 2) {
-		x >>= 2;
-		octave += 2;
+#pragma unroll
+	for (bits = 32; bits > 1; bits /= 2) {
+		shift = excess(x, bits);
+		x >>= shift;
+		octave += shift;
 	}
 	octave += x >> 1;
 	return (octave - 3) * 16 + ((ns >> (octave - 4)) & 15);
