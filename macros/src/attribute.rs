@@ -3,13 +3,17 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::spanned::Spanned;
-use syn::{Error, ItemFn, Result};
+use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::args::Args;
 
+/// As far as it can be told without types, so that the message says what to write and not what a pointer to it would be.
 fn check_signature(item: &ItemFn) -> Result<()> {
     let sig = &item.sig;
-    if sig.inputs.len() != 1 || sig.asyncness.is_some() || !sig.generics.params.is_empty() {
+    let is_reference = |arg: &FnArg| matches!(arg, FnArg::Typed(t) if matches!(*t.ty, Type::Reference(_)));
+    let takes_ctx = sig.inputs.len() == 1 && sig.inputs.iter().all(is_reference);
+    let gives_result = matches!(sig.output, ReturnType::Type(..));
+    if !takes_ctx || !gives_result || sig.asyncness.is_some() || !sig.generics.params.is_empty() {
         let message = "a ktstr test is `fn name(ctx: &Ctx) -> Result<AssertResult>`";
         return Err(Error::new(sig.span(), message));
     }
@@ -90,4 +94,24 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             body: #ident,
         };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_right_is_accepted() {
+        let args = "scheduler = S, llcs = 2, cores = 2, threads = 2, numa_nodes = 2, memory_mib = 512, duration_s = 0.5, \
+            accel = \"sim\", assert(wakeup_latency.p99.9 <= 1.5ms, role = \"r\", phase = \"p\"), assert(x.y > 10%), \
+            without(progress, max_wait), expect = sched_exit(stall), also(A, B), payloads(P, m::Q), covers(\"fork\"), \
+            gauntlet(cpus = 4..=64, llcs = 2.., numa_nodes = 1, smt = true),";
+        let test = "fn t(ctx: &Ctx) -> Result<AssertResult> { todo() }";
+        let out = expand(args.parse().unwrap(), test.parse().unwrap()).unwrap().to_string();
+        for part in
+            ["\"wakeup_latency.p99.9\"", "1500000f64", "0.1f64", "(4u32 , 64u32)", "(2u32 , 4294967295u32)"]
+        {
+            assert!(out.contains(part), "{part} in {out}");
+        }
+    }
 }

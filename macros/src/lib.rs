@@ -71,6 +71,3 @@ pub fn test_main(_input: TokenStream) -> TokenStream {
     }
     main_once().into()
 }
-
-#[cfg(test)]
-mod misuse_tests;
