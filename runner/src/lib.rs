@@ -109,7 +109,25 @@ impl From<explore::ExploreError> for Failure {
     }
 }
 
+/// Commands that only read and print.
+fn only_prints(command: &Command) -> bool {
+    match command {
+        Command::Stats(args) => !args.runs_guests(),
+        Command::Show(_) | Command::Doctor(_) | Command::Completions { .. } => true,
+        _ => false,
+    }
+}
+
+/// Lets the process end, as programs at a shell do, when the reader of its output is gone (`| head`).
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, and nothing else has changed this signal's disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
+    if only_prints(&cli.command) {
+        end_with_the_reader();
+    }
     match &cli.command {
         Command::Test(args) => Ok(test::run(args)?),
         Command::Replay(args) => Ok(replay::run(args)?),

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use ktstr_tests::boot::{self, Finished, leftovers, runner, sidecar_below, text_of, walk};
@@ -25,6 +25,22 @@ fn metric(f: &Finished, name: &str, stat: &str) -> f64 {
     let rows = sidecar(f)["metrics"].as_array().unwrap();
     let row = rows.iter().find(|m| m["name"] == name && m["stat"] == stat && m["scope"] == "run");
     row.unwrap()["value"].as_f64().unwrap()
+}
+
+#[test]
+fn printing_ends_quietly_with_its_reader() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = runner()
+        .args(["stats", "list-metrics"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What it prints is longer than a pipe holds with nobody at its end.
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.signal(), Some(libc::SIGPIPE), "{}", text_of(&out));
+    assert_eq!(text_of(&out), "");
 }
 
 /// Starts a run of a minute and sends it `signal` as soon as something has arrived from the guest.

@@ -70,6 +70,13 @@ pub struct StatsArgs {
     json: bool,
 }
 
+impl StatsArgs {
+    /// It boots guests.
+    pub fn runs_guests(&self) -> bool {
+        matches!(self.command, Some(StatsCommand::Ab(_) | StatsCommand::Gate(_)))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum StatsCommand {
     /// All runs, the oldest first.
