@@ -1,6 +1,7 @@
 //! Compiles the BPF programs with clang and generates their skeleton.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The clang to use: `$CLANG`, else the first of these that runs. Debian's default clang 14 is too old for the probes.
@@ -24,7 +25,22 @@ fn main() {
     libbpf_cargo::SkeletonBuilder::new()
         .source("src/bpf/probes.bpf.c")
         .clang(clang())
-        .clang_args(["-Wall", "-Werror", "-Wno-unused-function", "-mcpu=v3"])
-        .build_and_generate(out)
+        .clang_args([
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-mcpu=v3",
+            concat!("-ffile-prefix-map=", env!("CARGO_MANIFEST_DIR"), "=."),
+        ])
+        .build_and_generate(&out)
         .expect("the BPF programs compile");
+    as_macro(&out);
+}
+
+/// Makes the generated code a macro: where it panics is then where it is used. Binaries have no path of the machine that built
+/// them, and a guest runs the same on all.
+fn as_macro(path: &Path) {
+    let code = fs::read_to_string(path).expect("the skeleton was written");
+    fs::write(path, format!("macro_rules! skeleton {{ () => {{\n{code}\n}} }}\n"))
+        .expect("the skeleton can be written");
 }

@@ -1,6 +1,7 @@
 //! Compiles the fixture scheduler's BPF program.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
@@ -16,7 +17,22 @@ fn main() {
     libbpf_cargo::SkeletonBuilder::new()
         .source("src/bpf/fixture.bpf.c")
         .clang(clang)
-        .clang_args(["-Wall", "-Werror", "-mcpu=v3", "-I/usr/include/x86_64-linux-gnu"])
-        .build_and_generate(out)
+        .clang_args([
+            "-Wall",
+            "-Werror",
+            "-mcpu=v3",
+            "-I/usr/include/x86_64-linux-gnu",
+            concat!("-ffile-prefix-map=", env!("CARGO_MANIFEST_DIR"), "=."),
+        ])
+        .build_and_generate(&out)
         .expect("the fixture scheduler's BPF program compiles");
+    as_macro(&out);
+}
+
+/// Makes the generated code a macro: where it panics is then where it is used. Binaries have no path of the machine that built
+/// them, and a guest runs the same on all.
+fn as_macro(path: &Path) {
+    let code = fs::read_to_string(path).expect("the skeleton was written");
+    fs::write(path, format!("macro_rules! skeleton {{ () => {{\n{code}\n}} }}\n"))
+        .expect("the skeleton can be written");
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, SchedulerExit};
-use ktstr_wire::spec::{GuestSpec, ProbeLevel, SimSpec};
+use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
 use crate::channel::Channel;
 use crate::observe::observe;
 use crate::probes::{Capacity, ProbeError, Probes};
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
-use crate::system;
 use crate::turns::Turns;
 use crate::window::measure;
+use crate::{shell, system};
 
 /// How long the host may take to acknowledge the end, seconds.
 const ACK_LIMIT_S: i64 = 30;
@@ -45,18 +45,45 @@ impl From<ProbeError> for Trouble {
 
 /// Everything; returns when the guest is to be powered off.
 pub fn live() {
-    match connect() {
-        Err(e) => eprintln!("ktstr-guest: {}", e.reason),
-        Ok((spec, mut channel)) => {
-            if let Err(t) = run(&spec, &mut channel) {
-                eprintln!("ktstr-guest: {}", t.reason);
-                report(&spec, &mut channel, t);
-            }
-            if let Err(e) = channel.wait_for_ack(ACK_LIMIT_S) {
-                eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
-            }
-        }
+    let lived = begin().and_then(|spec| match &spec.shell {
+        Some(shell) => serve(&spec, shell),
+        None => connect(&spec).map(|channel| test(&spec, channel)),
+    });
+    if let Err(t) = lived {
+        eprintln!("ktstr-guest: {}", t.reason);
     }
+}
+
+/// One test, and its results to the host.
+fn test(spec: &GuestSpec, mut channel: Channel) {
+    if let Err(t) = run(spec, &mut channel) {
+        eprintln!("ktstr-guest: {}", t.reason);
+        report(spec, &mut channel, t);
+    }
+    if let Err(e) = channel.wait_for_ack(ACK_LIMIT_S) {
+        eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
+    }
+}
+
+/// A shell beside the scheduler under test.
+fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
+    system::make_cgroups().map_err(other)?;
+    let scheduler = start_scheduler(spec).map_err(|t| {
+        if let Some(exit) = &t.exit {
+            eprint!("{}", exit.output);
+        }
+        t
+    })?;
+    let ops = scheduler.as_ref().map_or("the kernel's own scheduler", |s| &s.started.ops);
+    eprintln!(
+        "ktstr: {}, {ops}; the host's files, and what is changed here is gone at the end",
+        spec.test.topology
+    );
+    let ran = shell::run(shell).map_err(other);
+    if let Some(exit) = scheduler.map(Scheduler::stop).filter(|e| !e.clean) {
+        eprintln!("ktstr: the scheduler had ended before: {}\n{}", exit.kind, exit.output);
+    }
+    ran
 }
 
 fn report(spec: &GuestSpec, channel: &mut Channel, t: Trouble) {
@@ -71,7 +98,8 @@ fn report(spec: &GuestSpec, channel: &mut Channel, t: Trouble) {
     let _ = channel.send(Kind::Bye, &Bye::default());
 }
 
-fn connect() -> Result<(GuestSpec, Channel), Trouble> {
+/// Mounts what is needed and reads what is to be done.
+fn begin() -> Result<GuestSpec, Trouble> {
     system::mount_all().map_err(other)?;
     let text = fs::read_to_string(GUEST_SPEC_PATH).map_err(|e| other(format!("{GUEST_SPEC_PATH}: {e}")))?;
     let spec: GuestSpec =
@@ -79,11 +107,15 @@ fn connect() -> Result<(GuestSpec, Channel), Trouble> {
     for module in &spec.modules {
         system::load_module(Path::new(module)).map_err(other)?;
     }
+    Ok(spec)
+}
+
+fn connect(spec: &GuestSpec) -> Result<Channel, Trouble> {
     let mut channel = Channel::default();
     if spec.sim.is_none() {
-        open(&spec, &mut channel)?;
+        open(spec, &mut channel)?;
     }
-    Ok((spec, channel))
+    Ok(channel)
 }
 
 /// Connects to the host. From here on a deterministic guest is no longer one.

@@ -3,6 +3,7 @@
 mod skel {
     #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
     include!(concat!(env!("OUT_DIR"), "/probes.skel.rs"));
+    skeleton!();
 }
 
 use std::cell::RefCell;

@@ -45,9 +45,22 @@ pub fn mount_all() -> Result<(), SystemError> {
 }
 
 fn mount(fs_type: &str, dir: &str) -> io::Result<()> {
-    let (fs_type, dir) = (CString::new(fs_type)?, CString::new(dir)?);
-    // SAFETY: the strings are NUL-terminated and live until the call returns; no data is passed.
-    let r = unsafe { libc::mount(fs_type.as_ptr(), dir.as_ptr(), fs_type.as_ptr(), 0, std::ptr::null()) };
+    mount_with(fs_type, dir, fs_type, 0, "")
+}
+
+/// Mounts `source` at `dir`; `flags` and `data` as mount(2) has them.
+pub fn mount_with(
+    source: &str,
+    dir: &str,
+    fs_type: &str,
+    flags: libc::c_ulong,
+    data: &str,
+) -> io::Result<()> {
+    let [source, dir, fs_type, data] = [source, dir, fs_type, data].map(CString::new);
+    let (source, dir, fs_type, data) = (source?, dir?, fs_type?, data?);
+    // SAFETY: the strings are NUL-terminated and live until the call returns.
+    let r =
+        unsafe { libc::mount(source.as_ptr(), dir.as_ptr(), fs_type.as_ptr(), flags, data.as_ptr().cast()) };
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -21,6 +21,8 @@ pub enum Command {
     Test(TestArgs),
     /// Say what a test would do, and how long it would take, without running it.
     Show(crate::show::ShowArgs),
+    /// A guest as a test has it, with a shell to look around in.
+    Shell(crate::shell::ShellArgs),
     /// Make a test crate that compiles and runs.
     New(crate::new::NewArgs),
     /// Run one boot of `--accel sim` again, exactly, and check that it was the same.

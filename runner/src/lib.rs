@@ -18,6 +18,7 @@ pub mod recover;
 pub mod replay;
 pub mod run;
 pub mod session;
+pub mod shell;
 pub mod show;
 pub mod stats;
 pub mod target;
@@ -103,6 +104,12 @@ impl From<show::ShowError> for Failure {
     }
 }
 
+impl From<shell::ShellError> for Failure {
+    fn from(e: shell::ShellError) -> Failure {
+        Failure { exit_status: e.exit_status(), message: e.to_string() }
+    }
+}
+
 impl From<explore::ExploreError> for Failure {
     fn from(e: explore::ExploreError) -> Failure {
         Failure { exit_status: e.exit_status(), message: e.to_string() }
@@ -132,6 +139,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Test(args) => Ok(test::run(args)?),
         Command::Replay(args) => Ok(replay::run(args)?),
         Command::Show(args) => Ok(show::run(args)?),
+        Command::Shell(args) => Ok(shell::run(args)?),
         Command::Explore(args) => Ok(explore::run(args)?),
         Command::New(args) => {
             new::run(args)?;

@@ -16,7 +16,7 @@ use crate::budget::estimate::Past;
 use crate::cli::AccelArg;
 use crate::exit;
 use crate::invocation::{Invocation, ResolvedKernel};
-use crate::kernel::{self, KernelError};
+use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{Plan, RunError, identity, image, layout, share};
 use crate::target::{Target, TargetError};
 use crate::test::{TestError, require_nextest, system};
@@ -81,11 +81,11 @@ pub struct ShowArgs {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preview {
     /// What the test asks for.
-    spec: TestSpec,
+    pub spec: TestSpec,
     /// Release of the kernel, and its image.
     kernel: (String, PathBuf),
     /// The scheduler's binary; `None`: the kernel's own scheduler.
-    scheduler: Option<PathBuf>,
+    pub scheduler: Option<PathBuf>,
     /// Name of the accelerator.
     accel: String,
     /// Records that each CPU's log has room for.
@@ -186,22 +186,26 @@ pub fn instead_of(plan: &Plan) -> Result<bool, RunError> {
     Ok(true)
 }
 
-/// Prints what the test would do; gives the exit status.
-pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
-    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+/// What `test` would do under `kernel`.
+pub fn preview(
+    test: &str,
+    kernel: &Kernel,
+    accel: AccelArg,
+    scheduler: Option<&str>,
+) -> Result<Preview, ShowError> {
     require_nextest()?;
-    let target = Target::find(&args.test)?;
+    let target = Target::find(test)?;
     let dir = layout::target_dir(Path::new("."));
     let session = identity::new_id();
-    let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, &kernel)?;
+    let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, kernel)?;
     let invocation = Invocation {
         target: &dir,
         session: &session,
         kernel: &resolved,
-        accel: Mode::of(args.accel).name(),
+        accel: Mode::of(accel).name(),
         seed: None,
         repeats: 0..1,
-        scheduler: args.scheduler.as_deref(),
+        scheduler,
         boot_seed: None,
         position: None,
     };
@@ -210,10 +214,16 @@ pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
     let out =
         command.env(SHOW_ENV, file.path()).output().map_err(system(target.binary.display().to_string()))?;
     let json = fs::read(file.path()).unwrap_or_default();
-    let preview: Preview = serde_json::from_slice(&json).map_err(|_| {
+    serde_json::from_slice(&json).map_err(|_| {
         let text = [out.stdout, out.stderr].concat();
         ShowError::Silent(String::from_utf8_lossy(&text).trim_end().into())
-    })?;
+    })
+}
+
+/// Prints what the test would do; gives the exit status.
+pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
+    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+    let preview = preview(&args.test, &kernel, args.accel, args.scheduler.as_deref())?;
     if args.json {
         println!("{}", String::from_utf8_lossy(&to_json(&preview)));
     } else {

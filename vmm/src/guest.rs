@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,17 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
         Accel::Sim => Emulation::Counted,
     };
     process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
+}
+
+/// Runs a guest in QEMU at the terminal of this process, and returns when it has ended. Its console is standard input and output;
+/// it sees the host's files, read-only, as the 9p share [`ktstr_wire::spec::HOST_ROOT_TAG`]; it has no vsock device, and of `config`
+/// the directory and the console's file are not used.
+pub fn attend(config: &GuestConfig) -> Result<ExitStatus, StartError> {
+    let status = Command::new(qemu::PROGRAM).args(qemu::terminal_arguments(config)).status();
+    status.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => StartError::NoQemu,
+        _ => StartError::Spawn { source: e },
+    })
 }
 
 /// Kernel parameters under KVM beside [`qemu::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's

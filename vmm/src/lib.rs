@@ -13,6 +13,7 @@ mod cpio;
 mod cpu_threads;
 mod gate;
 mod guest;
+mod host_clock;
 mod host_cpus;
 pub mod initramfs;
 pub mod kvm;
@@ -25,7 +26,8 @@ pub mod vsock;
 pub use calibration::quicken_calibration;
 pub use cpu_threads::CpuThreads;
 pub use guest::{
-    Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, machine_config, start,
+    Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
+    start,
 };
 pub use initramfs::{Initramfs, InitramfsError};
 pub use ledger::{Needs, Share, claim};

@@ -4,9 +4,11 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::process::Command;
 
+use ktstr_wire::spec::HOST_ROOT_TAG;
 use ktstr_wire::topology::Topology;
 
 use crate::guest::GuestConfig;
+use crate::host_clock;
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -42,10 +44,38 @@ pub const CMDLINE: [&str; 7] = [
 /// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP on the inherited
 /// descriptor `qmp`.
 pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
+    let mut args = machine(config, emulation);
+    let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
+    arg("-display", "none".into());
+    arg("-serial", format!("file:{}", escaped(&config.console_log)));
+    arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
+    arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
+    arg("-chardev", format!("socket,id=qmp,fd={qmp}"));
+    arg("-mon", "chardev=qmp,mode=control".into());
+    args
+}
+
+/// The arguments for a guest whose console is the terminal, and which sees the host's files, read-only, by 9p.
+pub fn terminal_arguments(config: &GuestConfig) -> Vec<String> {
+    let mut args = machine(config, Emulation::Threads);
+    let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
+    arg("-display", "none".into());
+    // Ctrl-C is for what runs in the guest.
+    arg("-chardev", "stdio,id=terminal,signal=off".into());
+    arg("-serial", "chardev:terminal".into());
+    let share = "security_model=none,readonly=on,multidevs=remap";
+    arg("-virtfs", format!("local,path=/,mount_tag={HOST_ROOT_TAG},{share}"));
+    args
+}
+
+/// Processor, memory, kernel.
+fn machine(config: &GuestConfig, emulation: Emulation) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();
     cmdline.extend(EMULATED_CMDLINE);
+    let clock = clock(emulation);
+    cmdline.extend(clock.iter().map(String::as_str));
     let nr_cpus;
     match emulation {
         Emulation::Threads => {
@@ -73,36 +103,46 @@ pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path
     arg("-kernel", config.kernel.display().to_string());
     arg("-initrd", config.initramfs.display().to_string());
     arg("-append", cmdline.join(" "));
-    arg("-display", "none".into());
-    arg("-serial", format!("file:{}", escaped(&config.console_log)));
-    arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
-    arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
-    arg("-chardev", format!("socket,id=qmp,fd={qmp}"));
-    arg("-mon", "chardev=qmp,mode=control".into());
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
     args
 }
 
-/// AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated. Where strings are said to be fast (ERMS), the
+/// AMD-like models have no topoext under TCG and refuse SMT; TSX is not emulated. Nor is AVX-512, and programs that look for the
+/// model and not for the feature (GCC's `target_clones`, of which stress-ng makes use) would use it on a Skylake-Server. Where strings are said to be fast (ERMS), the
 /// kernel clears and copies memory with an instruction for each byte, and to the emulator every one counts; without it they
 /// take eight bytes each.
-const CPU: &str = "Skylake-Server,-hle,-rtm,-erms";
+const CPU: &str = "Skylake-Client,-hle,-rtm,-erms";
 /// The same as a device.
-const CPU_TYPE: &str = "Skylake-Server-x86_64-cpu";
+const CPU_TYPE: &str = "Skylake-Client-x86_64-cpu";
 
 /// More kernel parameters where time is counted in instructions. The clock needs no calibration, and nothing random comes from
 /// outside.
 const SIM_CMDLINE: [&str; 4] =
     ["random.trust_cpu=off", "random.trust_bootloader=off", "norandmaps", "lpj=1000000"];
 
-/// More kernel parameters under QEMU, against instructions that nobody needs: the ACPI timer would be tried out with thousands
-/// of port accesses, and the KVM of a kernel that also serves the lab looks for hardware; and the
-/// accounting of pressure stalls takes 2 us of each wakeup (tests/tests/sim.rs).
-///
-/// QEMU gives all CPUs one TSC. Without `tsc=reliable` the kernel checks it against the only other clock that is left here, its
-/// ticks, and where the host is busy these are late: it then gives the TSC up and has a clock of milliseconds.
-const EMULATED_CMDLINE: [&str; 3] =
-    ["initcall_blacklist=init_acpi_pm_clocksource,vmx_init,svm_init", "psi=0", "tsc=reliable"];
+/// More kernel parameters under QEMU, against instructions that nobody needs: the KVM of a kernel that also serves the lab looks
+/// for hardware, and the accounting of pressure stalls takes 2 us of each wakeup (tests/tests/sim.rs).
+const EMULATED_CMDLINE: [&str; 1] = ["psi=0"];
+
+/// Its value is what the kernel leaves out.
+const NOT_THE_HARDWARE: &str = "initcall_blacklist=vmx_init,svm_init";
+
+/// Where the TSC is the clock, the ACPI timer would be tried out with thousands of port accesses for nothing.
+const NOT_THE_ACPI_TIMER: &str = "initcall_blacklist=init_acpi_pm_clocksource,vmx_init,svm_init";
+
+/// Parameters for the clock. QEMU's threads share the host's TSC, so that it is a good clock where the host's is. A kernel that is
+/// left alone measures its frequency against an emulated timer, and where the host is busy finds another one: a guest whose clock
+/// ran at 13 times the speed of time was seen, and, with a check of that against the kernel's ticks, one whose TSC was given up.
+fn clock(emulation: Emulation) -> Vec<String> {
+    let frequency = match emulation {
+        Emulation::Counted => None,
+        Emulation::Threads => match host_clock::tsc_khz() {
+            Some(khz) => Some(format!("tsc_early_khz={khz}")),
+            None => return vec![NOT_THE_HARDWARE.into()],
+        },
+    };
+    ["tsc=reliable".to_string(), NOT_THE_ACPI_TIMER.into()].into_iter().chain(frequency).collect()
+}
 
 /// A firmware that does what a kernel given by `-kernel` needs and no more, beside QEMU in Debian. SeaBIOS, where it is
 /// missing, takes longer.

@@ -227,7 +227,26 @@ pub struct GuestSpec {
     pub sim: Option<SimSpec>,
     /// The test body is killed after this time and the test fails, in nanoseconds.
     pub timeout_ns: u64,
+    /// Set where nothing is measured: somebody wants to look around.
+    #[serde(default)]
+    pub shell: Option<ShellSpec>,
 }
+
+/// An interactive guest. Its kernel has 9p and overlayfs; the host's files are shared as [`HOST_ROOT_TAG`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellSpec {
+    /// What to run, as the shell takes it; `None`: the shell itself.
+    pub command: Option<String>,
+    /// Directory to start in, as on the host.
+    pub dir: String,
+    /// `TERM` of the host.
+    pub term: String,
+    /// Rows and columns of the terminal, 0 where there is none.
+    pub size: (u16, u16),
+}
+
+/// The 9p tag of the host's root directory.
+pub const HOST_ROOT_TAG: &str = "hostroot";
 
 /// What a deterministic guest does beside the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -178,6 +178,17 @@ impl Kernel {
         })
     }
 
+    /// That it can show the host's files, as far as its configuration is known.
+    pub fn require_for_shells(&self) -> Result<(), KernelError> {
+        let missing = self.config.as_deref().map(options::missing_for_shells).unwrap_or_default();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mend =
+            "build one with ktstr's own options: cargo ktstr kernel build <source directory or tarball>";
+        Err(KernelError::Lacks { release: self.release.clone(), missing, mend: mend.into() })
+    }
+
     /// Whether it has sched_ext; `None` where its configuration is not known.
     pub fn supports_sched_ext(&self) -> Option<bool> {
         self.config.as_deref().map(|c| options::missing_for_sched_ext(c).is_empty())

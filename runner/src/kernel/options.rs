@@ -32,6 +32,13 @@ const PERHAPS_MODULES: [(&str, &str); 2] =
 const SCHED_EXT: [(&str, &str); 2] =
     [("SCHED_CLASS_EXT", "sched_ext, from Linux 6.12 on"), ("BPF_JIT", "sched_ext programs")];
 
+/// Needed in a guest that shows the host's files.
+const HOST_FILES: [(&str, &str); 3] = [
+    ("9P_FS", "the host's files in a shell"),
+    ("NET_9P_VIRTIO", "the host's files in a shell"),
+    ("OVERLAY_FS", "changes to them that the host does not see"),
+];
+
 /// Wanted in kernels that we build.
 const WANTED: [(&str, &str); 5] = [
     ("CPUSETS", "cgroups that are bound to CPUs"),
@@ -57,6 +64,11 @@ pub fn missing_for_guests(config: &str, modules: bool) -> Vec<MissingOption> {
     let mut all = missing(config, &BUILT_IN, &["y"]);
     all.extend(missing(config, &PERHAPS_MODULES, values));
     all
+}
+
+/// What `cargo ktstr shell` cannot do without.
+pub fn missing_for_shells(config: &str) -> Vec<MissingOption> {
+    missing(config, &HOST_FILES, &["y"])
 }
 
 /// What sched_ext schedulers cannot do without.

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use ktstr_vmm::CpuThreads;
 use ktstr_wire::frame::{self, Decoder, Kind};
@@ -23,6 +24,8 @@ pub struct Progress {
     pub ended: bool,
     /// For each CPU, how long the host kept its thread waiting in the window, nanoseconds; empty until that has closed.
     pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None` until then.
+    pub age_ns: Option<u64>,
     /// Writing the raw log failed; nothing after that was kept.
     pub write_error: Option<Arc<io::Error>>,
 }
@@ -35,7 +38,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts to append what comes through `stream` to a new file at `raw_log`. `cpus` is set when the guest has threads for
+    /// Starts to append what comes through `stream` to a new file at `raw_log`. The guest is started after that. `cpus` is set when the guest has threads for
     /// its CPUs.
     pub fn start(
         stream: UnixStream,
@@ -45,8 +48,9 @@ impl Collector {
         let file = File::create(raw_log)?;
         let progress = Arc::new(Mutex::new(Progress::default()));
         let shared = progress.clone();
+        let born = Instant::now();
         let thread = std::thread::Builder::new().name("collect".into()).spawn(move || {
-            let mut follower = Follower { cpus: &cpus, shared: &shared, opening: BTreeMap::new() };
+            let mut follower = Follower { cpus: &cpus, shared: &shared, born, opening: BTreeMap::new() };
             if let Err(e) = pump(stream, file, &mut follower) {
                 set(&shared, |p| p.write_error = Some(Arc::new(e)));
             }
@@ -97,6 +101,8 @@ fn pump(mut stream: UnixStream, mut log: File, follower: &mut Follower<'_>) -> i
 struct Follower<'a> {
     cpus: &'a OnceLock<CpuThreads>,
     shared: &'a Mutex<Progress>,
+    /// Before the guest was started.
+    born: Instant,
     /// For each CPU, how long its thread had waited when the window opened, nanoseconds.
     opening: BTreeMap<u32, u64>,
 }
@@ -119,7 +125,11 @@ impl Follower<'_> {
                 Some(Kind::WindowOpening) => self.opening = self.delays(),
                 Some(Kind::WindowClosed) => {
                     let in_window = growth(&self.opening, &self.delays());
-                    set(self.shared, |p| p.host_run_delay_ns = in_window);
+                    let age_ns = u64::try_from(self.born.elapsed().as_nanos()).ok();
+                    set(self.shared, |p| {
+                        p.host_run_delay_ns = in_window;
+                        p.age_ns = age_ns;
+                    });
                 }
                 Some(Kind::BootError) => set(self.shared, |p| p.ended = true),
                 Some(Kind::Bye) => {

@@ -6,7 +6,7 @@ use ktstr_vmm::{Initramfs, InitramfsError};
 use ktstr_wire::GUEST_SPEC_PATH;
 use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
-use ktstr_wire::spec::{GuestSpec, TestSpec};
+use ktstr_wire::spec::{GuestSpec, ShellSpec, TestSpec};
 
 use super::extras::Extra;
 use super::seed;
@@ -50,8 +50,22 @@ fn timeout_ns(spec: &TestSpec) -> u64 {
     spec.duration_ns.saturating_mul(10).saturating_add(60_000_000_000)
 }
 
+/// How a guest is run, beside what the test says.
+#[derive(Debug, Default)]
+pub struct Manner {
+    /// Deterministic.
+    pub sim: bool,
+    /// Nothing is measured.
+    pub shell: Option<ShellSpec>,
+}
+
 /// Writes the initramfs to `path`.
-pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -> Result<(), InitramfsError> {
+pub fn build(
+    spec: &TestSpec,
+    binaries: &Binaries<'_>,
+    manner: Manner,
+    path: &Path,
+) -> Result<(), InitramfsError> {
     let mut image = Initramfs::new();
     image.add_binary(binaries.agent, "/init")?;
     image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
@@ -80,8 +94,9 @@ pub fn build(spec: &TestSpec, binaries: &Binaries<'_>, sim: bool, path: &Path) -
         modules,
         records_per_cpu: records_per_cpu(spec),
         probes: spec.probes.unwrap_or_default(),
-        sim: sim.then(|| seed::sim(spec.seed, spec.topology.nr_cpus())),
+        sim: manner.sim.then(|| seed::sim(spec.seed, spec.topology.nr_cpus())),
         timeout_ns: timeout_ns(spec),
+        shell: manner.shell,
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;
     image.write(path)

@@ -296,7 +296,8 @@ impl Plan {
             modules: &self.kernel.modules,
             extras: &self.extras,
         };
-        image::build(spec, &binaries, self.settings.mode == Mode::Sim, &initramfs)?;
+        let manner = image::Manner { sim: self.settings.mode == Mode::Sim, shell: None };
+        image::build(spec, &binaries, manner, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -332,6 +333,7 @@ impl Plan {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
             host_run_delay_ns: progress.host_run_delay_ns,
+            age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()
@@ -390,7 +392,8 @@ fn wait(
     }
 }
 
-fn agent_path() -> Result<PathBuf, RunError> {
+/// The guest agent: `KTSTR_GUEST`, or the one beside this program.
+pub fn agent_path() -> Result<PathBuf, RunError> {
     let path = match std::env::var_os("KTSTR_GUEST") {
         Some(p) => PathBuf::from(p),
         None => std::env::current_exe()

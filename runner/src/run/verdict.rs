@@ -33,6 +33,9 @@ pub struct Circumstances {
     pub panic_line: Option<String>,
     /// For each CPU, how long the host kept its thread waiting during the window, nanoseconds, where that is known.
     pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None`: not known, or its time
+    /// is counted in instructions.
+    pub age_ns: Option<u64>,
     /// Each CPU had one of the host's.
     pub pinned: bool,
     /// The host has fewer CPUs than the guest.
@@ -208,10 +211,26 @@ fn coarse_clock(c: &Collected) -> Option<String> {
     ))
 }
 
+/// The guest's clock begins with its kernel. One that shows more than the guest's age has run faster than time.
+fn fast_clock(c: &Collected, around: &Circumstances) -> Option<String> {
+    let (shown, age) = (c.window_close?.ts_ns, around.age_ns?);
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    (shown > age).then(|| {
+        format!(
+            "the guest's clock ran faster than time: it showed {:.3} s when the guest was {:.3} s old",
+            seconds(shown),
+            seconds(age)
+        )
+    })
+}
+
 /// A run that passed but whose numbers are not to be used.
 fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judgement> {
     let mut reasons: Vec<String> =
-        [starved(c, accel), disturbed(c, accel, around), coarse_clock(c)].into_iter().flatten().collect();
+        [starved(c, accel), disturbed(c, accel, around), coarse_clock(c), fast_clock(c, around)]
+            .into_iter()
+            .flatten()
+            .collect();
     if c.test_result.is_none() {
         reasons.push("no test result arrived".to_string());
     }
@@ -287,6 +306,18 @@ mod tests {
         );
         assert_eq!(judged(900, "tcg", false).verdict, Verdict::Pass);
         assert_eq!(judged(900, "kvm", true).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn clock_that_is_ahead_of_time_is_not_trusted() {
+        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: 0 });
+        let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
+        let judged = |age_ns| judge(&c, "tcg", &Circumstances { age_ns, ..Default::default() }, true);
+        assert_eq!(judged(Some(1_500)).verdict, Verdict::Pass);
+        assert_eq!(judged(None).verdict, Verdict::Pass);
+        let fast = judged(Some(1_499));
+        assert_eq!((fast.verdict, fast.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert!(fast.reasons[0].contains("faster than time"), "{:?}", fast.reasons);
     }
 
     #[test]

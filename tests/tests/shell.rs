@@ -1,0 +1,38 @@
+//! `cargo ktstr shell`: the guest that a test has, with the host's files.
+#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+
+use std::path::Path;
+use std::process::Stdio;
+
+use ktstr_tests::boot::{runner, text_of};
+
+#[test]
+fn shell_has_the_tests_guest_and_leaves_the_host_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mark, made) = (dir.path().join("mark"), dir.path().join("made"));
+    std::fs::write(&mark, "from the host\n").unwrap();
+    let command = format!(
+        "echo cpus=$(nproc) ops=$(cat /sys/kernel/sched_ext/root/ops) dir=$PWD; cat {}; touch {1} && echo made=$(ls {1}); tty",
+        mark.display(),
+        made.display()
+    );
+    // From the root: a member's directory alone would give shared dependencies other features, and compile them again.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let out = runner()
+        .args(["shell", "demo::demo_2llc", "--scheduler", "scx_fixture", "--", &command])
+        .current_dir(here)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = text_of(&out);
+    assert!(out.status.success(), "{text}");
+    for words in [
+        format!("cpus=4 ops=fixture dir={}", here.display()),
+        "from the host".into(),
+        format!("made={}", made.display()),
+        "/dev/ttyS0".into(),
+    ] {
+        assert!(text.contains(&words), "no `{words}` in: {text}");
+    }
+    assert!(!made.exists(), "what the guest wrote is on the host");
+}
