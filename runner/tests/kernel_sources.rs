@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use cargo_ktstr::kernel::git::Commit;
 use cargo_ktstr::kernel::mirror::{Mirror, Release};
+use cargo_ktstr::kernel::source::Source;
 use cargo_ktstr::kernel::version::Wanted;
 use cargo_ktstr::kernel::{KernelError, download};
 use mirror::{Server, Serving, sha256};
@@ -104,6 +105,17 @@ fn kernel_archive_is_downloaded_once() {
 }
 
 #[test]
+fn kernel_archive_is_the_same_source_by_its_version_and_by_its_path() {
+    let f = Fixture::new();
+    let by_version = Source::Release(f.release("6.14.2").unwrap());
+    let before = by_version.identity().unwrap();
+    by_version.fetch().unwrap();
+    let by_path = Source::open(&f.archive()).unwrap();
+    assert_eq!(before, by_path.identity().unwrap());
+    assert_eq!(by_version.name(), "6.14.2");
+}
+
+#[test]
 fn kernel_archive_goes_on_where_the_connection_broke() {
     let f = Fixture::new();
     f.server.serve(Serving::Cut);
@@ -171,7 +183,7 @@ fn kernel_version_that_is_here_needs_no_network() {
     let f = Fixture::new();
     f.fetch().unwrap();
     assert_eq!(f.choose("6.12..6.14").unwrap().len(), 3);
-    // Nobody listens there: the port is one of a server that has ended.
+    // Nobody listens there any more.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let offline = Mirror::new(&format!("http://{gone}"), f.dir.path().into()).unwrap();
     let wanted = |spec| Wanted::parse(spec).unwrap().unwrap();
@@ -226,6 +238,29 @@ fn kernel_build_of_a_version_downloads_checks_and_unpacks() {
 }
 
 #[test]
+fn kernel_range_is_several_kernels_of_a_test() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    let out = ktstr(&server.url, dir.path(), &["test", "--kernel", "6.12..6.14"]).output().unwrap();
+    assert!(stderr(&out).contains("6.12..6.14 is 6.12.10, 6.13.0, 6.14.2"), "{}", stderr(&out));
+    // What is served is no archive.
+    assert_eq!(out.status.code(), Some(13), "{}", stderr(&out));
+    assert_eq!(server.take_requests(), ["/v6.x/linux-6.12.10.tar.xz"]);
+}
+
+#[test]
+fn kernel_clean_removes_sources_too() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    ktstr(&server.url, dir.path(), &["kernel", "build", "6.13"]).output().unwrap();
+    let downloads = dir.path().join("kernels/downloads");
+    assert!(downloads.join("linux-6.13.tar.xz").is_file());
+    let out = ktstr(&server.url, dir.path(), &["kernel", "clean", "--all"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(!downloads.exists());
+}
+
+#[test]
 fn kernel_range_where_one_is_needed_is_wrong_usage() {
     let server = server();
     let dir = tempfile::tempdir().unwrap();
@@ -261,6 +296,7 @@ fn kernel_download_that_is_interrupted_goes_on() {
     run("kill", dir.path(), &["-INT", &child.id().to_string()]);
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130), "{}", stderr(&out));
+    assert!(stderr(&out).contains("linux-6.14.2.tar.xz.partial"), "{}", stderr(&out));
     assert_eq!(std::fs::read(&partial).unwrap(), archive[..half]);
     server.serve(Serving::Whole);
     let out = ktstr(&server.url, dir.path(), &["kernel", "build", "6.14.2"]).output().unwrap();

@@ -1,38 +1,22 @@
-//! Downloads over HTTP and HTTPS: short texts, and files whose digest is known.
+//! Downloads of files whose digest is known.
 //!
 //! A file grows as `NAME.partial`, which an interrupted call leaves and the next one goes on with, and has its name only when
-//! its digest was right. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`), root certificates the system's.
+//! its digest was right.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use ureq::Proxy;
-use ureq::http::{Response, StatusCode, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::http::{StatusCode, header};
 
+use super::http::{Answer, failed, get, refuse_errors};
 use super::progress::Progress;
 use super::{KernelError, file_error, lock};
 use crate::interrupt;
 use crate::run::identity::sha256_file;
-
-/// After so long without an answer, or without a byte of it, there will be none.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-type Answer = Response<ureq::Body>;
-
-/// The text at `url`; `None` if the server says that there is none (404).
-pub fn text(url: &str) -> Result<Option<String>, KernelError> {
-    let mut answer = get(url, 0)?;
-    if answer.status() == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    refuse_errors(url, &answer)?;
-    answer.body_mut().read_to_string().map(Some).map_err(|e| failed(url, e.to_string()))
-}
 
 /// Has the file of `url`, whose SHA-256 is `sha256`, at `path`. Nothing is fetched if a file is there. Several processes may
 /// want the same at once: one downloads, the others wait.
@@ -53,65 +37,8 @@ pub fn file(url: &str, path: &Path, sha256: &str) -> Result<(), KernelError> {
         fs::remove_file(&partial).map_err(file_error(&partial))?;
         return Err(KernelError::Checksum { url: url.into(), expected: sha256.into(), found });
     }
+    go_on(&partial, &stop)?;
     fs::rename(&partial, path).map_err(file_error(path))
-}
-
-fn failed(url: &str, reason: impl Into<String>) -> KernelError {
-    KernelError::Download { url: url.into(), reason: reason.into() }
-}
-
-fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelError> {
-    if answer.status().is_success() {
-        Ok(())
-    } else {
-        Err(failed(url, format!("the server says {}", answer.status())))
-    }
-}
-
-/// Asks for everything from byte `start` on. Any status is an answer.
-fn get(url: &str, start: u64) -> Result<Answer, KernelError> {
-    let agent = agent(url)?;
-    let request = match start {
-        0 => agent.get(url),
-        _ => agent.get(url).header(header::RANGE, format!("bytes={start}-")),
-    };
-    request.call().map_err(|e| failed(url, e.to_string()))
-}
-
-fn agent(url: &str) -> Result<ureq::Agent, KernelError> {
-    let https = url.starts_with("https:");
-    let config = ureq::config::Config::builder()
-        .http_status_as_error(false)
-        .https_only(https)
-        .proxy(if is_loopback(url) { None } else { Proxy::try_from_env() })
-        .timeout_resolve(Some(PATIENCE))
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
-        .timeout_per_read(Some(PATIENCE));
-    let config = if https { config.tls_config(tls(url)?) } else { config };
-    Ok(config.build().new_agent())
-}
-
-/// This machine is never behind a proxy, whatever the environment says (as Go's `http.ProxyFromEnvironment` has it).
-fn is_loopback(url: &str) -> bool {
-    let host = url.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name.starts_with("127.") || name == "[::1]"
-}
-
-/// ring, for polars has it among its dependencies already.
-fn tls(url: &str) -> Result<TlsConfig, KernelError> {
-    let system = rustls_native_certs::load_native_certs();
-    let roots: Vec<Certificate> =
-        system.certs.iter().map(|c| Certificate::from_der(c.as_ref()).to_owned()).collect();
-    if roots.is_empty() {
-        return Err(failed(url, "this host has no root certificates; apt-get install ca-certificates"));
-    }
-    let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(crypto)
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .build())
 }
 
 /// What an answer to a request for the rest of a file gives.
@@ -146,14 +73,15 @@ fn rest(status: StatusCode, content_range: Option<&str>, have: u64) -> Rest {
 /// Makes `partial` whole.
 fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), KernelError> {
     let have = fs::metadata(partial).map_or(0, |m| m.len());
-    let mut answer = get(url, have)?;
+    let get = |start| interruptible_get(url, start, partial, stop);
+    let mut answer = get(have)?;
     let content_range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
     let mut start = 0;
     if have > 0 {
         match rest(answer.status(), content_range, have) {
             Rest::Nothing => return Ok(()),
             Rest::From(from) => start = from,
-            Rest::Unusable => answer = get(url, 0)?,
+            Rest::Unusable => answer = get(0)?,
         }
     }
     refuse_errors(url, &answer)?;
@@ -170,6 +98,63 @@ fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), KernelErr
     transfer.run(answer.into_body().into_reader(), out)
 }
 
+/// An error after a signal.
+fn go_on(partial: &Path, stop: &AtomicBool) -> Result<(), KernelError> {
+    if stop.load(Ordering::Relaxed) {
+        let kept = format!("what came so far is kept in {}, and the next call goes on", partial.display());
+        return Err(KernelError::Interrupted(kept));
+    }
+    Ok(())
+}
+
+/// What a thread sends next; a signal does not wait for it.
+fn next<T>(from: &Receiver<T>, partial: &Path, stop: &AtomicBool) -> Result<Option<T>, KernelError> {
+    loop {
+        let sent = from.recv_timeout(Duration::from_millis(50));
+        go_on(partial, stop)?;
+        match sent {
+            Ok(sent) => return Ok(Some(sent)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+fn interruptible_get(
+    url: &str,
+    start: u64,
+    partial: &Path,
+    stop: &AtomicBool,
+) -> Result<Answer, KernelError> {
+    let (sender, receiver) = mpsc::channel();
+    let to = url.to_string();
+    std::thread::spawn(move || sender.send(get(&to, start)));
+    next(&receiver, partial, stop)?.unwrap_or_else(|| Err(failed(url, "the request ended without an answer")))
+}
+
+/// Reads on a thread of its own, which ends when the receiver is gone or nothing more comes.
+fn chunks(mut from: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::sync_channel(4);
+    std::thread::spawn(move || {
+        loop {
+            let mut chunk = vec![0; 1 << 16];
+            let read = match from.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(n) => {
+                    chunk.truncate(n);
+                    Ok(chunk)
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => Err(e),
+            };
+            if sender.send(read).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 struct Transfer<'a> {
     url: &'a str,
     partial: &'a Path,
@@ -179,26 +164,14 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    fn run(&self, mut from: impl Read, mut to: File) -> Result<(), KernelError> {
+    fn run(&self, from: impl Read + Send + 'static, mut to: File) -> Result<(), KernelError> {
         let mut progress = self.total.map(|total| Progress::new(self.start, total));
-        let mut buffer = vec![0; 1 << 16];
         let mut position = self.start;
-        loop {
-            let read = from.read(&mut buffer);
-            if self.stop.load(Ordering::Relaxed) {
-                let kept =
-                    format!("{} is kept, and the next call goes on from there", self.partial.display());
-                return Err(KernelError::Interrupted(kept));
-            }
-            match read {
-                Ok(0) => break,
-                Ok(n) => {
-                    to.write_all(&buffer[..n]).map_err(file_error(self.partial))?;
-                    position += n as u64;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.broken(position, &e.to_string())),
-            }
+        let chunks = chunks(from);
+        while let Some(chunk) = next(&chunks, self.partial, self.stop)? {
+            let chunk = chunk.map_err(|e| self.broken(position, &e.to_string()))?;
+            to.write_all(&chunk).map_err(file_error(self.partial))?;
+            position += chunk.len() as u64;
             if let Some(progress) = &mut progress {
                 progress.set(position);
             }
@@ -235,15 +208,5 @@ mod tests {
         assert_eq!(rest(416, Some("bytes */10")), Rest::Nothing);
         assert_eq!(rest(416, Some("bytes */5")), Rest::Unusable);
         assert_eq!(rest(416, None), Rest::Unusable);
-    }
-
-    #[test]
-    fn kernel_download_from_this_machine_takes_no_proxy() {
-        for url in ["http://localhost/x", "http://127.0.0.1:8000/x", "http://[::1]:80/x"] {
-            assert!(is_loopback(url), "{url}");
-        }
-        for url in ["https://cdn.kernel.org/pub", "http://localhost.example/x", "127.0.0.1"] {
-            assert!(!is_loopback(url), "{url}");
-        }
     }
 }

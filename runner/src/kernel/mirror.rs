@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::version::{Listing, Version, Wanted};
-use super::{KernelError, cache, download, file_error};
+use super::{KernelError, cache, download, file_error, http};
 use crate::run::identity::sha256_file;
 
 /// Environment variable: the mirror.
@@ -129,7 +129,7 @@ impl Mirror {
 
     fn fetch_list(&self, major: u32) -> Result<Listing, KernelError> {
         let url = format!("{}/v{major}.x/sha256sums.asc", self.base);
-        let Some(text) = download::text(&url)? else {
+        let Some(text) = http::text(&url)? else {
             return Err(self.not_listed(format!("{major}.x"), None));
         };
         let list = Listing::parse(&text);

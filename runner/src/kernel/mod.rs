@@ -3,13 +3,14 @@
 //! [`resolve`] turns a specification into a [`Kernel`] that can be booted; [`spec`] says what each form means. [`source`] says
 //! what a source is and what decides a build, [`build`] builds, [`cache`] keeps, [`options`] checks the configuration,
 //! [`installed`] finds the distribution's kernels and their modules, [`command`] is `cargo ktstr kernel`. Sources come from a
-//! mirror of kernel.org ([`mirror`], with [`version`] and [`download`]) or from a repository ([`git`]) too.
+//! mirror of kernel.org ([`mirror`], with [`version`], [`http`] and [`download`]) or from a repository ([`git`]) too.
 
 pub mod build;
 pub mod cache;
 pub mod command;
 pub mod download;
 pub mod git;
+pub mod http;
 pub mod installed;
 pub mod lock;
 pub mod mirror;

@@ -130,3 +130,37 @@ fn not_found(spec: &str) -> KernelError {
     let hint = if all.is_empty() { String::new() } else { format!(" (installed: {})", all.join(", ")) };
     KernelError::NotFound { spec: spec.into(), hint }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_here_comes_before_a_version_of_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["6.14", "6.12..6.14"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            assert_eq!(expand(name, dir.path()).unwrap(), [name]);
+            let error = source(name, dir.path()).unwrap_err();
+            assert!(matches!(error, KernelError::NotAKernel { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_all_forms_is_not_found() {
+        for spec in ["6", "6.14-rc1", "linux..next", "v6.14"] {
+            assert_eq!(expand(spec, Path::new("/nowhere")).unwrap(), [spec]);
+            let error = source(spec, Path::new("/nowhere")).unwrap_err();
+            assert!(matches!(error, KernelError::NotFound { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_wrong_usage_where_they_make_no_sense_or_one_is_needed() {
+        for spec in ["6.14..6.12", "6.12..6.14"] {
+            let error = source(spec, Path::new("/nowhere")).unwrap_err();
+            assert_eq!(error.exit_status(), crate::exit::USAGE, "{error}");
+        }
+        assert!(expand("6.14..6.12", Path::new("/nowhere")).is_err());
+    }
+}
