@@ -160,9 +160,7 @@ impl Build<'_> {
             make.env("LOCALVERSION", format!("-g{}", commit.short_hash()));
         }
         let mut bar = progress.then(|| Progress::new(0, usual_lines()));
-        let lines = self.run_logged(make, bar.as_mut())?;
-        bar.map(Progress::finish);
-        Ok(lines)
+        self.run_logged(make, bar.as_mut())
     }
 
     /// Runs a command with its output in `build.log`, and counts the lines.

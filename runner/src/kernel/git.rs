@@ -46,7 +46,7 @@ impl Commit {
 
     /// The first digits of the commit's name, as the kernel's own `scripts/setlocalversion` has them.
     pub fn short_hash(&self) -> &str {
-        &self.hash[..12]
+        self.hash.get(..12).unwrap_or(&self.hash)
     }
 
     /// Has the commit in the repository that stands for its URL below `dir`; fetches it if it is not there.

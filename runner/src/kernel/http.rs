@@ -24,7 +24,7 @@ pub fn text(url: &str) -> Result<Option<String>, KernelError> {
         return Ok(None);
     }
     refuse_errors(url, &answer)?;
-    answer.body_mut().read_to_string().map(Some).map_err(|e| failed(url, e.to_string()))
+    answer.body_mut().read_to_string().map(Some).map_err(|e| failed(url, reason(e)))
 }
 
 /// The error for `url`.
@@ -48,7 +48,15 @@ pub fn get(url: &str, start: u64) -> Result<Answer, KernelError> {
         0 => agent.get(url),
         _ => agent.get(url).header(header::RANGE, format!("bytes={start}-")),
     };
-    request.call().map_err(|e| failed(url, e.to_string()))
+    request.call().map_err(|e| failed(url, reason(e)))
+}
+
+/// What the system or the TLS library says, without ureq's word before it.
+fn reason(e: ureq::Error) -> String {
+    match e {
+        ureq::Error::Io(e) => e.to_string(),
+        e => e.to_string(),
+    }
 }
 
 fn agent(url: &str) -> Result<ureq::Agent, KernelError> {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How far something of known length is.
+/// How far something of known length is. The bar goes when this is dropped.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -34,9 +34,10 @@ impl Progress {
         }
         self.tenths = tenths;
     }
+}
 
-    /// Takes the bar away.
-    pub fn finish(self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
