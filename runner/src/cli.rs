@@ -102,6 +102,8 @@ impl ProbesArg {
 #[command(after_help = "Examples:
   cargo ktstr test --kernel ../linux
   cargo ktstr test --kernel /usr/src/linux-source-6.12.tar.xz -- -E 'test(sched_basic_proportional)'
+  cargo ktstr test --kernel 6.12..6.14
+  cargo ktstr test --kernel git+https://git.kernel.org/pub/scm/linux/kernel/git/tj/sched_ext.git#for-next
   cargo ktstr test --scheduler scx_simple --repeat 5
   cargo ktstr test --scheduler eevdf
   cargo ktstr test --accel sim --seed 7
@@ -109,9 +111,11 @@ impl ProbesArg {
   cargo ktstr test --accel kvm --pin
 Then: cargo ktstr stats")]
 pub struct TestArgs {
-    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel
-    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]; given more than once, every test
-    /// is run on each
+    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; git+URL#REF, a
+    /// branch, tag or commit to fetch; or a version to download (6.14.2, or 6.14 for the newest of that series) from
+    /// $KTSTR_KERNEL_MIRROR, else https://cdn.kernel.org/pub/linux/kernel. Given more than once, or as a range of series
+    /// (6.12..6.14, the newest of each), every test is run on each
+    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
     #[arg(long, value_name = "SPEC")]
     pub kernel: Vec<String>,
     /// How guests are run

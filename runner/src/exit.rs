@@ -1,6 +1,6 @@
 //! Exit statuses of `cargo ktstr`, one per kind of trouble, so that a script can tell them apart.
 //!
-//! 0, 1 and 3 mean the same in `test` and in `stats compare`. clap takes 2 for wrong usage. Kernel trouble (10 to 15)
+//! 0, 1 and 3 mean the same in `test` and in `stats compare`. clap takes 2 for wrong usage. Kernel trouble (10 to 16)
 //! is numbered in [`crate::kernel`]. 130 is the shell's number for an interrupt (128 + SIGINT).
 
 /// Everything passed, or nothing regressed.
@@ -17,6 +17,8 @@ pub const KERNEL_LACKS: u8 = 12;
 pub const HOST_LACKS: u8 = 14;
 /// No space left on a device.
 pub const NO_SPACE: u8 = 15;
+/// A kernel's source could not be downloaded.
+pub const DOWNLOAD: u8 = 16;
 /// The guest did not come up as asked, or its kernel died.
 pub const BOOT_ERROR: u8 = 20;
 /// The scheduler's binary was not found or could not be built.
@@ -35,6 +37,7 @@ pub const HELP: &str = "Exit status:
    10  no such kernel                 11  not a kernel tree
    12  the kernel lacks an option     13  the kernel did not build
    14  a program is missing           15  no space left
+   16  a download failed
    20  the guest did not boot         21  the scheduler was not found
    22  the scheduler did not start, or ended before the test did
    70  an error in ktstr             130  interrupted";

@@ -80,7 +80,7 @@ pub struct ExploreArgs {
     /// Seed from which those of the boots are derived
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Kernel, as in `cargo ktstr test`
+    /// Kernel, as in `cargo ktstr test`; no range
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
     /// Scheduler in place of the test's own, as in `cargo ktstr test`

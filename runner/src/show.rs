@@ -63,7 +63,7 @@ pub struct ShowArgs {
     /// The test, as TEST or BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
-    /// Kernel, as in `cargo ktstr test`
+    /// Kernel, as in `cargo ktstr test`; no range
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
     /// How guests are run

@@ -65,7 +65,7 @@ pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
 /// Runs the tests and gives the exit status of [`session::exit_status`].
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let budget = budget::from_env()?;
-    let kernels = resolve(&args.kernel)?;
+    let kernels = kernel::resolve_all(&args.kernel, Path::new("."))?;
     require_nextest()?;
     let mode = Mode::of(args.accel);
     let target = layout::target_dir(Path::new("."));
@@ -113,14 +113,6 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
     tell_gauntlets(&report);
     Ok(summarize(&ktstr_dir, &session, status))
-}
-
-/// The kernels of the command line, or the one that is found without it.
-fn resolve(specs: &[String]) -> Result<Vec<Kernel>, KernelError> {
-    if specs.is_empty() {
-        return Ok(vec![kernel::resolve(None, Path::new("."))?]);
-    }
-    specs.iter().map(|s| kernel::resolve(Some(s), Path::new("."))).collect()
 }
 
 /// What test binaries have to know to list every test with each of several kernels and schedulers.

@@ -1,19 +1,17 @@
 //! Building a kernel into the cache.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use super::cache::{self, Entry, Meta};
-use super::options;
-use super::source::{FRAGMENT, Source, key, version_of};
-use super::{KernelError, file_error};
+use super::progress::Progress;
+use super::source::{FRAGMENT, Source, key, repositories, version_of};
+use super::{KernelError, file_error, lock, options};
 use crate::interrupt;
 
 /// Lines that a build of Linux 6.12 with our fragment prints (measured); used until a build has been counted here.
@@ -55,19 +53,11 @@ pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<En
         return Ok(entry);
     }
     require_tools()?;
+    source.fetch()?;
     fs::create_dir_all(&root).map_err(file_error(&root))?;
-    let lock_path = root.join(format!("{key}.lock"));
-    let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            eprintln!("kernel: another process is building {key}; waiting for it");
-            lock.lock().map_err(file_error(&lock_path))?;
-            if let Some(entry) = cache::entry(&dir) {
-                return Ok(entry);
-            }
-        }
-        Err(TryLockError::Error(e)) => return Err(file_error(&lock_path)(e)),
+    let _lock = lock::exclusive(&root.join(format!("{key}.lock")), &format!("building {key}"))?;
+    if let Some(entry) = cache::entry(&dir) {
+        return Ok(entry);
     }
     let work = root.join(format!("{key}.building"));
     // What a killed build left: its holder is gone, for we have the lock.
@@ -99,7 +89,7 @@ impl Build<'_> {
         let started = Instant::now();
         let out = self.work.join("out");
         fs::create_dir_all(&out).map_err(file_error(&out))?;
-        eprintln!("kernel: building from {} with {}", self.source.path().display(), version_of("gcc"));
+        eprintln!("kernel: building from {} with {}", self.source.name(), version_of("gcc"));
         let tree = self.tree()?;
         self.configure(&tree, &out)?;
         let config_path = out.join(".config");
@@ -110,7 +100,7 @@ impl Build<'_> {
                 eprintln!("kernel: this source has no CONFIG_{}: {}", m.name, m.purpose);
             }
         } else {
-            let release = self.source.path().display().to_string();
+            let release = self.source.name();
             let mend = "the source is too old, or --kconfig turned it off".into();
             return Err(KernelError::Lacks { release, missing, mend });
         }
@@ -119,7 +109,7 @@ impl Build<'_> {
         let release = fs::read_to_string(out.join("include/config/kernel.release")).unwrap_or_default();
         let meta = Meta {
             release: release.trim().to_string(),
-            source: self.source.path().display().to_string(),
+            source: self.source.name(),
             built_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             build_s: started.elapsed().as_secs(),
             output_lines: lines,
@@ -127,20 +117,20 @@ impl Build<'_> {
         self.publish(&out, &meta, dir)
     }
 
-    /// The source as a directory: an archive is unpacked into the work directory.
+    /// The source as a directory: what is none is unpacked or checked out into the work directory.
     fn tree(&self) -> Result<PathBuf, KernelError> {
-        let archive = match self.source {
-            Source::Tree(path) => return Ok(path.clone()),
-            Source::Tarball(path) => path,
-        };
         let into = self.work.join("source");
+        let unpack = match self.source {
+            Source::Tree(path) => return Ok(path.clone()),
+            Source::Tarball(path) => unpack(path, &into),
+            Source::Release(release) => unpack(&release.path, &into),
+            Source::Commit(commit) => commit.checkout(&repositories(), &into, &self.work.join("index")),
+        };
         fs::create_dir_all(&into).map_err(file_error(&into))?;
-        let mut tar = Command::new("tar");
-        tar.arg("-xf").arg(archive).arg("-C").arg(&into).arg("--strip-components=1");
-        self.run_logged(tar, None)?;
+        self.run_logged(unpack, None)?;
         if !super::source::is_kernel_tree(&into) {
-            let reason = "the archive holds no kernel source tree".into();
-            return Err(KernelError::NotAKernel { path: archive.clone(), reason });
+            let reason = "it holds no kernel source tree".into();
+            return Err(KernelError::NotAKernel { path: self.source.name().into(), reason });
         }
         Ok(into)
     }
@@ -165,16 +155,16 @@ impl Build<'_> {
         make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
             .env("KBUILD_BUILD_USER", "ktstr")
             .env("KBUILD_BUILD_HOST", "ktstr");
-        let bar = progress.then(progress_bar);
-        let lines = self.run_logged(make, bar.as_ref())?;
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
+        if let Source::Commit(commit) = self.source {
+            // The release tells commits apart, as CONFIG_LOCALVERSION_AUTO would have it in a repository.
+            make.env("LOCALVERSION", format!("-g{}", commit.short_hash()));
         }
-        Ok(lines)
+        let mut bar = progress.then(|| Progress::new(0, usual_lines()));
+        self.run_logged(make, bar.as_mut())
     }
 
     /// Runs a command with its output in `build.log`, and counts the lines.
-    fn run_logged(&self, mut command: Command, bar: Option<&ProgressBar>) -> Result<u64, KernelError> {
+    fn run_logged(&self, mut command: Command, mut bar: Option<&mut Progress>) -> Result<u64, KernelError> {
         let log_path = self.log_path();
         let mut log = File::create(&log_path).map_err(file_error(&log_path))?;
         let (reader, writer) = io::pipe().map_err(file_error(&log_path))?;
@@ -185,7 +175,7 @@ impl Build<'_> {
             .stderr(errors)
             .process_group(0)
             .spawn()
-            .map_err(file_error(self.source.path()))?;
+            .map_err(file_error(Path::new(command.get_program())))?;
         drop(command);
         let group = child.id() as i32;
         let stop = self.stop.clone();
@@ -204,7 +194,9 @@ impl Build<'_> {
             let line = line.unwrap_or_default();
             let _ = writeln!(log, "{line}");
             lines += 1;
-            tick(bar, lines);
+            if let Some(bar) = &mut bar {
+                bar.set(lines);
+            }
             tail.push_back(line);
             if tail.len() > 15 {
                 tail.pop_front();
@@ -214,7 +206,7 @@ impl Build<'_> {
         done.store(true, Ordering::Relaxed);
         let _ = watcher.join();
         if self.stop.load(Ordering::Relaxed) {
-            return Err(KernelError::Interrupted);
+            return Err(KernelError::Interrupted("the unfinished build was removed".into()));
         }
         if status.success() {
             return Ok(lines);
@@ -261,20 +253,13 @@ fn kill_group(group: i32) {
     unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
-fn progress_bar() -> ProgressBar {
-    let known = cache::entries().ok().and_then(|mut e| e.pop()).map_or(USUAL_LINES, |e| e.meta.output_lines);
-    let bar = ProgressBar::new(known);
-    let style = ProgressStyle::with_template("kernel: [{bar:40}] {percent}% {elapsed} (about {eta} left)");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+fn unpack(archive: &Path, into: &Path) -> Command {
+    let mut tar = Command::new("tar");
+    tar.arg("-xf").arg(archive).arg("-C").arg(into).arg("--strip-components=1");
+    tar
 }
 
-/// One step. Without a terminal, a line at every tenth.
-fn tick(bar: Option<&ProgressBar>, lines: u64) {
-    let Some(bar) = bar else { return };
-    let length = bar.length().unwrap_or(USUAL_LINES).max(10);
-    bar.set_position(lines.min(length));
-    if !io::stderr().is_terminal() && lines.is_multiple_of(length / 10) {
-        eprintln!("kernel: {} % after {} s", (lines * 100 / length).min(100), bar.elapsed().as_secs());
-    }
+/// How many lines a build prints.
+fn usual_lines() -> u64 {
+    cache::entries().ok().and_then(|mut e| e.pop()).map_or(USUAL_LINES, |e| e.meta.output_lines)
 }

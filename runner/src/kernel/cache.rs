@@ -1,5 +1,5 @@
 //! The cache of built kernels: `~/.cache/ktstr/kernels/KEY/` with `bzImage`, `vmlinux` (see [`Kernel::sim_image`]), `config` and
-//! `meta.json`.
+//! `meta.json`. Beside them are `downloads/` ([`super::mirror`]) and `git/` ([`super::git`]), from which they can be built again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

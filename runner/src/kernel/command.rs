@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::cache::{self, Entry};
-use super::source::Source;
-use super::{KernelError, build, file_error};
+use super::{KernelError, build, file_error, mirror, source, spec};
 
 /// `cargo ktstr kernel`.
 #[derive(Debug, Args)]
@@ -21,10 +20,21 @@ enum KernelCommand {
     /// Build a kernel for guests into the cache, unless it is there.
     #[command(after_help = "Examples:
   cargo ktstr kernel build ../linux
-  cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz --kconfig lab.config")]
+  cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz --kconfig lab.config
+  cargo ktstr kernel build 6.14.2
+  cargo ktstr kernel build 6.12..6.14
+  cargo ktstr kernel build git+https://git.kernel.org/pub/scm/linux/kernel/git/tj/sched_ext.git#for-next
+
+Environment:
+  KTSTR_KERNEL_MIRROR  where versions are downloaded, a mirror of https://cdn.kernel.org/pub/linux/kernel (the default)
+  KTSTR_CACHE_DIR      where downloads and kernels are kept [default: ~/.cache/ktstr]
+
+A download is checked against the mirror's sha256sums.asc, whose PGP signature is not verified: what is trusted is HTTPS.")]
     Build {
-        /// Source directory or tarball
-        source: PathBuf,
+        /// Source directory or tarball; a version (6.14.2, or 6.14 for the newest of that series) or a range of series
+        /// (6.12..6.14), downloaded; or git+URL#REF, fetched
+        #[arg(value_name = "SPEC")]
+        source: String,
         /// One more fragment, merged last
         #[arg(long, value_name = "FILE")]
         kconfig: Option<PathBuf>,
@@ -40,7 +50,7 @@ enum KernelCommand {
         /// Key or release
         #[arg(required_unless_present = "all")]
         kernel: Option<String>,
-        /// All of them
+        /// All of them, and the sources that were downloaded or fetched
         #[arg(long)]
         all: bool,
     },
@@ -55,15 +65,15 @@ pub fn run(args: &KernelArgs) -> Result<(), KernelError> {
     }
 }
 
-fn build(source: &Path, kconfig: Option<&Path>) -> Result<(), KernelError> {
-    if !source.exists() {
-        return Err(KernelError::NotFound { spec: source.display().to_string(), hint: String::new() });
-    }
+fn build(source: &str, kconfig: Option<&Path>) -> Result<(), KernelError> {
     let read =
         |p: &Path| fs::read_to_string(p).map_err(|source| KernelError::Kconfig { path: p.into(), source });
     let extra = kconfig.map(read).transpose()?;
-    let entry = build::cached_or_built(&Source::open(source)?, extra.as_deref())?;
-    println!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
+    let cwd = Path::new(".");
+    for source in spec::expand(source, cwd)? {
+        let entry = build::cached_or_built(&spec::source(&source, cwd)?, extra.as_deref())?;
+        println!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
+    }
     Ok(())
 }
 
@@ -78,7 +88,9 @@ fn list(json: bool) -> Result<(), KernelError> {
         return Ok(());
     }
     if entries.is_empty() {
-        println!("no cached kernels; build one with: cargo ktstr kernel build <source directory or tarball>");
+        println!(
+            "no cached kernels; build one with: cargo ktstr kernel build <source directory, tarball or version>"
+        );
     }
     for e in entries {
         println!("{}  {:24} {}", e.key, e.meta.release, e.meta.source);
@@ -107,5 +119,24 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         let _ = fs::remove_file(&lock_path);
         println!("removed {} {}", e.key, e.meta.release);
     }
+    if wanted.is_none() {
+        [mirror::downloads(), source::repositories()].iter().try_for_each(|dir| clean_sources(dir))?;
+    }
+    Ok(())
+}
+
+/// Removes a directory of sources, unless another process has the lock on one of them.
+fn clean_sources(dir: &Path) -> Result<(), KernelError> {
+    let Ok(files) = fs::read_dir(dir) else { return Ok(()) };
+    let mut held = Vec::new();
+    for path in files.flatten().map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "lock")) {
+        let lock = File::open(&path).map_err(file_error(&path))?;
+        if lock.try_lock().is_err() {
+            return Err(KernelError::InUse(path.with_extension("").display().to_string()));
+        }
+        held.push(lock);
+    }
+    fs::remove_dir_all(dir).map_err(file_error(dir))?;
+    println!("removed {}", dir.display());
     Ok(())
 }

@@ -1,15 +1,24 @@
 //! Kernels: what `--kernel SPEC` means, building, the cache.
 //!
-//! [`resolve`] turns a specification into a [`Kernel`] that can be booted. [`source`] says what a source is and what
-//! decides a build, [`build`] builds, [`cache`] keeps, [`options`] checks the configuration, [`installed`] finds the
-//! distribution's kernels and their modules, [`command`] is `cargo ktstr kernel`.
+//! [`resolve`] turns a specification into a [`Kernel`] that can be booted; [`spec`] says what each form means. [`source`] says
+//! what a source is and what decides a build, [`build`] builds, [`cache`] keeps, [`options`] checks the configuration,
+//! [`installed`] finds the distribution's kernels and their modules, [`command`] is `cargo ktstr kernel`. Sources come from a
+//! mirror of kernel.org ([`mirror`], with [`version`], [`http`] and [`download`]) or from a repository ([`git`]) too.
 
 pub mod build;
 pub mod cache;
 pub mod command;
+pub mod download;
+pub mod git;
+pub mod http;
 pub mod installed;
+pub mod lock;
+pub mod mirror;
 pub mod options;
+pub mod progress;
 pub mod source;
+pub mod spec;
+pub mod version;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +28,10 @@ use serde::{Deserialize, Serialize};
 use crate::exit;
 use crate::run::identity::sha256_file;
 pub use command::{KernelArgs, run};
+use mirror::MIRROR_ENV;
 use options::MissingOption;
+pub use spec::{resolve, resolve_all};
+use version::Version;
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,9 +58,9 @@ pub struct Kernel {
 /// Why there is no kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// Nothing is at this path, and no installed kernel has this name.
+    /// Nothing is at this path, no installed kernel has this name, and it has none of the other forms.
     #[error(
-        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, or the release of an installed kernel"
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, the release of an installed kernel, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
     )]
     NotFound {
         /// What was asked for.
@@ -56,9 +68,79 @@ pub enum KernelError {
         /// Installed releases.
         hint: String,
     },
+    /// The mirror does not have it.
+    #[error(
+        "the mirror {mirror} has no Linux {wanted}{}; name another version, or another mirror in {MIRROR_ENV}",
+        .newest.map(|v| format!("; the newest of that series there is {v}")).unwrap_or_default()
+    )]
+    NotListed {
+        /// What was asked for.
+        wanted: String,
+        /// Its URL.
+        mirror: String,
+        /// The newest release of the same series.
+        newest: Option<Version>,
+    },
+    /// The repository has no such branch or tag.
+    #[error(
+        "{url} has no branch or tag '{name}'; list them with: git ls-remote {url}; a commit needs all its digits"
+    )]
+    NoRef {
+        /// The repository.
+        url: String,
+        /// What was asked for.
+        name: String,
+    },
+    /// A range that makes no sense.
+    #[error("'{spec}' is no range of kernels: {reason}; write it as 6.12..6.14")]
+    Range {
+        /// What was asked for.
+        spec: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A range where one kernel is needed.
+    #[error("'{0}' is a range, and only one kernel can be used here; name one version of it")]
+    OnlyOne(String),
+    /// The mirror of the environment is no URL.
+    #[error("{MIRROR_ENV} is '{0}'; it takes a URL that begins with https:// or http://")]
+    Mirror(String),
+    /// A download failed.
+    #[error(
+        "cannot download {url}: {reason}; check the network, or name another mirror of https://cdn.kernel.org/pub/linux/kernel in {MIRROR_ENV}"
+    )]
+    Download {
+        /// What was asked for.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// What was downloaded is something else.
+    #[error(
+        "{url} has the SHA-256 {found}, but the mirror's sha256sums.asc says {expected}; what was downloaded is removed; try again, or name another mirror in {MIRROR_ENV}"
+    )]
+    Checksum {
+        /// What was asked for.
+        url: String,
+        /// The digest that it should have.
+        expected: String,
+        /// The digest that it has.
+        found: String,
+    },
+    /// A repository cannot be read.
+    #[error("cannot fetch from {url}: {reason}; check the URL and the network with: git ls-remote {url}")]
+    Git {
+        /// The repository.
+        url: String,
+        /// What git says.
+        reason: String,
+    },
+    /// There is no git.
+    #[error("git is missing; to fetch a kernel's source with it: apt-get install git")]
+    NoGit,
     /// Nothing was asked for and nothing was found.
     #[error(
-        "no kernel found: KTSTR_KERNEL is not set, there is no ./linux or ../linux, no cached kernel and no readable installed one; give one with --kernel, or build one: cargo ktstr kernel build /usr/src/linux-source-6.12.tar.xz"
+        "no kernel found: KTSTR_KERNEL is not set, there is no ./linux or ../linux, no cached kernel and no readable installed one; give one with --kernel, or build one: cargo ktstr kernel build 6.14"
     )]
     None,
     /// A directory or file that is neither.
@@ -112,8 +194,8 @@ pub enum KernelError {
         source: io::Error,
     },
     /// SIGINT or SIGTERM.
-    #[error("interrupted; the unfinished build was removed")]
-    Interrupted,
+    #[error("interrupted; {0}")]
+    Interrupted(String),
     /// The cached kernel is being used.
     #[error("{0} is in use by another process")]
     InUse(String),
@@ -128,15 +210,20 @@ impl KernelError {
     pub fn exit_status(&self) -> u8 {
         match self {
             KernelError::NotFound { .. } | KernelError::None => 10,
+            KernelError::NotListed { .. } | KernelError::NoRef { .. } => 10,
             KernelError::NotAKernel { .. } => 11,
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
-            KernelError::Kconfig { .. } => exit::USAGE,
+            KernelError::Kconfig { .. } | KernelError::Range { .. } => exit::USAGE,
+            KernelError::OnlyOne(_) | KernelError::Mirror(_) => exit::USAGE,
             KernelError::Build { .. } => 13,
-            KernelError::Tools(_) => exit::HOST_LACKS,
+            KernelError::Tools(_) | KernelError::NoGit => exit::HOST_LACKS,
+            KernelError::Download { .. } | KernelError::Checksum { .. } | KernelError::Git { .. } => {
+                exit::DOWNLOAD
+            }
             KernelError::NoSpace(_) => exit::NO_SPACE,
             KernelError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
             KernelError::File { .. } | KernelError::InUse(_) => exit::INTERNAL,
-            KernelError::Interrupted => exit::INTERRUPTED,
+            KernelError::Interrupted(_) => exit::INTERRUPTED,
         }
     }
 
@@ -146,7 +233,7 @@ impl KernelError {
             release: kernel.release.clone(),
             missing: options::missing_for_sched_ext(kernel.config.as_deref().unwrap_or_default()),
             mend: format!(
-                "the scheduler {scheduler} needs it; build a kernel of 6.12 or newer with: cargo ktstr kernel build <source directory or tarball>"
+                "the scheduler {scheduler} needs it; build a kernel of 6.12 or newer, such as: cargo ktstr kernel build 6.12"
             ),
         }
     }
@@ -193,62 +280,4 @@ impl Kernel {
     pub fn supports_sched_ext(&self) -> Option<bool> {
         self.config.as_deref().map(|c| options::missing_for_sched_ext(c).is_empty())
     }
-}
-
-/// The kernel for `spec`, or, without one, the first of `KTSTR_KERNEL`, `./linux`, `../linux`, the newest cached kernel, the
-/// installed kernels. Builds if needed. What was chosen and why goes to standard error.
-pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
-    let (kernel, why) = choose(spec, cwd)?;
-    eprintln!("kernel: {} ({}), {why}", kernel.release, kernel.image.display());
-    if let Some(config) = &kernel.config {
-        let missing = options::missing_for_guests(config, !kernel.modules.is_empty());
-        if !missing.is_empty() {
-            let mend =
-                "build one with ktstr's own options: cargo ktstr kernel build <source directory or tarball>"
-                    .into();
-            return Err(KernelError::Lacks { release: kernel.release, missing, mend });
-        }
-    }
-    Ok(kernel)
-}
-
-fn choose(spec: Option<&str>, cwd: &Path) -> Result<(Kernel, String), KernelError> {
-    if let Some(spec) = spec {
-        return Ok((from_spec(spec, cwd)?, "as --kernel says".into()));
-    }
-    if let Ok(spec) = std::env::var("KTSTR_KERNEL")
-        && !spec.is_empty()
-    {
-        return Ok((from_spec(&spec, cwd)?, "as KTSTR_KERNEL says".into()));
-    }
-    for dir in ["linux", "../linux"] {
-        if source::is_kernel_tree(&cwd.join(dir)) {
-            return Ok((from_spec(dir, cwd)?, format!("built from {dir}, for no --kernel was given")));
-        }
-    }
-    if let Some(entry) = cache::entries()?.pop() {
-        return Ok((entry.kernel()?, "the newest cached one, for no --kernel was given".into()));
-    }
-    match installed::releases().pop() {
-        Some(release) => Ok((installed::kernel(&release)?, "installed, for no --kernel was given".into())),
-        None => Err(KernelError::None),
-    }
-}
-
-fn from_spec(spec: &str, cwd: &Path) -> Result<Kernel, KernelError> {
-    let path = cwd.join(spec);
-    if path.is_dir() || source::is_tarball(&path) {
-        return build::cached_or_built(&source::Source::open(&path)?, None)?.kernel();
-    }
-    if path.is_file() {
-        let release = installed::image_release(&path)?;
-        let config = installed::config_beside(&path, &release);
-        return Kernel::new(path, release, config, spec.into());
-    }
-    if installed::releases().iter().any(|r| r == spec) {
-        return installed::kernel(spec);
-    }
-    let all = installed::releases();
-    let hint = if all.is_empty() { String::new() } else { format!(" (installed: {})", all.join(", ")) };
-    Err(KernelError::NotFound { spec: spec.into(), hint })
 }

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::{KernelError, file_error};
+use super::git::Commit;
+use super::mirror::Release;
+use super::{KernelError, cache, file_error};
 use crate::run::identity::sha256_file;
 
 /// Our options, merged over `allnoconfig`.
@@ -25,6 +27,10 @@ pub enum Source {
     Tree(PathBuf),
     /// A compressed archive of one.
     Tarball(PathBuf),
+    /// The archive of a release, downloaded when it is needed.
+    Release(Release),
+    /// A commit of a repository elsewhere, fetched when it is needed.
+    Commit(Commit),
 }
 
 /// Whether `dir` looks like a kernel's source: the files that its top-level build needs.
@@ -60,14 +66,26 @@ impl Source {
         Ok(Source::Tree(path))
     }
 
-    /// The path.
-    pub fn path(&self) -> &Path {
+    /// What to write after `--kernel` to get it again.
+    pub fn name(&self) -> String {
         match self {
-            Source::Tree(p) | Source::Tarball(p) => p,
+            Source::Tree(path) | Source::Tarball(path) => path.display().to_string(),
+            Source::Release(release) => release.version.to_string(),
+            Source::Commit(commit) => format!("git+{}#{}", commit.url, commit.hash),
+        }
+    }
+
+    /// Fetches what a build needs and what is not here yet.
+    pub fn fetch(&self) -> Result<(), KernelError> {
+        match self {
+            Source::Tree(_) | Source::Tarball(_) => Ok(()),
+            Source::Release(release) => release.fetch(),
+            Source::Commit(commit) => commit.fetch(&repositories()),
         }
     }
 
     /// What tells this source from another: the archive's digest; the commit and every change; or names, sizes and times.
+    /// Needs nothing of what [`Source::fetch`] fetches.
     pub fn identity(&self) -> Result<String, KernelError> {
         match self {
             Source::Tarball(path) => Ok(format!("tarball {}", sha256_file(path).map_err(file_error(path))?)),
@@ -75,8 +93,15 @@ impl Source {
                 Some(identity) => Ok(identity),
                 None => Ok(format!("tree {}", tree_digest(path)?)),
             },
+            Source::Release(release) => Ok(format!("tarball {}", release.sha256)),
+            Source::Commit(commit) => Ok(format!("commit {}", commit.hash)),
         }
     }
+}
+
+/// Where the repositories of [`Source::Commit`] are kept.
+pub fn repositories() -> PathBuf {
+    cache::root().join("git")
 }
 
 fn git(dir: &Path, args: &[&str]) -> Option<Vec<u8>> {

@@ -72,7 +72,7 @@ impl AbError {
 /// How both sides are booted.
 #[derive(Clone, Debug, Args)]
 struct BootArgs {
-    /// Kernel, as in `cargo ktstr test`
+    /// Kernel, as in `cargo ktstr test`; no range
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
     /// How guests are run
