@@ -20,7 +20,7 @@ const CHANGES: &str = "/ktstr/changes";
 const VIEW: &str = "/ktstr/view";
 
 /// What the view has of the guest and not of the host.
-const OF_THE_GUEST: [&str; 4] = ["proc", "sys", "dev", "tmp"];
+const OF_THE_GUEST: [&str; 3] = ["proc", "sys", "dev"];
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]

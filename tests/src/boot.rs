@@ -17,6 +17,22 @@ pub fn runner() -> Command {
     Command::new(programs().join("cargo-ktstr"))
 }
 
+/// The runner of this build, at the root of the workspace, for commands that call cargo. That builds again what depends on the
+/// environment that a test has from nextest; without it, it finds everything built.
+pub fn building_runner() -> Command {
+    let kept =
+        ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR", "TMPDIR"];
+    let environment = kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut runner = runner();
+    runner.env_clear().envs(environment).current_dir(workspace());
+    runner
+}
+
+/// The directory of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
+}
+
 /// The newest test binary of a suite.
 pub fn suite(name: &str) -> PathBuf {
     let is_suite = |p: &PathBuf| {

@@ -55,17 +55,10 @@ fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
     assert!(one["slices"] != other["slices"], "the seed decides nothing");
 }
 
-/// The runner's exit status and what it said. It calls cargo, which builds again what depends on the environment that this
-/// test has from nextest; without that it finds everything built.
+/// The runner's exit status and what it said.
 fn ktstr(args: &[&str]) -> (i32, String) {
-    let kept =
-        ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR", "TMPDIR"];
-    let environment = kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut runner = boot::runner();
-    runner.env_clear().envs(environment).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let out = runner.args(args).output().unwrap();
-    let text = [out.stdout, out.stderr].concat();
-    (out.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+    let out = boot::building_runner().args(args).output().unwrap();
+    (out.status.code().unwrap(), boot::text_of(&out))
 }
 
 /// The fixture scheduler forgets a task when two CPUs dispatch at the same moment; the kernel's watchdog sees that it never

@@ -1,10 +1,9 @@
 //! `cargo ktstr shell`: the guest that a test has, with the host's files.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
-use std::path::Path;
 use std::process::Stdio;
 
-use ktstr_tests::boot::{runner, text_of};
+use ktstr_tests::boot::{building_runner, text_of, workspace};
 
 #[test]
 fn shell_has_the_tests_guest_and_leaves_the_host_alone() {
@@ -16,18 +15,15 @@ fn shell_has_the_tests_guest_and_leaves_the_host_alone() {
         mark.display(),
         made.display()
     );
-    // From the root: a member's directory alone would give shared dependencies other features, and compile them again.
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let out = runner()
+    let out = building_runner()
         .args(["shell", "demo::demo_2llc", "--scheduler", "scx_fixture", "--", &command])
-        .current_dir(here)
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let text = text_of(&out);
     assert!(out.status.success(), "{text}");
     for words in [
-        format!("cpus=4 ops=fixture dir={}", here.display()),
+        format!("cpus=4 ops=fixture dir={}", workspace().display()),
         "from the host".into(),
         format!("made={}", made.display()),
         "/dev/ttyS0".into(),

@@ -1,6 +1,5 @@
 //! Where the files of a run are: names below `target/ktstr/`.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,17 +49,9 @@ pub fn cargo_metadata(manifest_dir: &Path) -> Option<serde_json::Value> {
     out.status.success().then(|| serde_json::from_slice(&out.stdout).ok())?
 }
 
-/// The Cargo to call: the one that called us, else the one on `PATH`. What a Cargo has said to this process about its package is
-/// not for the one that it starts: build scripts that look at it would run again, and what depends on them be compiled again.
+/// The Cargo to call: the one that called us, else the one on `PATH`.
 pub fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let about_a_package = |name: &OsString| {
-        ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| name.as_encoded_bytes().starts_with(p.as_bytes()))
-    };
-    for (name, _) in std::env::vars_os().filter(|(name, _)| about_a_package(name)) {
-        cargo.env_remove(name);
-    }
-    cargo
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// The name of a test with its binary: `demo::demo_1llc`. Cargo names test binaries `NAME-HASH`.
