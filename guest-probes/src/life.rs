@@ -68,11 +68,10 @@ fn test(spec: &GuestSpec, mut channel: Channel) {
 /// A shell beside the scheduler under test.
 fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
     system::make_cgroups().map_err(other)?;
-    let scheduler = start_scheduler(spec).map_err(|t| {
+    let scheduler = start_scheduler(spec).inspect_err(|t| {
         if let Some(exit) = &t.exit {
             eprint!("{}", exit.output);
         }
-        t
     })?;
     let ops = scheduler.as_ref().map_or("the kernel's own scheduler", |s| &s.started.ops);
     eprintln!(
