@@ -2,8 +2,8 @@
 //!
 //! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), probes ([`probes`]), the
 //! scheduler under test ([`scheduler`]), the [`window`] around the test body ([`body`]), the [`drain`], power-off ([`life`]). Nothing
-//! is sent while the window is open. Or a [`shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written to the console; PID 1 never
-//! exits.
+//! is sent while the window is open. Or a [`shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written
+//! to the console; PID 1 never exits.
 
 pub mod body;
 pub mod channel;

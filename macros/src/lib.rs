@@ -20,7 +20,7 @@ fn main_once() -> proc_macro2::TokenStream {
         return quote!();
     }
     quote! {
-        #[allow(dead_code)]
+        #[allow(dead_code)] // the standard harness, where the error below stands, has a `main` of its own
         fn main() -> ::std::process::ExitCode {
             ::ktstr::run_main()
         }

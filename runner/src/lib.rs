@@ -62,64 +62,33 @@ pub struct Failure {
     pub exit_status: u8,
 }
 
-impl From<run::RunError> for Failure {
-    fn from(e: run::RunError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
+macro_rules! failures {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(e: $error) -> Failure {
+                Failure { exit_status: e.exit_status(), message: e.to_string() }
+            }
+        })*
+    };
 }
 
-impl From<kernel::KernelError> for Failure {
-    fn from(e: kernel::KernelError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<test::TestError> for Failure {
-    fn from(e: test::TestError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<new::NewError> for Failure {
-    fn from(e: new::NewError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<stats::StatsError> for Failure {
-    fn from(e: stats::StatsError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<replay::ReplayError> for Failure {
-    fn from(e: replay::ReplayError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<show::ShowError> for Failure {
-    fn from(e: show::ShowError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<shell::ShellError> for Failure {
-    fn from(e: shell::ShellError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
-
-impl From<explore::ExploreError> for Failure {
-    fn from(e: explore::ExploreError) -> Failure {
-        Failure { exit_status: e.exit_status(), message: e.to_string() }
-    }
-}
+failures!(
+    run::RunError,
+    kernel::KernelError,
+    test::TestError,
+    new::NewError,
+    stats::StatsError,
+    replay::ReplayError,
+    show::ShowError,
+    shell::ShellError,
+    explore::ExploreError
+);
 
 /// Commands that only read and print.
 fn only_prints(command: &Command) -> bool {
     match command {
         Command::Stats(args) => !args.runs_guests(),
+        Command::Kernel(args) => args.only_lists(),
         Command::Show(_) | Command::Doctor(_) | Command::Completions { .. } => true,
         _ => false,
     }

@@ -1,4 +1,5 @@
-//! The canned scenarios, each under whatever scheduler the command line names. Most run only if they are asked for.
+//! The canned scenarios, each under whatever scheduler the command line names. Most run only if they are asked for: each is a boot
+//! of its own.
 
 use ktstr::declare_scheduler;
 use ktstr::prelude::*;

@@ -124,6 +124,16 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// QEMU's process could not be made.
+    pub(crate) fn of_qemu(source: io::Error) -> StartError {
+        match source.kind() {
+            io::ErrorKind::NotFound => StartError::NoQemu,
+            _ => StartError::Spawn { source },
+        }
+    }
+}
+
 /// A running guest. Dropping it ends it and removes its sockets and threads.
 #[derive(Debug)]
 pub struct Guest(Backend);
@@ -155,10 +165,7 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
 /// the directory and the console's file are not used.
 pub fn attend(config: &GuestConfig) -> Result<ExitStatus, StartError> {
     let status = Command::new(qemu::PROGRAM).args(qemu::terminal_arguments(config)).status();
-    status.map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => StartError::NoQemu,
-        _ => StartError::Spawn { source: e },
-    })
+    status.map_err(StartError::of_qemu)
 }
 
 /// Kernel parameters under KVM beside [`qemu::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's

@@ -75,10 +75,7 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
     if let Some(counted) = &counted {
         counted.prepare(&mut command);
     }
-    let child = command.spawn().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => StartError::NoQemu,
-        _ => StartError::Spawn { source: e },
-    })?;
+    let child = command.spawn().map_err(StartError::of_qemu)?;
     if let Some(counted) = &counted {
         counted.runs_as(child.id());
     }

@@ -46,7 +46,6 @@ pub const CMDLINE: [&str; 7] = [
 pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
     let mut args = machine(config, emulation);
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
-    arg("-display", "none".into());
     arg("-serial", format!("file:{}", escaped(&config.console_log)));
     arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
     arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
@@ -59,7 +58,6 @@ pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path
 pub fn terminal_arguments(config: &GuestConfig) -> Vec<String> {
     let mut args = machine(config, Emulation::Threads);
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
-    arg("-display", "none".into());
     // Ctrl-C is for what runs in the guest.
     arg("-chardev", "stdio,id=terminal,signal=off".into());
     arg("-serial", "chardev:terminal".into());
@@ -103,6 +101,7 @@ fn machine(config: &GuestConfig, emulation: Emulation) -> Vec<String> {
     arg("-kernel", config.kernel.display().to_string());
     arg("-initrd", config.initramfs.display().to_string());
     arg("-append", cmdline.join(" "));
+    arg("-display", "none".into());
     args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
     args
 }

@@ -56,6 +56,13 @@ A download is checked against the mirror's sha256sums.asc, whose PGP signature i
     },
 }
 
+impl KernelArgs {
+    /// It changes nothing.
+    pub fn only_lists(&self) -> bool {
+        matches!(self.command, KernelCommand::List { .. })
+    }
+}
+
 /// Does what the arguments say.
 pub fn run(args: &KernelArgs) -> Result<(), KernelError> {
     match &args.command {

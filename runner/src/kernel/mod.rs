@@ -265,15 +265,26 @@ impl Kernel {
         })
     }
 
-    /// That it can show the host's files, as far as its configuration is known.
-    pub fn require_for_shells(&self) -> Result<(), KernelError> {
-        let missing = self.config.as_deref().map(options::missing_for_shells).unwrap_or_default();
+    /// An error where something is missing.
+    fn lacks(&self, missing: Vec<MissingOption>) -> Result<(), KernelError> {
         if missing.is_empty() {
             return Ok(());
         }
-        let mend =
-            "build one with ktstr's own options: cargo ktstr kernel build <source directory or tarball>";
+        let mend = "build one with ktstr's own options: cargo ktstr kernel build <source directory, tarball or version>";
         Err(KernelError::Lacks { release: self.release.clone(), missing, mend: mend.into() })
+    }
+
+    /// That it can run guests, as far as its configuration is known.
+    fn require_for_guests(&self) -> Result<(), KernelError> {
+        let modules = !self.modules.is_empty();
+        self.lacks(
+            self.config.as_deref().map(|c| options::missing_for_guests(c, modules)).unwrap_or_default(),
+        )
+    }
+
+    /// That it can show the host's files, as far as its configuration is known.
+    pub fn require_for_shells(&self) -> Result<(), KernelError> {
+        self.lacks(self.config.as_deref().map(options::missing_for_shells).unwrap_or_default())
     }
 
     /// Whether it has sched_ext; `None` where its configuration is not known.

@@ -9,7 +9,7 @@ use super::git::Commit;
 use super::mirror::Mirror;
 use super::source::{self, Source};
 use super::version::Wanted;
-use super::{Kernel, KernelError, build, cache, installed, options};
+use super::{Kernel, KernelError, build, cache, installed};
 
 /// Environment variable: the kernel where none is named.
 const KERNEL_ENV: &str = "KTSTR_KERNEL";
@@ -25,13 +25,7 @@ pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
         },
     };
     eprintln!("kernel: {} ({}), {why}", kernel.release, kernel.image.display());
-    if let Some(config) = &kernel.config {
-        let missing = options::missing_for_guests(config, !kernel.modules.is_empty());
-        if !missing.is_empty() {
-            let mend = "build one with ktstr's own options: cargo ktstr kernel build <source directory, tarball or version>".into();
-            return Err(KernelError::Lacks { release: kernel.release, missing, mend });
-        }
-    }
+    kernel.require_for_guests()?;
     Ok(kernel)
 }
 
