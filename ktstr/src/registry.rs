@@ -58,8 +58,6 @@ pub struct TestEntry {
     pub module: &'static str,
     /// Name of the function.
     pub name: &'static str,
-    /// Directory of the package's manifest.
-    pub manifest_dir: &'static str,
     /// It runs only if it is asked for.
     pub ignored: bool,
     /// The accelerator that the test insists on; what the command line says is for the others.

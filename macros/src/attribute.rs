@@ -73,7 +73,6 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
         static #entry: ::ktstr::registry::TestEntry = ::ktstr::registry::TestEntry {
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
-            manifest_dir: ::std::env!("CARGO_MANIFEST_DIR"),
             ignored: #ignored,
             accel: #accel,
             isolation: #isolation,

@@ -86,6 +86,8 @@ impl Target {
         command
             .args(["--exact", &self.name, "--include-ignored", "--nocapture"])
             .current_dir(&self.cwd)
+            // As Cargo and nextest say it to a test.
+            .env("CARGO_MANIFEST_DIR", &self.cwd)
             .stdin(Stdio::null());
         invocation.tell(&mut command)?;
         Ok(command)

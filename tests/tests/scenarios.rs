@@ -70,7 +70,9 @@ fn blocks_report_what_they_did(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result
         // Partners take turns, and the one that stops first wakes the other a last time.
         .ensure(pairs.iter().all(|s| *s <= 2), || format!("partners differ by {pairs:?} iterations"))
-        .ensure(storm <= 1, || format!("a fan-out's workers differ by {storm} iterations"))
+        // A follower that is stopped between its answer and its count is one behind; the leader takes the answer and starts one
+        // more round, which the others do and count. A round after that would need the stopped one's answer.
+        .ensure(storm <= 2, || format!("a fan-out's workers differ by {storm} iterations"))
         .ensure(timer.iterations <= ticks && timer.lateness.count >= timer.iterations, || {
             format!("a timer of {ticks} ticks had {} with {} samples", timer.iterations, timer.lateness.count)
         }))

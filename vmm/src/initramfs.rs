@@ -132,7 +132,8 @@ fn read(host: &Path) -> Result<Vec<u8>, InitramfsError> {
     fs::read(host).map_err(|source| InitramfsError::Read { path: host.into(), source })
 }
 
-/// The file stripped of symbols, by the `strip` program; as it is where there is none, or where it is no ELF file.
+/// The file without symbols and without the build id, which tells in which directory it was built; as it is where there is no
+/// `strip` program, or where it is no ELF file.
 fn stripped(host: &Path) -> Result<Vec<u8>, InitramfsError> {
     let bytes = read(host)?;
     if !bytes.starts_with(b"\x7fELF") {
@@ -141,7 +142,7 @@ fn stripped(host: &Path) -> Result<Vec<u8>, InitramfsError> {
     let strip = || -> io::Result<Option<Vec<u8>>> {
         let out = tempfile::NamedTempFile::new()?;
         let status = Command::new("strip")
-            .args(["--strip-all", "-o"])
+            .args(["--strip-all", "--remove-section=.note.gnu.build-id", "-o"])
             .args([out.path(), host])
             .stderr(Stdio::null())
             .status()?;

@@ -4,7 +4,7 @@ mod variant;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -108,6 +108,12 @@ fn overriding(text: &str) -> Option<SchedulerSpec> {
     Some(SchedulerSpec { name: binary.clone(), binary, args: words.collect() })
 }
 
+/// The directory of the package: what Cargo and nextest say when they start a test, else the current directory. It is not
+/// compiled in, so that a test is the same program wherever its sources are.
+fn manifest_dir() -> io::Result<PathBuf> {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |dir| Ok(dir.into()))
+}
+
 fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
     let entry = variant.entry;
     let topology = variant.topology()?;
@@ -126,7 +132,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         wire_version: WIRE_VERSION,
         test: entry.full_name(),
         binary: std::env::current_exe()?.display().to_string(),
-        manifest_dir: entry.manifest_dir.into(),
+        manifest_dir: manifest_dir()?.display().to_string(),
         topology,
         memory_mib: entry.memory_mib(topology),
         duration_ns: entry.duration_ns,
