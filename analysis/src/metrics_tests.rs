@@ -2,26 +2,32 @@
 
 use super::*;
 
-fn slice(ts: i64, dur: i64, cpu: u32, tid: u32, wait_kind: &str, wait: Option<i64>, end: &str) -> Slice {
-    Slice {
-        ts,
-        dur,
-        cpu,
-        tid,
-        wait_kind: wait_kind.into(),
-        wait,
-        run_delay: wait,
-        waking: None,
-        blocked: None,
-        end: end.into(),
-        prev_cpu: None,
-        waker: None,
+use crate::slices::stored;
+use ktstr_wire::record::EndState::{Blocked, Preempted, WindowEnd};
+use ktstr_wire::record::WaitKind::{Preempt, Unknown, Wakeup};
+use ktstr_wire::record::{EndState, MigrationContext, MigrationRecord, SliceRecord, WaitKind};
+
+fn slice(
+    ts: u64,
+    dur: u64,
+    cpu: u16,
+    tid: u32,
+    wait_kind: WaitKind,
+    wait: Option<u64>,
+    end_state: EndState,
+) -> SliceRecord {
+    SliceRecord {
+        wait_kind,
+        wait_ns: wait,
+        run_delay_ns: wait,
+        end_state,
+        ..stored::slice(ts, dur, cpu, tid)
     }
 }
 
 /// Four CPUs: two nodes of two last-level caches of one CPU, all busy for a part of the window.
 fn cpu(cpu: u32, busy: i64) -> Cpu {
-    Cpu { cpu, core: cpu, llc: cpu, node: cpu / 2, busy }
+    Cpu { place: Place { cpu, core: cpu, llc: cpu, node: cpu / 2 }, busy }
 }
 
 fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
@@ -39,21 +45,59 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
 /// Window 1000..2000, two CPUs. Task 1 (role a): woken at 1000, runs on CPU 0 1010..1110 and is preempted; waits 50; runs
 /// 1160..1260 and blocks. Task 2 (role a) runs on CPU 1 1100..1400, woken at 1070, and blocks. Idle: CPU 0 1260..2000,
 /// CPU 1 1000..1100 and 1400..2000.
-fn run() -> Run {
-    Run {
-        window: (1000, 2000),
-        totals: None,
+fn run() -> Case {
+    Case {
         slices: vec![
-            slice(900, 200, 1, 0, "unknown", None, "blocked"),
-            slice(1010, 100, 0, 1, "wakeup", Some(10), "preempted"),
-            slice(1100, 300, 1, 2, "wakeup", Some(30), "blocked"),
-            slice(1160, 100, 0, 1, "preempt", Some(50), "blocked"),
-            slice(1260, 740, 0, 0, "unknown", None, "window_end"),
-            slice(1400, 600, 1, 0, "unknown", None, "window_end"),
+            slice(1010, 100, 0, 1, Wakeup, Some(10), Preempted),
+            slice(1160, 100, 0, 1, Preempt, Some(50), Blocked),
+            slice(1260, 740, 0, 0, Unknown, None, WindowEnd),
+            slice(900, 200, 1, 0, Unknown, None, Blocked),
+            slice(1100, 300, 1, 2, Wakeup, Some(30), Blocked),
+            slice(1400, 600, 1, 0, Unknown, None, WindowEnd),
         ],
         tasks: vec![task(1, "a", 200), task(2, "a", 300)],
-        migrations: vec![Migration { tid: 1, context: "balance".into(), distance: "same_llc".into() }],
+        // CPUs 0 and 1 are of one last-level cache here.
+        migrations: vec![MigrationRecord {
+            ts_ns: 1100,
+            tid: 1,
+            from_cpu: 0,
+            to_cpu: 1,
+            context: MigrationContext::Balance,
+        }],
         cpus: vec![cpu(0, 200), cpu(1, 300)],
+        phases: vec![],
+    }
+}
+
+/// A run whose slices and migrations are stored before they are read.
+struct Case {
+    slices: Vec<SliceRecord>,
+    tasks: Vec<Task>,
+    migrations: Vec<MigrationRecord>,
+    cpus: Vec<Cpu>,
+    phases: Vec<Phase>,
+}
+
+impl Case {
+    fn told<T>(self, tell: impl FnOnce(&Run, &Events<'_>) -> T) -> T {
+        let (dir, _) = stored::table(&self.slices);
+        let topology = "1n1l4c1t".parse().unwrap();
+        crate::tables::migrations(&self.migrations, topology).write(dir.path(), "migrations").unwrap();
+        let run = Run::new((1000, 2000), self.tasks, self.cpus);
+        let told = run.read(dir.path(), &self.phases).unwrap();
+        tell(&run, &told)
+    }
+
+    fn metrics(self) -> Vec<MetricRow> {
+        self.told(|run, told| run.metrics(&Told::Events(told)))
+    }
+
+    fn phase_rows(self) -> Vec<MetricRow> {
+        self.told(|_, told| told.counted.phase_rows())
+    }
+
+    fn disagreements(self, totals: &Totals) -> Vec<String> {
+        self.told(|run, told| run.disagreements(told, totals))
     }
 }
 
@@ -127,7 +171,7 @@ fn controls_are_zero_or_null() {
         assert_eq!(get(&rows, name, "run", "value"), Some(0.0), "{name}");
     }
     assert_eq!(get(&rows, "node_busy_spread", "run", "value"), None);
-    let alone = Run { tasks: vec![task(1, "a", 5)], ..run() };
+    let alone = Case { tasks: vec![task(1, "a", 5)], ..run() };
     assert_eq!(get(&alone.metrics(), "fairness_jain", "role", "value"), None);
 }
 
@@ -145,7 +189,7 @@ fn tasks_outside_of_the_workload_do_not_count() {
 #[test]
 fn slices_that_began_before_the_window_have_no_latency_in_it() {
     let mut r = run();
-    r.slices = vec![slice(990, 100, 0, 1, "wakeup", Some(5), "blocked")];
+    r.slices = vec![slice(990, 100, 0, 1, Wakeup, Some(5), Blocked)];
     let rows = r.metrics();
     assert_eq!(get(&rows, "wakeup_latency", "run", "count"), Some(0.0));
     // But they ended in it.
@@ -175,12 +219,12 @@ fn wakeups_by_distance_and_pairs_by_hand() {
     let mut r = run();
     // CPUs 0 and 1 are a node, 2 and 3 another; 4 is the second thread of CPU 0's core, 5 a second core in CPU 0's cache.
     r.cpus = (0..4).map(|c| cpu(c, 100 * i64::from(c))).collect();
-    r.cpus.push(Cpu { cpu: 4, core: 0, llc: 0, node: 0, busy: 0 });
-    r.cpus.push(Cpu { cpu: 5, core: 5, llc: 0, node: 0, busy: 0 });
-    let woken = |i: i64, cpu, from, waker| Slice {
+    r.cpus.push(Cpu { place: Place { cpu: 4, core: 0, llc: 0, node: 0 }, busy: 0 });
+    r.cpus.push(Cpu { place: Place { cpu: 5, core: 5, llc: 0, node: 0 }, busy: 0 });
+    let woken = |i: u64, cpu, from, waker| SliceRecord {
         prev_cpu: from,
-        waker,
-        ..slice(1000 + 10 * i, 5, cpu, 1, "wakeup", Some(1), "blocked")
+        waker_tid: waker,
+        ..slice(1000 + 10 * i, 5, cpu, 1, Wakeup, Some(1), Blocked)
     };
     r.slices = vec![
         woken(0, 0, None, Some(9)),
@@ -192,7 +236,7 @@ fn wakeups_by_distance_and_pairs_by_hand() {
         woken(6, 3, Some(0), Some(8)),
     ];
     // A preemption moves nothing here.
-    r.slices.push(Slice { prev_cpu: Some(0), ..slice(1100, 5, 3, 1, "preempt", Some(1), "blocked") });
+    r.slices.push(SliceRecord { prev_cpu: Some(0), ..slice(1100, 5, 3, 1, Preempt, Some(1), Blocked) });
     let rows = r.metrics();
     let value = |name: &str| get(&rows, name, "run", "value");
     let wakeups = ["same_cpu", "same_core", "same_llc", "other_llc", "other_node"];
@@ -203,4 +247,40 @@ fn wakeups_by_distance_and_pairs_by_hand() {
     // Caches: 0 of three CPUs 0/3000, 1 100/1000, 2 200/1000, 3 300/1000. Nodes: 100/4000 and 500/2000.
     assert_eq!(value("llc_busy_spread"), Some(0.3));
     assert_eq!(value("node_busy_spread"), Some(0.25 - 0.025));
+}
+
+fn phase(start_ns: u64, end_ns: u64) -> Vec<Phase> {
+    vec![Phase { name: "p".into(), start_ns, end_ns }]
+}
+
+#[test]
+fn phases_split_slices_at_their_edges() {
+    let woken = |tid, ts, dur, wait, end| slice(ts, dur, 0, tid, Wakeup, Some(wait), end);
+    // Phase 1100..1200. Task 1: 1080..1120 (20 inside, began before), 1150..1160 (10). Task 2: 1190..1230 (10 inside, began
+    // inside, ended after). Task 9 is of no role.
+    let slices = vec![
+        woken(1, 1080, 40, 3, Blocked),
+        woken(1, 1150, 10, 5, Preempted),
+        woken(2, 1190, 40, 7, Blocked),
+        woken(9, 1300, 100, 1, Blocked),
+    ];
+    let rows = Case { slices, phases: phase(1100, 1200), ..run() }.phase_rows();
+    let of_role: Vec<MetricRow> = rows.into_iter().filter(|r| r.role.as_deref() == Some("a")).collect();
+    let get = |name, stat| get(&of_role, name, "phase", stat);
+    assert_eq!(get("on_cpu_time", "value"), Some(40.0));
+    // Began inside: waits 5 and 7. Ended inside: the first two.
+    assert_eq!((get("wakeup_latency", "count"), get("wakeup_latency", "max")), (Some(2.0), Some(7.0)));
+    assert_eq!((get("slice_length", "count"), get("slice_length", "max")), (Some(2.0), Some(40.0)));
+    assert_eq!((get("context_switches", "value"), get("preemptions", "value")), (Some(2.0), Some(1.0)));
+    // 30 against 10: 40^2 / (2 x 1000), and 10 / 30.
+    assert_eq!(get("fairness_jain", "value"), Some(0.8));
+    assert_eq!(get("fairness_min_max", "value"), Some(10.0 / 30.0));
+    assert!(of_role.iter().all(|r| r.phase.as_deref() == Some("p")));
+}
+
+#[test]
+fn phase_without_slices_has_zero_counts_and_null_latencies() {
+    let rows = Case { slices: vec![], phases: phase(1000, 1009), ..run() }.phase_rows();
+    let get = |name, stat| get(&rows, name, "phase", stat);
+    assert_eq!((get("context_switches", "value"), get("wakeup_latency", "p99")), (Some(0.0), None));
 }

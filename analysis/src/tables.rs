@@ -83,12 +83,12 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
 }
 
 /// Names by [`ktstr_wire::record::WaitKind`].
-const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
+pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
 
 /// Names by [`ktstr_wire::record::EndState`], which begins with 1.
-const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
+pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
 
-fn slices(rows: &[SliceRecord]) -> Columns {
+pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
     let r = || rows.iter();
     Columns::new()
         .i64("ts_ns", r().map(|s| Some(s.ts_ns)))
@@ -131,7 +131,7 @@ fn distance(m: &MigrationRecord, t: Topology) -> &'static str {
     }
 }
 
-fn migrations(rows: &[MigrationRecord], topology: Topology) -> Columns {
+pub(crate) fn migrations(rows: &[MigrationRecord], topology: Topology) -> Columns {
     let r = || rows.iter();
     Columns::new()
         .i64("ts_ns", r().map(|m| Some(m.ts_ns)))

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use polars::prelude::PolarsResult;
 
-use crate::metrics::{CONTEXTS, DISTANCES, MetricRow, Scope, WAKEUPS, i64s, row, scan, strs, u32s};
+use crate::events::{CONTEXTS, DISTANCES, WAKEUPS};
+use crate::metrics::{MetricRow, Scope, i64s, row, scan, strs, u32s};
 use crate::registry::DURATION_STATS;
 
 /// The metrics that histograms are kept of, with the columns of count, sum and longest.
@@ -134,7 +135,8 @@ impl Totals {
         value("preemptions", Some(tasks().map(|t| t.preempted).sum()));
         value("yields", Some(tasks().map(|t| t.yielded).sum()));
         value("waker_pairs", None);
-        WAKEUPS.iter().chain(&CONTEXTS).chain(&DISTANCES).for_each(|(name, _)| value(name, None));
+        WAKEUPS.iter().for_each(|name| value(name, None));
+        CONTEXTS.iter().chain(&DISTANCES).for_each(|(name, _)| value(name, None));
         rows
     }
 }

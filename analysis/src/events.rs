@@ -1,0 +1,325 @@
+//! What slices and migrations tell of groups of tasks, over the window and in each phase of the test.
+//!
+//! A slice belongs to the window, or to a phase, if it began in it; a context switch to the phase in which it happened; on-CPU
+//! time is clipped to the phase. The table of slices is read twice, because [`Durations`] has to be.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use arrow::array::Array;
+use arrow::datatypes::UInt32Type;
+use ktstr_wire::body::Phase;
+use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
+use parquet::errors::ParquetError;
+
+use crate::durations::Durations;
+use crate::metrics::{MetricRow, Scope, row};
+use crate::reader::{Table, numbers, places};
+use crate::slices::{Extents, Slices};
+
+/// Metrics of durations, in the order of [`durations`].
+const DURATIONS: [&str; 6] =
+    ["wakeup_latency", "waking_latency", "run_delay", "preemption_wait", "slice_length", "blocked_time"];
+
+/// Those of them that phases have.
+const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_wait", "slice_length"];
+
+/// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
+pub(crate) const WAKEUPS: [&str; 5] =
+    ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
+
+/// Metrics of migrations by their context, and its name in the table.
+pub(crate) const CONTEXTS: [(&str, &str); 4] = [
+    ("migrations_at_wakeup", "wakeup"),
+    ("migrations_by_balance", "balance"),
+    ("migrations_at_exec", "exec"),
+    ("migrations_by_affinity", "affinity"),
+];
+
+/// Metrics of migrations by their distance, and its name in the table.
+pub(crate) const DISTANCES: [(&str, &str); 4] = [
+    ("migrations_same_core", "same_core"),
+    ("migrations_same_llc", "same_llc"),
+    ("migrations_other_llc", "other_llc"),
+    ("migrations_other_node", "other_node"),
+];
+
+/// A tid is less than this (PID_MAX_LIMIT in include/linux/threads.h).
+const MAX_TID: usize = 4 << 20;
+
+/// Tasks that are counted together.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// Their role; `None`: the workload.
+    pub role: Option<String>,
+    pub tids: BTreeSet<u32>,
+}
+
+impl Group {
+    pub fn scope(&self) -> Scope<'_> {
+        self.role.as_deref().map_or(Scope::Run, Scope::Role)
+    }
+}
+
+/// Where a CPU is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub cpu: u32,
+    pub core: u32,
+    pub llc: u32,
+    pub node: u32,
+}
+
+/// What is counted of a group in the window or in a phase.
+#[derive(Debug, Default)]
+struct Cell {
+    durations: [Durations; 6],
+    switches: u64,
+    preempted: u64,
+    yielded: u64,
+    /// By [`WAKEUPS`].
+    wakeups: [u64; 5],
+    /// Wakers and whom they woke.
+    pairs: HashSet<(u32, u32)>,
+    /// By [`CONTEXTS`] and [`DISTANCES`].
+    migrations: [[u64; 4]; 2],
+    /// In a phase, by tid.
+    on_cpu_ns: BTreeMap<u32, u64>,
+}
+
+/// The counts of all groups.
+pub(crate) struct Counted<'a> {
+    groups: &'a [Group],
+    phases: &'a [Phase],
+    /// For each group that of the window, then those of the phases.
+    cells: Vec<Cell>,
+}
+
+/// What is read with.
+struct Lens<'a> {
+    window: (u64, u64),
+    phases: &'a [Phase],
+    /// Groups by tid, as a place in `kinds`.
+    of_tid: Vec<u16>,
+    kinds: Vec<Vec<usize>>,
+    /// By CPUs: the place in [`WAKEUPS`].
+    distances: Vec<Vec<u8>>,
+}
+
+impl<'a> Lens<'a> {
+    fn new(window: (u64, u64), phases: &'a [Phase], groups: &[Group], cpus: &[Place]) -> Lens<'a> {
+        let mut of_tid = Vec::new();
+        let mut kinds = vec![Vec::new()];
+        let tids: BTreeSet<u32> = groups.iter().flat_map(|g| g.tids.iter().copied()).collect();
+        for tid in tids.into_iter().filter(|t| (*t as usize) < MAX_TID) {
+            let kind: Vec<usize> =
+                groups.iter().enumerate().filter(|(_, g)| g.tids.contains(&tid)).map(|(i, _)| i).collect();
+            let place = kinds.iter().position(|k| *k == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            of_tid.resize(tid as usize + 1, 0);
+            of_tid[tid as usize] = place as u16;
+        }
+        Lens { window, phases, of_tid, kinds, distances: distances(cpus) }
+    }
+
+    fn groups_of(&self, tid: u32) -> &[usize] {
+        &self.kinds[usize::from(self.of_tid.get(tid as usize).copied().unwrap_or(0))]
+    }
+
+    /// Calls `each` for the cells that a slice may belong to: their places, and the phases that they are of.
+    fn cells(&self, s: &SliceRecord, mut each: impl FnMut(usize, Option<&Phase>)) {
+        for group in self.groups_of(s.tid) {
+            let first = group * (1 + self.phases.len());
+            each(first, None);
+            let touched = |p: &Phase| s.ts_ns < p.end_ns && end_of(s) >= p.start_ns;
+            let phases = self.phases.iter().enumerate().filter(|(_, p)| touched(p));
+            phases.for_each(|(i, p)| each(first + 1 + i, Some(p)));
+        }
+    }
+
+    /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
+    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 6] {
+        let began = inside(s.ts_ns, phase.map_or(self.window, span));
+        // By its beginning like the waits before it, but in a phase by its end, with the context switch.
+        let counts =
+            phase.map_or(began, |p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
+        let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| began && kinds.contains(&s.wait_kind));
+        [
+            wait(&[WaitKind::Wakeup]),
+            s.waking_ns.filter(|_| began && phase.is_none()),
+            s.run_delay_ns.filter(|_| began),
+            wait(&[WaitKind::Preempt, WaitKind::Yield]),
+            counts.then_some(s.dur_ns),
+            s.blocked_ns.filter(|_| began && phase.is_none()),
+        ]
+    }
+
+    fn count(&self, s: &SliceRecord, phase: Option<&Phase>, cell: &mut Cell) {
+        let ended = phase.is_none_or(|p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
+        cell.switches += u64::from(ended);
+        cell.preempted += u64::from(ended && s.end_state == EndState::Preempted);
+        cell.yielded += u64::from(ended && s.end_state == EndState::Yielded);
+        if let Some(p) = phase {
+            let ns = end_of(s).min(p.end_ns).saturating_sub(s.ts_ns.max(p.start_ns));
+            *cell.on_cpu_ns.entry(s.tid).or_default() += ns;
+        } else if s.wait_kind == WaitKind::Wakeup && inside(s.ts_ns, self.window) {
+            let known = s
+                .prev_cpu
+                .and_then(|from| self.distances.get(usize::from(from))?.get(usize::from(s.cpu)).copied());
+            if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
+                *n += 1;
+            }
+            cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
+        }
+    }
+}
+
+fn span(p: &Phase) -> (u64, u64) {
+    (p.start_ns, p.end_ns)
+}
+
+fn inside(t: u64, (from, to): (u64, u64)) -> bool {
+    (from..to).contains(&t)
+}
+
+fn end_of(s: &SliceRecord) -> u64 {
+    s.ts_ns.saturating_add(s.dur_ns)
+}
+
+/// For two CPUs the place in [`WAKEUPS`] of their distance; beyond it for a CPU that is not there.
+fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
+    let of = |cpu: u32| cpus.iter().find(|c| c.cpu == cpu);
+    let distance = |a: u32, b: u32| {
+        let (Some(a), Some(b)) = (of(a), of(b)) else { return u8::MAX };
+        let shared = [a.cpu == b.cpu, a.core == b.core, a.llc == b.llc, a.node == b.node];
+        shared.iter().position(|shared| *shared).unwrap_or(4) as u8
+    };
+    let n = cpus.iter().map(|c| c.cpu + 1).max().unwrap_or(0).min(u32::from(u16::MAX));
+    (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
+}
+
+/// Reads the tables of `dir`; says also where the CPUs are in the table of slices.
+pub(crate) fn count<'a>(
+    dir: &Path,
+    slices: &Slices,
+    window: (u64, u64),
+    phases: &'a [Phase],
+    groups: &'a [Group],
+    cpus: &[Place],
+) -> Result<(Counted<'a>, Extents), ParquetError> {
+    let lens = Lens::new(window, phases, groups, cpus);
+    let mut cells: Vec<Cell> = Vec::new();
+    for group in groups {
+        cells.push(Cell::default());
+        let on_cpu_ns: BTreeMap<u32, u64> = group.tids.iter().map(|t| (*t, 0)).collect();
+        cells.extend(phases.iter().map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
+    }
+    let extents = slices.each(|s| {
+        lens.cells(s, |place, phase| {
+            let cell = &mut cells[place];
+            lens.count(s, phase, cell);
+            let durations = lens.durations(s, phase);
+            cell.durations
+                .iter_mut()
+                .zip(durations)
+                .for_each(|(d, ns)| ns.into_iter().for_each(|ns| d.note(ns)));
+        });
+    })?;
+    cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::prepare);
+    slices.each(|s| {
+        lens.cells(s, |place, phase| {
+            let durations = lens.durations(s, phase);
+            let own = cells[place].durations.iter_mut();
+            own.zip(durations).for_each(|(d, ns)| ns.into_iter().for_each(|ns| d.place(ns)));
+        });
+    })?;
+    cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
+    count_migrations(dir, &lens, &mut cells)?;
+    Ok((Counted { groups, phases, cells }, extents))
+}
+
+fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(), ParquetError> {
+    for batch in Table::open(dir, "migrations")?.batches(&["tid", "context", "distance"])? {
+        let batch = batch?;
+        let tids = numbers::<UInt32Type>(&batch, "tid")?;
+        let by = [
+            places(&batch, "context", &CONTEXTS.map(|(_, name)| name))?,
+            places(&batch, "distance", &DISTANCES.map(|(_, name)| name))?,
+        ];
+        for i in (0..batch.num_rows()).filter(|i| tids.is_valid(*i)) {
+            for group in lens.groups_of(tids.value(i)) {
+                let cell = &mut cells[group * (1 + lens.phases.len())];
+                for (counts, places) in cell.migrations.iter_mut().zip(&by) {
+                    places[i].into_iter().for_each(|p| counts[usize::from(p)] += 1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Counted<'_> {
+    fn cell(&self, group: usize, phase: Option<usize>) -> &Cell {
+        &self.cells[group * (1 + self.phases.len()) + phase.map_or(0, |p| p + 1)]
+    }
+
+    /// The rows of a group over the window, under the name of `scope`.
+    pub fn rows(&self, group: usize) -> Vec<MetricRow> {
+        let (scope, cell) = (self.groups[group].scope(), self.cell(group, None));
+        let mut rows: Vec<MetricRow> =
+            DURATIONS.iter().zip(&cell.durations).flat_map(|(name, d)| d.rows(name, scope)).collect();
+        let mut value = |name: &str, n: u64| rows.push(row(name, scope, "value", Some(n as f64)));
+        value("context_switches", cell.switches);
+        value("preemptions", cell.preempted);
+        value("yields", cell.yielded);
+        WAKEUPS.iter().zip(cell.wakeups).for_each(|(name, n)| value(name, n));
+        value("waker_pairs", cell.pairs.len() as u64);
+        let [contexts, distances] = cell.migrations;
+        CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
+        DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
+        rows
+    }
+
+    /// The rows of every phase, group by group.
+    pub fn phase_rows(&self) -> Vec<MetricRow> {
+        let mut rows = Vec::new();
+        for (p, phase) in self.phases.iter().enumerate() {
+            for (g, group) in self.groups.iter().enumerate() {
+                let own = phase_rows(group, self.cell(g, Some(p)));
+                let name = || Some(phase.name.clone());
+                rows.extend(own.into_iter().map(|r| MetricRow { scope: "phase".into(), phase: name(), ..r }));
+            }
+        }
+        rows
+    }
+}
+
+fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
+    let scope = group.scope();
+    let durations = DURATIONS.iter().zip(&cell.durations).filter(|(name, _)| PHASE_DURATIONS.contains(name));
+    let mut rows: Vec<MetricRow> = durations.flat_map(|(name, d)| d.rows(name, scope)).collect();
+    let mut value = |name: &str, v: f64| rows.push(row(name, scope, "value", Some(v)));
+    value("context_switches", cell.switches as f64);
+    value("preemptions", cell.preempted as f64);
+    value("yields", cell.yielded as f64);
+    let times: Vec<f64> = cell.on_cpu_ns.values().map(|ns| *ns as f64).collect();
+    value("on_cpu_time", times.iter().sum());
+    if group.role.is_some() {
+        rows.extend(fairness(scope, &times));
+    }
+    rows
+}
+
+/// How evenly tasks shared on-CPU time; null for fewer than two, or none.
+pub(crate) fn fairness(scope: Scope<'_>, times: &[f64]) -> [MetricRow; 2] {
+    let squares = times.iter().map(|t| t * t).sum::<f64>();
+    let enough = times.len() >= 2 && squares > 0.0;
+    let jain = times.iter().sum::<f64>().powi(2) / (times.len() as f64 * squares);
+    let (least, most) = times.iter().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
+    [
+        row("fairness_jain", scope, "value", enough.then_some(jain)),
+        row("fairness_min_max", scope, "value", enough.then(|| least / most)),
+    ]
+}
