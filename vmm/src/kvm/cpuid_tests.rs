@@ -2,42 +2,86 @@
 
 use super::*;
 
-/// CPUID of an Intel Xeon Gold 6248 (Cascade Lake) as far as it concerns topology: Intel SDM volume 2A gives the fields,
-/// the values follow the published properties of that CPU (20 cores, 32 KiB L1, 1 MiB L2, 27.5 MiB 11-way L3).
+/// What an Intel Xeon Platinum 8268 (Cascade Lake, 24 cores of two threads, two packages) says on its CPU with id 0x44, as far as
+/// it concerns topology (libvirt, tests/cputestdata/x86_64-cpuid-Xeon-Platinum-8268.xml).
 fn intel_host() -> Vec<kvm_cpuid_entry2> {
     vec![
         entry(0, None, [0x16, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
-        entry(1, None, [0x0005_0657, 0x1240_0800, 0x7ffe_fbff, 0xbfeb_fbff]),
+        entry(1, None, [0x0005_0656, 0x4440_0800, 0x7ffe_fbff, 0xbfeb_fbff]),
         entry(4, Some(0), [0x7c00_4121, 0x01c0_003f, 0x3f, 0]),
         entry(4, Some(1), [0x7c00_4122, 0x01c0_003f, 0x3f, 0]),
         entry(4, Some(2), [0x7c00_4143, 0x03c0_003f, 0x3ff, 0]),
-        entry(4, Some(3), [0x7c0f_c163, 0x0280_003f, 0x9fff, 4]),
-        entry(4, Some(4), [0; 4]),
-        entry(0xb, Some(0), [1, 2, 0x100, 0x12]),
-        entry(0xb, Some(1), [6, 40, 0x201, 0x12]),
+        entry(4, Some(3), [0x7c0f_c163, 0x0280_003f, 0xcfff, 5]),
+        entry(0xb, Some(0), [1, 2, 0x100, 0x44]),
+        entry(0xb, Some(1), [6, 48, 0x201, 0x44]),
         entry(0x8000_0000, None, [0x8000_0008, 0, 0, 0]),
         entry(0x8000_0001, None, [0, 0, 0x121, 0x2c10_0800]),
     ]
 }
 
-/// CPUID of an AMD EPYC 7763 (Milan) likewise (64 cores, 8 to an L3 of 32 MiB, 512 KiB L2).
+/// The same of an Ice Lake server (14 cores of two threads, two packages), on its CPU with id 0x25 (libvirt,
+/// tests/cputestdata/x86_64-cpuid-Ice-Lake-Server.xml).
+fn ice_lake() -> Vec<kvm_cpuid_entry2> {
+    vec![
+        entry(0, None, [0x1b, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]),
+        entry(1, None, [0x0006_06a0, 0x2520_0800, 0x7ffe_fbff, 0xbfeb_fbff]),
+        entry(4, Some(0), [0x3c00_4121, 0x02c0_003f, 0x3f, 0]),
+        entry(4, Some(1), [0x3c00_4122, 0x01c0_003f, 0x3f, 0]),
+        entry(4, Some(2), [0x3c00_4143, 0x04c0_003f, 0x3ff, 0]),
+        entry(4, Some(3), [0x3c07_c163, 0x02c0_003f, 0x6fff, 4]),
+        entry(0xb, Some(0), [1, 2, 0x100, 0x25]),
+        entry(0xb, Some(1), [5, 28, 0x201, 0x25]),
+        entry(0x8000_0000, None, [0x8000_0008, 0, 0, 0]),
+        entry(0x8000_0001, None, [0, 0, 0x121, 0x2c10_0800]),
+    ]
+}
+
+/// The same of an AMD EPYC 7502 (Rome, 32 cores of two threads, four cores to an L3 of 16 MiB), on its CPU with id 0x31 (libvirt,
+/// tests/cputestdata/x86_64-cpuid-EPYC-7502-32-Core.xml).
 fn amd_host() -> Vec<kvm_cpuid_entry2> {
     vec![
         entry(0, None, [0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
-        entry(1, None, [0x00a0_0f11, 0x0080_0800, 0x7eda_320b, 0x178b_fbff]),
-        entry(0xb, Some(0), [1, 2, 0x100, 0]),
-        entry(0xb, Some(1), [7, 128, 0x201, 0]),
-        entry(0x8000_0000, None, [0x8000_0023, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
-        entry(0x8000_0001, None, [0x00a0_0f11, 0x4000_0000, 0x75c2_37ff, 0x2fd3_fbff]),
-        entry(0x8000_0006, None, [0x5c00_2200, 0x6c00_4200, 0x0200_6140, 0x0200_9140]),
-        entry(0x8000_0008, None, [0x3030, 0x111e_f657, 0x707f, 0x0001_0007]),
+        entry(1, None, [0x0083_0f10, 0x3140_0800, 0x7ed8_320b, 0x178b_fbff]),
+        entry(0xb, Some(0), [1, 2, 0x100, 0x31]),
+        entry(0xb, Some(1), [7, 64, 0x201, 0x31]),
+        entry(0x8000_0000, None, [0x8000_0020, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
+        entry(0x8000_0001, None, [0x0083_0f10, 0x4000_0000, 0x75c2_37ff, 0x2fd3_fbff]),
+        entry(0x8000_0006, None, [0x4800_6400, 0x6800_6400, 0x0200_6140, 0x0400_9140]),
+        entry(0x8000_0008, None, [0x3030, 0x018c_f757, 0x703f, 0x0001_0000]),
         entry(0x8000_001d, Some(0), [0x4121, 0x01c0_003f, 0x3f, 0]),
         entry(0x8000_001d, Some(1), [0x4122, 0x01c0_003f, 0x3f, 0]),
         entry(0x8000_001d, Some(2), [0x4143, 0x01c0_003f, 0x3ff, 2]),
-        entry(0x8000_001d, Some(3), [0x0003_c163, 0x03c0_003f, 0x7fff, 1]),
-        entry(0x8000_001e, None, [0, 0x100, 0, 0]),
-        entry(0x8000_001f, None, [0x0101_fd3f, 0x4173, 0x1fd, 1]),
+        entry(0x8000_001d, Some(3), [0x0001_c163, 0x03c0_003f, 0x3fff, 1]),
+        entry(0x8000_001e, None, [0x31, 0x118, 0, 0]),
+        entry(0x8000_001f, None, [0x0001_000f, 0x16f, 0x1fd, 1]),
     ]
+}
+
+/// A guest with a machine's own topology reads what the machine says, on the CPU that the dump is of.
+#[test]
+fn leaves_are_those_of_real_machines_of_that_topology() {
+    let machines =
+        [(intel_host(), "2n1l24c2t", 52), (ice_lake(), "2n1l14c2t", 33), (amd_host(), "1n8l4c2t", 49)];
+    for (host, topology, cpu) in machines {
+        let cpuid = Cpuid::new(&host, ApicIds::new(topology.parse().unwrap()), true, None).of(cpu);
+        let registers = |e: &kvm_cpuid_entry2| [e.eax, e.ebx, e.ecx, e.edx];
+        let told =
+            |e: &&kvm_cpuid_entry2| [4, 0xb, 0x8000_0006, 0x8000_001d, 0x8000_001e].contains(&e.function);
+        for real in host.iter().filter(told) {
+            let mut ours = registers(&leaf(&cpuid, real.function, real.index));
+            // Rome leaves a bit of the id unused below the package.
+            if real.eax == 7 {
+                assert_eq!(ours[0], 6);
+                ours[0] = 7;
+            }
+            assert_eq!(ours, registers(real), "leaf {:#x} {} of {topology}", real.function, real.index);
+        }
+        // The id, and the ids of a package.
+        assert_eq!(leaf(&cpuid, 1, 0).ebx, leaf(&host, 1, 0).ebx, "{topology}");
+    }
+    let rome = Cpuid::new(&amd_host(), ApicIds::new("1n8l4c2t".parse().unwrap()), true, None).of(0);
+    // CPUs of a package but one; the bits of an id as above.
+    assert_eq!(leaf(&rome, 0x8000_0008, 0).ecx, 0x603f);
 }
 
 fn leaf(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
@@ -92,10 +136,10 @@ fn cache_sizes_stay_the_hosts() {
     let ids = ApicIds::new("1n2l4c2t".parse().unwrap());
     let intel = Cpuid::new(&intel_host(), ids, true, None).of(0);
     let l3 = leaf(&intel, 4, 3);
-    assert_eq!((l3.ebx, l3.ecx, l3.edx), (0x0280_003f, 0x9fff, 4));
+    assert_eq!((l3.ebx, l3.ecx, l3.edx), (0x0280_003f, 0xcfff, 5));
     let amd = Cpuid::new(&amd_host(), ids, true, None).of(0);
-    assert_eq!(leaf(&amd, 0x8000_001d, 3).ecx, 0x7fff);
-    assert_eq!(leaf(&amd, 0x8000_0006, 0).edx, 0x0200_9140);
+    assert_eq!(leaf(&amd, 0x8000_001d, 3).ecx, 0x3fff);
+    assert_eq!(leaf(&amd, 0x8000_0006, 0).edx, 0x0400_9140);
 }
 
 #[test]
@@ -138,7 +182,7 @@ fn host_without_an_l3_gets_one() {
     let ids = ApicIds::new("1n2l2c1t".parse().unwrap());
     let e = Cpuid::new(&host, ids, false, None).of(3);
     assert_eq!(llc_shift(&e, 0x8000_001d), 1);
-    assert_eq!(leaf(&e, 1, 0).ecx & TSC_DEADLINE, 0x7eda_320b & TSC_DEADLINE);
+    assert_eq!(leaf(&e, 1, 0).ecx & TSC_DEADLINE, 0x7ed8_320b & TSC_DEADLINE);
 }
 
 #[test]
