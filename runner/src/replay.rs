@@ -1,6 +1,7 @@
 //! `cargo ktstr replay`: one boot of `sim` again, from its sidecar.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -105,18 +106,25 @@ pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     let path = boot(id, dir.path())?;
     let new = Sidecar::read(&path)?;
     let folder = path.with_file_name(&new.identity.variant);
-    if args.console {
-        let console = fs::read(folder.join("console.log")).unwrap_or_default();
-        print!("{}", String::from_utf8_lossy(&console));
-    }
-    if args.trace {
-        let start = new.window_open.map_or(0, |w| i64::try_from(w.ts_ns).unwrap_or(0));
-        trace::lines(&folder, start)?.iter().for_each(|l| println!("{l}"));
-    }
+    show(args, &new, &folder)?;
     if args.keep {
         eprintln!("files: {}", path.display());
     }
     Ok(judge(&old, &new))
+}
+
+/// Prints what was asked for, as far as somebody reads it: the boot is judged all the same.
+fn show(args: &ReplayArgs, new: &Sidecar, folder: &Path) -> Result<(), ReplayError> {
+    let mut out = std::io::stdout().lock();
+    if args.console {
+        let console = fs::read(folder.join("console.log")).unwrap_or_default();
+        let _ = out.write_all(String::from_utf8_lossy(&console).as_bytes());
+    }
+    if args.trace {
+        let start = new.window_open.map_or(0, |w| i64::try_from(w.ts_ns).unwrap_or(0));
+        let _ = trace::lines(folder, start)?.iter().try_for_each(|l| writeln!(out, "{l}"));
+    }
+    Ok(())
 }
 
 /// Boots once below `dir` and gives the sidecar.
