@@ -13,6 +13,7 @@ pub mod explore;
 pub mod interrupt;
 pub mod invocation;
 pub mod kernel;
+mod listing;
 pub mod new;
 pub mod recover;
 pub mod replay;

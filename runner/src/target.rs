@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::exit;
 use crate::invocation::Invocation;
+use crate::listing::{self, Listed};
 use crate::run::layout;
-use crate::test::{TestError, system};
+use crate::test::TestError;
 
 /// Why there is not the one test.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +15,6 @@ pub enum TargetError {
     /// The tests could not be listed.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// nextest cannot list the tests.
-    #[error("cargo nextest list failed:\n{0}")]
-    List(String),
     /// None of this name, or more than one.
     #[error("{n} tests are named '{test}'{hint}", n = .found.len(), hint = hint(.found))]
     NotOne {
@@ -40,7 +38,6 @@ impl TargetError {
     pub fn exit_status(&self) -> u8 {
         match self {
             TargetError::Test(e) => e.exit_status(),
-            TargetError::List(_) => exit::FAIL,
             TargetError::NotOne { .. } => exit::USAGE,
         }
     }
@@ -62,14 +59,7 @@ pub struct Target {
 impl Target {
     /// Builds the tests and finds the one of this name, `TEST` or `BINARY::TEST`; ignored ones too.
     pub fn find(test: &str) -> Result<Target, TargetError> {
-        let out = layout::cargo()
-            .args(["nextest", "list", "--message-format", "json"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(system("cargo nextest list"))?;
-        let list: serde_json::Value = serde_json::from_slice(&out.stdout)
-            .map_err(|_| TargetError::List(String::from_utf8_lossy(&out.stdout).into_owned()))?;
+        let list = listing::read(layout::cargo().args(["nextest", "list"]), &[])?;
         let mut found = targets(&list, test);
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => Ok(one),
@@ -96,20 +86,15 @@ impl Target {
 
 /// The tests of this name in nextest's list.
 fn targets(list: &serde_json::Value, test: &str) -> Vec<Target> {
-    let mut found = Vec::new();
-    let suites = list.get("rust-suites").and_then(|s| s.as_object()).into_iter().flatten();
-    for (_, suite) in suites {
-        let text = |name: &str| suite.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_string();
-        let cases = suite.get("testcases").and_then(|c| c.as_object()).into_iter().flatten();
-        for (name, _) in cases {
-            let qualified = format!("{}::{name}", text("binary-name"));
-            if name == test || qualified == test {
-                let (binary, cwd) = (text("binary-path").into(), text("cwd").into());
-                found.push(Target { binary, cwd, qualified, name: name.clone() });
-            }
-        }
-    }
-    found
+    let qualified = |t: &Listed<'_>| format!("{}::{}", t.binary_name, t.name);
+    let named = listing::tests(list).filter(|t| t.name == test || qualified(t) == test);
+    let target = |t: Listed<'_>| Target {
+        binary: t.binary_path.into(),
+        cwd: t.cwd.into(),
+        qualified: qualified(&t),
+        name: t.name.into(),
+    };
+    named.map(target).collect()
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ktstr_wire::listing::Selected;
 
-use crate::test::{TestError, system};
+use crate::listing;
+use crate::test::TestError;
 
 /// Options of `cargo nextest run` that `cargo nextest list` does not take, with a value of their own.
 const RUN_ONLY_VALUED: [&str; 12] = [
@@ -62,33 +63,9 @@ fn is_short_jobs(arg: &str) -> bool {
 
 /// The tests that `cargo nextest run` with these arguments would run.
 pub fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>, TestError> {
-    let out = list
-        .args(["--message-format", "json"])
-        .args(list_args(args))
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(system("cargo nextest list"))?;
-    if !out.status.success() {
-        return Err(TestError::List(out.status.to_string()));
-    }
-    let json: serde_json::Value = serde_json::from_slice(&out.stdout)
-        .map_err(|e| TestError::List(format!("its output is no JSON: {e}")))?;
-    Ok(matching_in(&json))
-}
-
-fn matching_in(json: &serde_json::Value) -> BTreeSet<Selected> {
-    let suites = json.get("rust-suites").and_then(|s| s.as_object());
-    let mut all = BTreeSet::new();
-    for suite in suites.into_iter().flat_map(|s| s.values()) {
-        let binary = suite.get("binary-path").and_then(|p| p.as_str()).unwrap_or_default();
-        let cases = suite.get("testcases").and_then(|t| t.as_object());
-        for (name, case) in cases.into_iter().flatten() {
-            if case.pointer("/filter-match/status").and_then(|s| s.as_str()) == Some("matches") {
-                all.insert(Selected { binary: binary.into(), name: name.clone() });
-            }
-        }
-    }
-    all
+    let list = listing::read(&mut list, &list_args(args))?;
+    let matching = listing::tests(&list).filter(|t| t.matches);
+    Ok(matching.map(|t| Selected { binary: t.binary_path.into(), name: t.name.into() }).collect())
 }
 
 /// Tests that run at a time: what the arguments or nextest's own variable say, else the tightest test group of the project's
@@ -144,14 +121,5 @@ mod tests {
         assert_eq!(asked_threads(&words("name")), None);
         assert_eq!(group_limit("[test-groups]\na = { max-threads = 4 }\nb = { max-threads = 1 }"), Some(1));
         assert_eq!(group_limit("[profile.default]\n"), None);
-    }
-
-    #[test]
-    fn only_matching_tests_are_taken() {
-        let json = serde_json::json!({"rust-suites": {"a": {"binary-path": "/t/a", "testcases": {
-            "x": {"ignored": false, "filter-match": {"status": "matches"}},
-            "y": {"ignored": true, "filter-match": {"status": "mismatch", "reason": "ignored"}},
-        }}}});
-        assert_eq!(matching_in(&json), [Selected { binary: "/t/a".into(), name: "x".into() }].into());
     }
 }
