@@ -132,6 +132,23 @@ fn large_registry_is_covered_within_its_budget() {
 }
 
 #[test]
+fn large_registry_is_covered_better_than_by_simple_choices() {
+    let candidates = registry();
+    let mut cheapest: Vec<usize> = (0..candidates.len()).collect();
+    cheapest.sort_by_key(|i| candidates[*i].cost_ms);
+    let mut shuffled: Vec<usize> = (0..candidates.len()).collect();
+    let mut x = Numbers(1);
+    (1..shuffled.len()).for_each(|i| shuffled.swap(i, x.below(i as u64 + 1) as usize));
+    for seconds in [30, 60, 120, 300, 600, 1_200, 3_600] {
+        let budget = seconds * 1_000;
+        let ours = select(&candidates, budget, 1).covered;
+        let simple = [&cheapest, &shuffled].map(|order| in_order(&candidates, order, budget));
+        println!("{seconds} s: {ours} covered, cheapest first {}, in random order {}", simple[0], simple[1]);
+        assert!(simple.iter().all(|n| ours >= *n), "{seconds} s: {ours} beside {simple:?}");
+    }
+}
+
+#[test]
 fn nothing_fits_into_nothing() {
     assert_eq!(select(&registry(), 0, 1), Choice::default());
     assert_eq!(select(&[], 10_000, 1), Choice::default());
