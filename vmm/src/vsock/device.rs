@@ -30,6 +30,8 @@ type Key = (u32, u32);
 
 struct Connection {
     stream: UnixStream,
+    /// [`Device::take_new_fds`] has given its descriptor.
+    watched: bool,
     /// Towards the host.
     buffered: VecDeque<u8>,
     /// Bytes of the guest that the stream has taken, and what of that the guest was last told.
@@ -56,7 +58,6 @@ pub struct Device {
     /// Ended for the guest, with data that the host's reader has not taken yet.
     lingering: Vec<Connection>,
     control: VecDeque<Packet>,
-    new_fds: Vec<RawFd>,
     next: Key,
 }
 
@@ -107,15 +108,20 @@ impl Device {
             connections: BTreeMap::new(),
             lingering: Vec::new(),
             control: VecDeque::new(),
-            new_fds: Vec::new(),
             next: (0, 0),
         }
     }
 
-    /// Streams that came into being since the last call; whoever drives the device calls [`Device::flush`] and asks for
-    /// packets again when one becomes readable or writable.
+    /// Streams that came into being since the last call and are still there; whoever drives the device calls
+    /// [`Device::flush`] and asks for packets again when one becomes readable or writable.
     pub fn take_new_fds(&mut self) -> Vec<RawFd> {
-        std::mem::take(&mut self.new_fds)
+        let all = self.connections.values_mut().chain(&mut self.lingering);
+        let news = all.filter(|c| !c.watched);
+        news.map(|c| {
+            c.watched = true;
+            c.stream.as_raw_fd()
+        })
+        .collect()
     }
 
     /// Whether so many answers wait for the guest that nothing more may be received from it.
@@ -190,9 +196,9 @@ impl Device {
         let Some(stream) = stream.filter(|s| s.set_nonblocking(true).is_ok()) else {
             return self.reset(key);
         };
-        self.new_fds.push(stream.as_raw_fd());
         let connection = Connection {
             stream,
+            watched: false,
             buffered: VecDeque::new(),
             forwarded: 0,
             told: 0,
@@ -458,6 +464,21 @@ mod tests {
         more.header.fwd_cnt = 8;
         d.receive(more);
         assert_eq!(d.next_packet(4096).unwrap().payload, b"89");
+    }
+
+    #[test]
+    fn stream_that_ended_before_it_was_watched_is_not_given_to_watch() {
+        let (mut d, _host) = device();
+        for _ in 0..2 {
+            d.receive(packet(op::REQUEST, 0, b""));
+        }
+        assert_eq!(ops(&mut d), [op::RESPONSE, op::RST]);
+        d.receive(packet(op::REQUEST, 0, b""));
+        d.receive(packet(op::RST, 0, b""));
+        d.flush();
+        assert!(d.take_new_fds().is_empty());
+        d.receive(packet(op::REQUEST, 0, b""));
+        assert_eq!((d.take_new_fds().len(), d.take_new_fds().len()), (1, 0));
     }
 
     #[test]
