@@ -11,7 +11,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use super::packet::{HOST_CID, Header, Packet, SHUTDOWN_RCV, SHUTDOWN_SEND, TYPE_STREAM, op};
+use super::packet::{
+    HOST_CID, Header, MAX_PAYLOAD_BYTES, Packet, SHUTDOWN_RCV, SHUTDOWN_SEND, TYPE_STREAM, op,
+};
 
 /// Receive buffer of each connection, bytes.
 pub const BUFFER_BYTES: u32 = 256 << 10;
@@ -254,7 +256,7 @@ impl Device {
         }
     }
 
-    /// The next packet for the guest, with a payload of at most `room` bytes. Connections take turns.
+    /// The next packet for the guest, with a payload of at most `room` bytes and [`MAX_PAYLOAD_BYTES`]. Connections take turns.
     pub fn next_packet(&mut self, room: usize) -> Option<Packet> {
         if let Some(p) = self.control.pop_front() {
             return Some(p);
@@ -273,7 +275,7 @@ impl Device {
 
     fn read_stream(&mut self, key: Key, room: usize) -> Option<Packet> {
         let c = self.connections.get_mut(&key)?;
-        let limit = room.min(c.credit() as usize);
+        let limit = room.min(c.credit().min(MAX_PAYLOAD_BYTES) as usize);
         if c.host_done || c.guest_deaf || limit == 0 {
             return None;
         }
@@ -464,6 +466,18 @@ mod tests {
         more.header.fwd_cnt = 8;
         d.receive(more);
         assert_eq!(d.next_packet(4096).unwrap().payload, b"89");
+    }
+
+    #[test]
+    fn guest_with_much_credit_and_room_costs_no_more_memory() {
+        let (mut d, host) = device();
+        let mut request = packet(op::REQUEST, 0, b"");
+        request.header.buf_alloc = u32::MAX;
+        d.receive(request);
+        assert_eq!(ops(&mut d), [op::RESPONSE]);
+        host.lock().unwrap().as_mut().unwrap().write_all(b"x").unwrap();
+        let sent = d.next_packet(usize::MAX).unwrap();
+        assert!(sent.payload.capacity() <= MAX_PAYLOAD_BYTES as usize, "{}", sent.payload.capacity());
     }
 
     #[test]
