@@ -8,13 +8,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check bench bench-comparison install
+.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make check    formatting and lints"
+	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
 	@echo "make bench    what the probes cost, how long a boot takes, how far a comparison can be trusted"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
@@ -59,6 +60,12 @@ $(VENV)/ready: notebooks/requirements.txt
 check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+# How long each fuzz target runs.
+SECONDS ?= 600
+
+fuzz: setup
+	vmm/fuzz/run $(SECONDS)
 
 # The other tools are measured where they are installed: apt-get install linux-perf libbpf-tools bpftrace
 bench: kernel

@@ -7,14 +7,14 @@
 use object::{Object, ObjectSection, ObjectSymbol};
 
 /// `pause`, and the two-byte NOP (Intel SDM volume 2B).
-const PAUSE: [u8; 2] = [0xf3, 0x90];
-const NOP: [u8; 2] = [0x66, 0x90];
+pub(crate) const PAUSE: [u8; 2] = [0xf3, 0x90];
+pub(crate) const NOP: [u8; 2] = [0x66, 0x90];
 
 /// The function with the loops, which compilers inline into its only caller (Linux, arch/x86/kernel/apic/apic.c).
 const FUNCTIONS: [&str; 2] = ["calibrate_APIC_clock", "setup_boot_APIC_clock"];
 
 /// `cpu_relax()` in it. With another number of matches the code is not the one that is known, and stays as it is.
-const NR_PAUSES: usize = 2;
+pub(crate) const NR_PAUSES: usize = 2;
 
 /// Replaces the pauses of the calibration in a vmlinux with symbols. `false`: the image is unchanged, for it has no such
 /// function or another form of it; it boots all the same, but slowly.
@@ -34,7 +34,8 @@ fn pauses(vmlinux: &[u8]) -> Option<Vec<usize>> {
     })?;
     let section = file.section_by_index(symbol.section_index()?).ok()?;
     let (offset, _) = section.file_range()?;
-    let start = usize::try_from(offset + symbol.address().checked_sub(section.address())?).ok()?;
+    let start = offset.checked_add(symbol.address().checked_sub(section.address())?)?;
+    let start = usize::try_from(start).ok()?;
     let code = vmlinux.get(start..start.checked_add(usize::try_from(symbol.size()).ok()?)?)?;
     let found: Vec<usize> =
         code.windows(2).enumerate().filter(|(_, w)| *w == PAUSE).map(|(i, _)| start + i).collect();
@@ -83,5 +84,17 @@ mod tests {
         }
         assert!(!quicken_calibration(&mut b"no ELF file".to_vec()));
         assert!(!quicken_calibration(&mut []));
+    }
+    #[test]
+    fn section_that_is_nowhere_is_unknown_code() {
+        let mut image = assembled("setup_boot_APIC_clock", "pause\npause\nret");
+        // e_shoff, e_shentsize, e_shnum; of a section header the first flags word and sh_offset (elf(5)).
+        let word = |image: &[u8], at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+        let (start, count) = (word(&image, 0x28) as usize, usize::from(image[0x3c]));
+        let executable = (0..count).map(|i| start + i * 64).filter(|at| word(&image, at + 8) & 4 != 0);
+        for at in executable.collect::<Vec<_>>() {
+            image[at + 24..at + 32].fill(0xff);
+        }
+        assert!(!quicken_calibration(&mut image));
     }
 }

@@ -13,6 +13,9 @@ pub const S_IFDIR: u32 = 0o040_000;
 /// Type bits of a file mode: character device.
 pub const S_IFCHR: u32 = 0o020_000;
 
+/// The name that ends an archive.
+pub const TRAILER: &str = "TRAILER!!!";
+
 /// Writes an archive.
 #[derive(Debug)]
 pub struct Writer<W> {
@@ -51,7 +54,7 @@ impl<W: Write> Writer<W> {
     /// Writes the end of the archive.
     pub fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
-        self.entry("TRAILER!!!", 0, (0, 0), &[])?;
+        self.entry(TRAILER, 0, (0, 0), &[])?;
         self.out.flush()?;
         Ok(self.out)
     }

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cpio::{S_IFCHR, S_IFDIR, S_IFREG, Writer};
+use crate::cpio::{S_IFCHR, S_IFDIR, S_IFREG, TRAILER, Writer};
 use crate::libraries::closure;
 
 /// Why there is no initramfs.
@@ -33,6 +33,14 @@ pub enum InitramfsError {
         /// Its name.
         library: String,
     },
+    /// A path at which the guest would not find the file, or not only this file.
+    #[error("no file of a guest can be at {path:?}: {reason}")]
+    GuestPath {
+        /// The path.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The archive cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -42,6 +50,13 @@ pub enum InitramfsError {
         source: io::Error,
     },
 }
+
+/// Longest path with its NUL, and longest part of one, bytes (Linux, include/uapi/linux/limits.h). The kernel skips what is longer.
+const PATH_MAX: usize = 4096;
+const NAME_MAX: usize = 255;
+
+/// The device node that the kernel opens for `/init`.
+const CONSOLE: &str = "dev/console";
 
 #[derive(Debug)]
 enum Content {
@@ -65,29 +80,43 @@ impl Initramfs {
 
     /// Adds bytes as a file at an absolute guest path, with these permission bits.
     pub fn add_bytes(&mut self, guest_path: &str, bytes: Vec<u8>, mode: u32) -> Result<(), InitramfsError> {
-        self.add(guest_path, mode, Content::Bytes(bytes));
-        Ok(())
+        self.add(guest_path, mode, Content::Bytes(bytes))
     }
 
     /// Adds a host file as it is.
     pub fn add_file(&mut self, host: &Path, guest_path: &str, mode: u32) -> Result<(), InitramfsError> {
         readable(host)?;
-        self.add(guest_path, mode, Content::Host(host.into()));
-        Ok(())
+        self.add(guest_path, mode, Content::Host(host.into()))
     }
 
     /// Adds an executable, stripped, with the shared libraries that it needs.
     pub fn add_binary(&mut self, host: &Path, guest_path: &str) -> Result<(), InitramfsError> {
         readable(host)?;
         for (guest, library) in closure(host)? {
-            self.add(&guest, 0o755, Content::Binary(library));
+            self.add(&guest, 0o755, Content::Binary(library))?;
         }
-        self.add(guest_path, 0o755, Content::Binary(host.into()));
+        self.add(guest_path, 0o755, Content::Binary(host.into()))
+    }
+
+    fn add(&mut self, guest_path: &str, mode: u32, content: Content) -> Result<(), InitramfsError> {
+        let name = guest_path.trim_start_matches('/');
+        if let Some(reason) = unusable(name).or_else(|| self.clash(name)) {
+            return Err(InitramfsError::GuestPath { path: guest_path.into(), reason });
+        }
+        self.files.insert(name.to_string(), (mode & 0o7777, content));
         Ok(())
     }
 
-    fn add(&mut self, guest_path: &str, mode: u32, content: Content) {
-        self.files.insert(guest_path.trim_start_matches('/').to_string(), (mode, content));
+    /// What is in the way of a file of this name.
+    fn clash(&self, name: &str) -> Option<&'static str> {
+        let below = format!("{name}/");
+        let is_directory = name == "dev"
+            || self.files.range(below.clone()..).next().is_some_and(|(n, _)| n.starts_with(&below));
+        let mut above = name.match_indices('/').map(|(i, _)| &name[..i]);
+        if name == CONSOLE || above.any(|a| a == CONSOLE || self.files.contains_key(a)) {
+            return Some("another file is there, or above it");
+        }
+        is_directory.then_some("it is a directory")
     }
 
     /// Writes the archive.
@@ -99,7 +128,7 @@ impl Initramfs {
             out.entry(&dir, S_IFDIR | 0o755, (0, 0), &[]).map_err(write_error)?;
         }
         // Device numbers of the console: Documentation/admin-guide/devices.txt.
-        out.entry("dev/console", S_IFCHR | 0o600, (5, 1), &[]).map_err(write_error)?;
+        out.entry(CONSOLE, S_IFCHR | 0o600, (5, 1), &[]).map_err(write_error)?;
         for (name, (mode, content)) in &self.files {
             let bytes = match content {
                 Content::Bytes(bytes) => bytes.clone(),
@@ -121,6 +150,20 @@ impl Initramfs {
             }
         }
         dirs.into_iter().collect()
+    }
+}
+
+/// Why the kernel would not make a file of this name.
+fn unusable(name: &str) -> Option<&'static str> {
+    let mut parts = name.split('/');
+    if name.len() >= PATH_MAX || parts.clone().any(|p| p.len() > NAME_MAX) {
+        Some("it is too long")
+    } else if name.contains('\0') {
+        Some("it has a NUL")
+    } else if parts.clone().any(|p| matches!(p, "" | "." | "..")) {
+        Some("a part of it is empty, . or ..")
+    } else {
+        (parts.next() == Some(TRAILER)).then_some("the archive would end there")
     }
 }
 
@@ -154,6 +197,7 @@ fn stripped(host: &Path) -> Result<Vec<u8>, InitramfsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzzing::newc;
 
     #[test]
     fn the_same_input_gives_the_same_archive() {
@@ -169,6 +213,46 @@ mod tests {
         let bytes = make("a");
         assert_eq!(bytes, make("b"));
         assert!(bytes.windows(16).any(|w| w == b"ktstr/spec.json\0"));
+    }
+
+    #[test]
+    fn path_at_which_the_kernel_would_make_no_file_is_refused() {
+        let mut image = Initramfs::new();
+        image.add_bytes("/a/b", Vec::new(), 0o644).unwrap();
+        image.add_bytes("a/b", Vec::new(), 0o600).unwrap();
+        let (long, longer) = ("x".repeat(256), "x/".repeat(2048));
+        let refused = [
+            "",
+            "/",
+            "a",
+            "a/b/c",
+            "a//b",
+            "a/../b",
+            "./c",
+            "c\0",
+            "c/",
+            "dev",
+            "/dev/console",
+            "dev/console/x",
+        ];
+        for path in refused.into_iter().chain(["TRAILER!!!", "TRAILER!!!/x", &long, &longer]) {
+            let e = image.add_bytes(path, Vec::new(), 0o644).unwrap_err();
+            assert!(matches!(e, InitramfsError::GuestPath { .. }), "{path:?}");
+        }
+        for path in ["dev/null", "ab", "a/bc", "...", "x/TRAILER!!!"] {
+            image.add_bytes(path, Vec::new(), 0o644).unwrap();
+        }
+    }
+
+    #[test]
+    fn bits_that_are_no_permission_do_not_change_what_a_file_is() {
+        let mut image = Initramfs::new();
+        image.add_bytes("a", Vec::new(), 0o160_755).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        image.write(file.path()).unwrap();
+        let archive = fs::read(file).unwrap();
+        let modes: Vec<u32> = newc::entries(&archive).unwrap().iter().map(|e| e.mode).collect();
+        assert_eq!(modes, [S_IFDIR | 0o755, S_IFCHR | 0o600, S_IFREG | 0o755]);
     }
 
     #[test]

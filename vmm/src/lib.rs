@@ -11,6 +11,8 @@ mod calibration;
 mod counted;
 mod cpio;
 mod cpu_threads;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gate;
 mod guest;
 mod host_clock;

@@ -17,6 +17,9 @@ use crate::initramfs::InitramfsError;
 const DEFAULT_DIRS: [&str; 6] =
     ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 
+/// Longest name or list of directories that is looked at, bytes with the NUL. A file could name a larger one again and again.
+const MAX_STRING_BYTES: usize = 16 << 10;
+
 /// What the dynamic section of a binary asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
@@ -34,7 +37,11 @@ pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsErro
         let data = fs::read(&file).map_err(|source| InitramfsError::Read { path: file.clone(), source })?;
         let Some(needs) = needs(&data, &file) else { continue };
         if let Some(interpreter) = needs.interpreter {
-            found.insert(interpreter.clone(), PathBuf::from(interpreter));
+            let host = PathBuf::from(&interpreter);
+            if !is_library(&host) {
+                return Err(InitramfsError::Library { binary: file, library: interpreter });
+            }
+            found.insert(interpreter, host);
         }
         let search: Vec<PathBuf> = needs.search.into_iter().chain(inherited).collect();
         for name in needs.libraries {
@@ -51,9 +58,13 @@ pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsErro
     Ok(found)
 }
 
-/// A library outside of the default directories moves into the first of them: the guest's loader has no cache, and a
-/// RUNPATH relative to `$ORIGIN` would not hold where the binary lies in the guest.
+/// A library that is asked for by its path stays there. Another one outside of the default directories moves into the first
+/// of them: the guest's loader has no cache, and a RUNPATH relative to `$ORIGIN` would not hold where the binary lies in the
+/// guest.
 fn guest_path(name: &str, host: &Path) -> String {
+    if name.starts_with('/') {
+        return name.into();
+    }
     let in_default = host.parent().and_then(|p| p.to_str()).is_some_and(|p| DEFAULT_DIRS.contains(&p));
     let dir = if in_default {
         host.parent().and_then(|p| p.to_str()).unwrap_or(DEFAULT_DIRS[0])
@@ -63,9 +74,14 @@ fn guest_path(name: &str, host: &Path) -> String {
     format!("{dir}/{name}")
 }
 
+/// Whether a file can be loaded in a guest by this path: what depends on a working directory cannot.
+fn is_library(path: &Path) -> bool {
+    path.is_absolute() && path.is_file()
+}
+
 fn locate(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
     if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|p| p.is_file());
+        return Some(PathBuf::from(name)).filter(|p| is_library(p));
     }
     let from_env = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let env_dirs = std::env::split_paths(&from_env).filter(|p| !p.as_os_str().is_empty());
@@ -104,25 +120,21 @@ fn needs(data: &[u8], file: &Path) -> Option<Needs> {
     let Some(dynamic) = segments.iter().find_map(|s| s.dynamic(endian, data).ok().flatten()) else {
         return Some(needs);
     };
-    let value = |tag: DynamicTag| dynamic.iter().find(|d| d.d_tag(endian) == tag).map(|d| d.d_val(endian));
+    // The loader heeds the last of several.
+    let value = |tag: DynamicTag| dynamic.iter().rfind(|d| d.d_tag(endian) == tag).map(|d| d.d_val(endian));
     let (start, len) = (value(DT_STRTAB)?, value(DT_STRSZ)?);
     let strings = segments.iter().find_map(|s| s.data_range(endian, data, start, len).ok().flatten())?;
     let string = |offset: u64| {
         let rest = strings.get(usize::try_from(offset).ok()?..)?;
-        let end = rest.iter().position(|b| *b == 0)?;
+        let end = rest.iter().take(MAX_STRING_BYTES).position(|b| *b == 0)?;
         Some(String::from_utf8_lossy(&rest[..end]).into_owned())
     };
     let origin = file.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-    for entry in dynamic {
-        match entry.d_tag(endian) {
-            DT_NEEDED => needs.libraries.extend(string(entry.d_val(endian))),
-            DT_RUNPATH | DT_RPATH => {
-                let text = string(entry.d_val(endian)).unwrap_or_default();
-                let expanded = text.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
-                needs.search.extend(expanded.split(':').filter(|d| !d.is_empty()).map(PathBuf::from));
-            }
-            _ => {}
-        }
+    let names = dynamic.iter().filter(|d| d.d_tag(endian) == DT_NEEDED);
+    needs.libraries = names.filter_map(|d| string(d.d_val(endian))).collect();
+    for text in [DT_RUNPATH, DT_RPATH].into_iter().filter_map(|tag| string(value(tag)?)) {
+        let expanded = text.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
+        needs.search.extend(expanded.split(':').filter(|d| !d.is_empty()).map(PathBuf::from));
     }
     Some(needs)
 }
@@ -136,6 +148,65 @@ mod tests {
         let found = closure(&std::env::current_exe().unwrap()).unwrap();
         assert!(found.keys().any(|k| k.contains("ld-linux")), "{found:?}");
         assert!(found.keys().any(|k| k.ends_with("/libc.so.6")), "{found:?}");
+    }
+
+    /// A shared object with an interpreter, these dynamic entries, and these strings (elf(5)).
+    fn elf(interpreter: &str, entries: &[(u64, u64)], strings: &[u8]) -> Vec<u8> {
+        let header_bytes = 64 + 3 * 56;
+        let dynamic = header_bytes + interpreter.len() as u64;
+        let dynamic_bytes = (entries.len() as u64 + 2) * 16;
+        let table = [(5, dynamic + dynamic_bytes), (10, strings.len() as u64)];
+        let total = dynamic + dynamic_bytes + strings.len() as u64;
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0\x01\0\0\0".to_vec();
+        file.extend([0u64, 64, 0].into_iter().flat_map(u64::to_le_bytes));
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        for (kind, start, bytes) in
+            [(1u64, 0, total), (2, dynamic, dynamic_bytes), (3, header_bytes, dynamic - header_bytes)]
+        {
+            file.extend([kind, start, start, start, bytes, bytes, 1].into_iter().flat_map(u64::to_le_bytes));
+        }
+        file.extend(interpreter.as_bytes());
+        file.extend(table.iter().chain(entries).flat_map(|(t, v)| [*t, *v]).flat_map(u64::to_le_bytes));
+        file.extend(strings);
+        file
+    }
+
+    const NEEDED: u64 = 1;
+    const RUNPATH: u64 = 29;
+
+    fn closure_of(file: &[u8]) -> Result<BTreeMap<String, PathBuf>, InitramfsError> {
+        let binary = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&binary, file).unwrap();
+        closure(binary.path())
+    }
+
+    #[test]
+    fn interpreter_that_is_no_file_is_missing() {
+        for interpreter in ["/dev/zero\0", "\0", "lib/ld.so\0", "/etc/passwd\0x\0"] {
+            let e = closure_of(&elf(interpreter, &[], b"\0")).unwrap_err();
+            assert!(matches!(e, InitramfsError::Library { .. }), "{interpreter:?}");
+        }
+        assert_eq!(closure_of(&elf("/etc/passwd\0", &[], b"\0")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn library_with_a_path_stays_there_if_it_is_absolute() {
+        let found = closure_of(&elf("/etc/passwd\0", &[(NEEDED, 0)], b"/etc/group\0")).unwrap();
+        assert_eq!(found["/etc/group"], Path::new("/etc/group"));
+        // Tests run in the package's directory.
+        let e = closure_of(&elf("/etc/passwd\0", &[(NEEDED, 0)], b"src/lib.rs\0")).unwrap_err();
+        assert!(matches!(e, InitramfsError::Library { .. }));
+    }
+
+    #[test]
+    fn strings_that_are_named_often_do_not_add_up() {
+        let list = "$ORIGIN:".repeat(1000);
+        let file = elf("", &[(RUNPATH, 0); 1000], format!("{list}\0").as_bytes());
+        let needs = needs(&file, Path::new("/x/y")).unwrap();
+        assert_eq!((needs.search.len(), needs.search[0].as_path()), (1000, Path::new("/x")));
+        let long = elf("", &[(RUNPATH, 0), (NEEDED, 0)], &[b"a".repeat(MAX_STRING_BYTES), vec![0]].concat());
+        let needs = super::needs(&long, Path::new("/x/y")).unwrap();
+        assert!(needs.search.is_empty() && needs.libraries.is_empty());
     }
 
     #[test]

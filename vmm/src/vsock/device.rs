@@ -11,7 +11,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use super::packet::{HOST_CID, Header, Packet, SHUTDOWN_RCV, SHUTDOWN_SEND, TYPE_STREAM, op};
+use super::packet::{
+    HOST_CID, Header, MAX_PAYLOAD_BYTES, Packet, SHUTDOWN_RCV, SHUTDOWN_SEND, TYPE_STREAM, op,
+};
 
 /// Receive buffer of each connection, bytes.
 pub const BUFFER_BYTES: u32 = 256 << 10;
@@ -30,6 +32,8 @@ type Key = (u32, u32);
 
 struct Connection {
     stream: UnixStream,
+    /// [`Device::take_new_fds`] has given its descriptor.
+    watched: bool,
     /// Towards the host.
     buffered: VecDeque<u8>,
     /// Bytes of the guest that the stream has taken, and what of that the guest was last told.
@@ -56,7 +60,6 @@ pub struct Device {
     /// Ended for the guest, with data that the host's reader has not taken yet.
     lingering: Vec<Connection>,
     control: VecDeque<Packet>,
-    new_fds: Vec<RawFd>,
     next: Key,
 }
 
@@ -107,15 +110,20 @@ impl Device {
             connections: BTreeMap::new(),
             lingering: Vec::new(),
             control: VecDeque::new(),
-            new_fds: Vec::new(),
             next: (0, 0),
         }
     }
 
-    /// Streams that came into being since the last call; whoever drives the device calls [`Device::flush`] and asks for
-    /// packets again when one becomes readable or writable.
+    /// Streams that came into being since the last call and are still there; whoever drives the device calls
+    /// [`Device::flush`] and asks for packets again when one becomes readable or writable.
     pub fn take_new_fds(&mut self) -> Vec<RawFd> {
-        std::mem::take(&mut self.new_fds)
+        let all = self.connections.values_mut().chain(&mut self.lingering);
+        let news = all.filter(|c| !c.watched);
+        news.map(|c| {
+            c.watched = true;
+            c.stream.as_raw_fd()
+        })
+        .collect()
     }
 
     /// Whether so many answers wait for the guest that nothing more may be received from it.
@@ -190,9 +198,9 @@ impl Device {
         let Some(stream) = stream.filter(|s| s.set_nonblocking(true).is_ok()) else {
             return self.reset(key);
         };
-        self.new_fds.push(stream.as_raw_fd());
         let connection = Connection {
             stream,
+            watched: false,
             buffered: VecDeque::new(),
             forwarded: 0,
             told: 0,
@@ -248,7 +256,7 @@ impl Device {
         }
     }
 
-    /// The next packet for the guest, with a payload of at most `room` bytes. Connections take turns.
+    /// The next packet for the guest, with a payload of at most `room` bytes and [`MAX_PAYLOAD_BYTES`]. Connections take turns.
     pub fn next_packet(&mut self, room: usize) -> Option<Packet> {
         if let Some(p) = self.control.pop_front() {
             return Some(p);
@@ -267,7 +275,7 @@ impl Device {
 
     fn read_stream(&mut self, key: Key, room: usize) -> Option<Packet> {
         let c = self.connections.get_mut(&key)?;
-        let limit = room.min(c.credit() as usize);
+        let limit = room.min(c.credit().min(MAX_PAYLOAD_BYTES) as usize);
         if c.host_done || c.guest_deaf || limit == 0 {
             return None;
         }
@@ -458,6 +466,33 @@ mod tests {
         more.header.fwd_cnt = 8;
         d.receive(more);
         assert_eq!(d.next_packet(4096).unwrap().payload, b"89");
+    }
+
+    #[test]
+    fn guest_with_much_credit_and_room_costs_no_more_memory() {
+        let (mut d, host) = device();
+        let mut request = packet(op::REQUEST, 0, b"");
+        request.header.buf_alloc = u32::MAX;
+        d.receive(request);
+        assert_eq!(ops(&mut d), [op::RESPONSE]);
+        host.lock().unwrap().as_mut().unwrap().write_all(b"x").unwrap();
+        let sent = d.next_packet(usize::MAX).unwrap();
+        assert!(sent.payload.capacity() <= MAX_PAYLOAD_BYTES as usize, "{}", sent.payload.capacity());
+    }
+
+    #[test]
+    fn stream_that_ended_before_it_was_watched_is_not_given_to_watch() {
+        let (mut d, _host) = device();
+        for _ in 0..2 {
+            d.receive(packet(op::REQUEST, 0, b""));
+        }
+        assert_eq!(ops(&mut d), [op::RESPONSE, op::RST]);
+        d.receive(packet(op::REQUEST, 0, b""));
+        d.receive(packet(op::RST, 0, b""));
+        d.flush();
+        assert!(d.take_new_fds().is_empty());
+        d.receive(packet(op::REQUEST, 0, b""));
+        assert_eq!((d.take_new_fds().len(), d.take_new_fds().len()), (1, 0));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Worker {
     }
 
     /// Moves packets both ways until nothing moves.
-    fn process(&mut self) -> io::Result<()> {
+    pub(crate) fn process(&mut self) -> io::Result<()> {
         loop {
             let (received, sent) = self.exchange();
             self.watch()?;

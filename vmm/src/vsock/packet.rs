@@ -6,7 +6,7 @@ pub const HOST_CID: u64 = 2;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 44;
 
-/// The longest payload that is taken from a guest, bytes; Linux sends at most 64 KiB in a packet
+/// The longest payload that is taken from a guest or given to it, bytes; Linux sends at most 64 KiB in a packet
 /// (`VIRTIO_VSOCK_MAX_PKT_BUF_SIZE`).
 pub const MAX_PAYLOAD_BYTES: u32 = 64 << 10;
 

@@ -15,7 +15,7 @@ use vhost::vhost_user::{Listener, VhostUserProtocolFeatures, VhostUserVirtioFeat
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringEpollHandler, VringRwLock, VringT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Accept, Device};
 use super::queues;
@@ -25,8 +25,10 @@ const RX: usize = 0;
 /// From the guest.
 const TX: usize = 1;
 const NR_QUEUES: usize = 2;
-/// Event number of the Unix streams; the numbers up to [`NR_QUEUES`] belong to the queues and the exit event.
+/// Event number of the Unix streams; the numbers up to [`NR_QUEUES`] belong to the daemon.
 const STREAM_EVENT: u64 = NR_QUEUES as u64 + 1;
+/// Event number of [`Backend::exit`].
+const EXIT_EVENT: u64 = STREAM_EVENT + 1;
 /// `VIRTIO_F_VERSION_1` (virtio 1.2, section 6).
 const VERSION_1: u64 = 1 << 32;
 /// How long the end of a guest waits for a slow reader.
@@ -41,7 +43,8 @@ struct Backend {
     memory: Mutex<Option<Memory>>,
     /// Holds this back end in turn: emptied at the end.
     epoll: Mutex<Option<Arc<Handler>>>,
-    exit: (EventConsumer, EventNotifier),
+    /// Raised when the guest is gone. The daemon's own event for that would stay open.
+    exit: EventFd,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,18 +119,64 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 
-    fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
-        Some((self.exit.0.try_clone().ok()?, self.exit.1.try_clone().ok()?))
-    }
-
     fn handle_event(
         &self,
-        _event: u16,
+        event: u16,
         _set: EventSet,
         vrings: &[VringRwLock],
         _thread: usize,
     ) -> io::Result<()> {
+        if u64::from(event) == EXIT_EVENT {
+            // An error ends the thread.
+            return Err(io::Error::other("the guest is gone"));
+        }
         self.process(vrings)
+    }
+}
+
+/// The daemon and its thread for the queues, which ends before this is gone.
+struct Service {
+    backend: Arc<Backend>,
+    daemon: VhostUserDaemon<Arc<Backend>>,
+}
+
+impl Service {
+    fn new(backend: Arc<Backend>) -> io::Result<Service> {
+        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+        let daemon = VhostUserDaemon::new("vsock".into(), backend.clone(), memory)
+            .map_err(|e| io::Error::other(format!("{e:?}")))?;
+        for handler in daemon.get_epoll_handlers() {
+            let exit = backend.exit.as_raw_fd();
+            if let Err(e) = handler.register_listener(exit, EventSet::IN, EXIT_EVENT) {
+                // Dropping it would wait for a thread that cannot be told to end.
+                std::mem::forget(daemon);
+                return Err(e);
+            }
+            *lock(&backend.epoll) = Some(handler);
+        }
+        Ok(Service { backend, daemon })
+    }
+
+    /// Serves one guest.
+    fn run(mut self, mut listener: Listener) {
+        if self.daemon.start(&mut listener).is_ok() {
+            // However the connection ended, the guest is gone.
+            let _ = self.daemon.wait();
+        }
+        self.end();
+        lock(&self.backend.device).finish(PATIENCE);
+    }
+
+    fn end(&self) {
+        // It can only fail when it is raised to its limit.
+        let _ = self.backend.exit.write(1);
+        lock(&self.backend.epoll).take();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -145,29 +194,16 @@ impl Server {
         // Left over from a process that was killed.
         let _ = std::fs::remove_file(socket);
         let listening = UnixListener::bind(socket)?;
-        let mut listener = Listener::from(listening.try_clone()?);
-        let backend = Arc::new(Backend {
+        let listener = Listener::from(listening.try_clone()?);
+        let service = Service::new(Arc::new(Backend {
             guest_cid,
             device: Mutex::new(Device::new(guest_cid, accept)),
             memory: Mutex::new(None),
             epoll: Mutex::new(None),
-            exit: new_event_consumer_and_notifier(EventFlag::NONBLOCK)?,
-        });
-        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-        let mut daemon = VhostUserDaemon::new("vsock".into(), backend.clone(), memory)
-            .map_err(|e| io::Error::other(format!("{e:?}")))?;
-        *lock(&backend.epoll) = daemon.get_epoll_handlers().into_iter().next();
-        let thread = std::thread::Builder::new().name("vsock-main".into()).spawn(move || {
-            if daemon.start(&mut listener).is_ok() {
-                // However the connection ended, the guest is gone.
-                let _ = daemon.wait();
-            }
-            for handler in daemon.get_epoll_handlers() {
-                handler.send_exit_event();
-            }
-            lock(&backend.epoll).take();
-            lock(&backend.device).finish(PATIENCE);
-        })?;
+            exit: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
+        }))?;
+        let builder = std::thread::Builder::new().name("vsock-main".into());
+        let thread = builder.spawn(move || service.run(listener))?;
         Ok(Server { socket: socket.into(), listening, thread: Some(thread) })
     }
 }
@@ -182,5 +218,25 @@ impl Drop for Server {
             let _ = thread.join();
         }
         let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_leaves_no_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let nr_open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = nr_open();
+        for _ in 0..200 {
+            let socket = dir.path().join("socket");
+            let server = Server::start(&socket, 3, Box::new(|_| None)).unwrap();
+            std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            drop(server);
+        }
+        // Other tests of this process have theirs.
+        assert!(nr_open() < before + 100, "{before}, then {}", nr_open());
     }
 }
