@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison install
+.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison bench-scale install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
@@ -83,6 +83,16 @@ bench-comparison: kernel
 	    -- -E 'test(sched_basic_message)' -j1 || exit 1; \
 	done
 	$(TARGET)/debug/examples/comparison false-alarms $(TARGET)/ktstr
+
+# What a long run costs on the host: 20 million slices converted, and their metrics beside the same queries in DuckDB. Optimized, which
+# compiles polars once more.
+bench-scale: setup $(VENV)/ready
+	cargo build --release --workspace --example scale
+	$(TARGET)/release/examples/scale log $(TARGET)/scale 20
+	$(TARGET)/release/examples/scale convert $(TARGET)/scale
+	$(TARGET)/release/examples/scale metrics $(TARGET)/scale
+	$(VENV)/bin/python notebooks/scale_duckdb.py $(TARGET)/scale
+	rm -r $(TARGET)/scale
 
 install: setup
 	cargo install --path runner
