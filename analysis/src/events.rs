@@ -17,7 +17,7 @@ use crate::metrics::{MetricRow, Scope, row};
 use crate::reader::{Table, numbers, places};
 use crate::slices::{Extents, Slices};
 
-/// Metrics of durations, in the order of [`durations`].
+/// Metrics of durations, in the order of [`Lens::durations`].
 const DURATIONS: [&str; 6] =
     ["wakeup_latency", "waking_latency", "run_delay", "preemption_wait", "slice_length", "blocked_time"];
 
@@ -85,6 +85,15 @@ struct Cell {
     migrations: [[u64; 4]; 2],
     /// In a phase, by tid.
     on_cpu_ns: BTreeMap<u32, u64>,
+}
+
+impl Cell {
+    /// Hands over the durations that there are, nanoseconds, in one of the readings.
+    fn take(&mut self, durations: [Option<u64>; 6], take: fn(&mut Durations, u64)) {
+        for (own, ns) in self.durations.iter_mut().zip(durations) {
+            ns.into_iter().for_each(|ns| take(own, ns));
+        }
+    }
 }
 
 /// The counts of all groups.
@@ -220,20 +229,12 @@ pub(crate) fn count<'a>(
         lens.cells(s, |place, phase| {
             let cell = &mut cells[place];
             lens.count(s, phase, cell);
-            let durations = lens.durations(s, phase);
-            cell.durations
-                .iter_mut()
-                .zip(durations)
-                .for_each(|(d, ns)| ns.into_iter().for_each(|ns| d.note(ns)));
+            cell.take(lens.durations(s, phase), Durations::note);
         });
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::prepare);
     slices.each(|s| {
-        lens.cells(s, |place, phase| {
-            let durations = lens.durations(s, phase);
-            let own = cells[place].durations.iter_mut();
-            own.zip(durations).for_each(|(d, ns)| ns.into_iter().for_each(|ns| d.place(ns)));
-        });
+        lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::place));
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
     count_migrations(dir, &lens, &mut cells)?;
@@ -265,7 +266,7 @@ impl Counted<'_> {
         &self.cells[group * (1 + self.phases.len()) + phase.map_or(0, |p| p + 1)]
     }
 
-    /// The rows of a group over the window, under the name of `scope`.
+    /// The rows of a group over the window.
     pub fn rows(&self, group: usize) -> Vec<MetricRow> {
         let (scope, cell) = (self.groups[group].scope(), self.cell(group, None));
         let mut rows: Vec<MetricRow> =
