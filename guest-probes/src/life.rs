@@ -45,9 +45,10 @@ impl From<ProbeError> for Trouble {
 
 /// Everything; returns when the guest is to be powered off.
 pub fn live() {
+    let started_ns = system::now_ns();
     let lived = begin().and_then(|spec| match &spec.shell {
         Some(shell) => serve(&spec, shell),
-        None => connect(&spec).map(|channel| test(&spec, channel)),
+        None => connect(&spec).map(|channel| test(&spec, channel, started_ns)),
     });
     if let Err(t) = lived {
         eprintln!("ktstr-guest: {}", t.reason);
@@ -55,8 +56,8 @@ pub fn live() {
 }
 
 /// One test, and its results to the host.
-fn test(spec: &GuestSpec, mut channel: Channel) {
-    if let Err(t) = run(spec, &mut channel) {
+fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
+    if let Err(t) = run(spec, &mut channel, started_ns) {
         eprintln!("ktstr-guest: {}", t.reason);
         report(spec, &mut channel, t);
     }
@@ -138,7 +139,7 @@ fn load_probes(spec: &GuestSpec) -> Result<Option<Probes>, ProbeError> {
     Probes::load(spec.probes, capacity).map(Some)
 }
 
-fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
+fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), Trouble> {
     if spec.test.wire_version != WIRE_VERSION {
         let found = spec.test.wire_version;
         return Err(other(format!("the test speaks wire version {found}, the agent {WIRE_VERSION}")));
@@ -155,6 +156,7 @@ fn run(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
             .trim()
             .to_string(),
         topology: observed,
+        started_ns,
         ts_ns: system::now_ns(),
     };
     channel.send(Kind::Hello, &hello).map_err(other)?;

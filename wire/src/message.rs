@@ -16,6 +16,8 @@ pub struct Hello {
     pub kernel_release: String,
     /// What `/sys` shows.
     pub topology: Observed,
+    /// Guest time of the agent's start, nanoseconds since boot.
+    pub started_ns: u64,
     /// Guest time of this message, nanoseconds since boot.
     pub ts_ns: u64,
 }

@@ -270,7 +270,12 @@ mod tests {
             values: vec![],
         };
         let mut c = Collected {
-            hello: Some(Hello { kernel_release: "6.12".into(), topology: topology.expected(), ts_ns: 0 }),
+            hello: Some(Hello {
+                kernel_release: "6.12".into(),
+                topology: topology.expected(),
+                started_ns: 0,
+                ts_ns: 0,
+            }),
             test_result: Some(TestResult { body: Some(body), abnormal_end: None, output: String::new() }),
             ..Collected::default()
         };
