@@ -1,4 +1,4 @@
-// A BPF program and its skeleton: a module of the build scripts of this crate and of `tests/`.
+// A BPF program and its skeleton: a module of the build scripts of this crate, of `tests/` and of `runner/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn clang() -> String {
     }
 }
 
-/// Compiles `src/bpf/NAME.bpf.c` and writes `NAME.skel.rs`, the macro `skeleton!`, into cargo's output directory.
+/// Compiles `src/bpf/NAME.bpf.c` to `NAME.bpf.o` and writes `NAME.skel.rs`, the macro `skeleton!`, both into cargo's output directory.
 pub fn build(name: &str, more_args: &[&str]) {
     println!("cargo:rerun-if-changed=src/bpf");
     let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -28,6 +28,7 @@ pub fn build(name: &str, more_args: &[&str]) {
         ["-Wall", "-Werror", "-mcpu=v3", concat!("-ffile-prefix-map=", env!("CARGO_MANIFEST_DIR"), "=.")];
     libbpf_cargo::SkeletonBuilder::new()
         .source(format!("src/bpf/{name}.bpf.c"))
+        .obj(out_dir.join(format!("{name}.bpf.o")))
         .clang(clang())
         .clang_args(common.iter().chain(more_args))
         .build_and_generate(&out)

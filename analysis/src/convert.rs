@@ -19,6 +19,7 @@ use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::host::HostAccount;
 use crate::tables::{self, RecordTables};
 
 /// Why a raw log could not be converted.
@@ -95,6 +96,10 @@ pub struct Quality {
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]
     pub host_run_delay_max_ns: Option<u64>,
+    /// Why the slices do not say how much of them the host took away; `None`: they do, or it takes nothing (`sim`), or that cannot be
+    /// told (`tcg`).
+    #[serde(default)]
+    pub unwatched: Option<String>,
 }
 
 impl Quality {
@@ -172,18 +177,17 @@ pub(crate) struct Rows {
     pub host_run_delay_ns: BTreeMap<u32, u64>,
 }
 
-/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one. `host_run_delay_ns` is what the host
-/// knows: for each CPU, how long its thread waited during the window, nanoseconds.
+/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
 pub fn convert(
     raw_log: &Path,
     out_dir: &Path,
     topology: Topology,
-    host_run_delay_ns: &BTreeMap<u32, u64>,
+    host: &HostAccount,
 ) -> Result<Collected, ConvertError> {
     let mut state = State {
         collected: Collected::default(),
-        rows: Rows { host_run_delay_ns: host_run_delay_ns.clone(), ..Rows::default() },
-        records: RecordTables::create(out_dir, topology)?,
+        rows: Rows { host_run_delay_ns: host.run_delay_ns.clone(), ..Rows::default() },
+        records: RecordTables::create(out_dir, topology, host.stolen.as_ref())?,
         next_seq: 0,
     };
     state.read(raw_log)?;
@@ -191,6 +195,7 @@ pub fn convert(
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows, &collected);
+    collected.quality.unwatched = host.unwatched.clone();
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
     collected.tables.extend(tables::write_others(&rows, out_dir, topology)?);
@@ -228,14 +233,14 @@ impl From<String> for Stop {
     }
 }
 
-struct State {
+struct State<'a> {
     collected: Collected,
     rows: Rows,
-    records: RecordTables,
+    records: RecordTables<'a>,
     next_seq: u64,
 }
 
-impl State {
+impl State<'_> {
     fn read(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
         let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
         let mut file = match File::open(raw_log) {
@@ -370,7 +375,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, bytes).unwrap();
-        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &BTreeMap::from([(1, 77)])).unwrap()
+        let host = HostAccount { run_delay_ns: BTreeMap::from([(1, 77)]), ..HostAccount::default() };
+        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &host).unwrap()
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod convert;
 mod durations;
 mod events;
 pub mod history;
+pub mod host;
 pub mod metrics;
 pub mod oracle;
 pub mod permutation;
@@ -31,5 +32,6 @@ pub mod trace;
 
 pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
 pub use history::write_history;
+pub use host::{HostAccount, Stolen};
 pub use metrics::{MetricRow, MetricsError, compute_metrics};
 pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

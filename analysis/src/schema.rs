@@ -16,7 +16,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
 }
 
 /// One row is one on-CPU slice of one task; sorted by `cpu`, then `ts_ns`, as the logs of the CPUs come.
-pub const SLICES: [Column; 15] = [
+pub const SLICES: [Column; 16] = [
     c("ts_ns", "i64", "switch-in"),
     c("dur_ns", "i64", "switch-in to switch-out, or to the window's end"),
     c("cpu", "u32", "CPU of the slice"),
@@ -40,6 +40,11 @@ pub const SLICES: [Column; 15] = [
     c("waker_tid", "u32", "task in whose context the wakeup ran; null: the idle task's, or not a wakeup"),
     c("waker_cpu", "u32", "CPU on which the wakeup ran; null: not a wakeup"),
     c("prio", "i64", "kernel priority at switch-out: 0 to 99 real time, 100 to 139 normal"),
+    c(
+        "host_stolen_ns",
+        "i64",
+        "how long within the slice the host kept the CPU's thread waiting for one of its CPUs; null: nobody watched, see quality.unwatched in the sidecar",
+    ),
 ];
 
 /// One row is one migration; in order of time for each CPU that did some, CPU after CPU.

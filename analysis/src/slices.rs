@@ -201,7 +201,7 @@ pub(crate) mod stored {
     /// The directory of the table, which goes with the value, and the table.
     pub fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
         let dir = tempfile::tempdir().unwrap();
-        crate::tables::slices(slices).write(dir.path(), "slices").unwrap();
+        crate::tables::slices(slices, None).write(dir.path(), "slices").unwrap();
         let table = Slices::open(dir.path()).unwrap();
         (dir, table)
     }

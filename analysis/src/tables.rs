@@ -12,14 +12,16 @@ use parquet::errors::ParquetError;
 
 use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
+use crate::host::Stolen;
 
 /// Rows that are collected before they are written.
 const BATCH_ROWS: usize = 1 << 16;
 
 /// The tables of records, which are written as the records come.
-pub(crate) struct RecordTables {
+pub(crate) struct RecordTables<'a> {
     dir: PathBuf,
     topology: Topology,
+    stolen: Option<&'a Stolen>,
     slices: Vec<SliceRecord>,
     migrations: Vec<MigrationRecord>,
     writers: [TableWriter; 2],
@@ -27,13 +29,18 @@ pub(crate) struct RecordTables {
 
 const RECORD_TABLES: [&str; 2] = ["slices", "migrations"];
 
-impl RecordTables {
+impl<'a> RecordTables<'a> {
     /// Begins the tables in `dir`.
-    pub fn create(dir: &Path, topology: Topology) -> Result<RecordTables, ConvertError> {
+    pub fn create(
+        dir: &Path,
+        topology: Topology,
+        stolen: Option<&'a Stolen>,
+    ) -> Result<RecordTables<'a>, ConvertError> {
         let create = |table| TableWriter::create(dir, table).map_err(write_error(dir, table));
         Ok(RecordTables {
             dir: dir.into(),
             topology,
+            stolen,
             slices: Vec::with_capacity(BATCH_ROWS),
             migrations: Vec::new(),
             writers: [create(RECORD_TABLES[0])?, create(RECORD_TABLES[1])?],
@@ -50,7 +57,7 @@ impl RecordTables {
     }
 
     fn flush(&mut self) -> Result<(), ConvertError> {
-        let batches = [slices(&self.slices), migrations(&self.migrations, self.topology)];
+        let batches = [slices(&self.slices, self.stolen), migrations(&self.migrations, self.topology)];
         self.slices.clear();
         self.migrations.clear();
         for ((writer, batch), table) in self.writers.iter_mut().zip(batches).zip(RECORD_TABLES) {
@@ -88,7 +95,7 @@ pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt",
 /// Names by [`ktstr_wire::record::EndState`], which begins with 1.
 pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
 
-pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
+pub(crate) fn slices(rows: &[SliceRecord], stolen: Option<&Stolen>) -> Columns {
     let r = || rows.iter();
     Columns::new()
         .i64("ts_ns", r().map(|s| Some(s.ts_ns)))
@@ -106,6 +113,7 @@ pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
         .u32("waker_tid", r().map(|s| s.waker_tid))
         .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
         .i64("prio", r().map(|s| u64::try_from(s.prio).ok()))
+        .i64("host_stolen_ns", r().map(|s| Some(stolen?.within(s.cpu.into(), s.ts_ns..s.ts_ns + s.dur_ns))))
 }
 
 fn context(c: MigrationContext) -> &'static str {
@@ -281,7 +289,7 @@ mod tests {
     #[test]
     fn tables_are_as_the_schema_says() {
         let t: Topology = "1n1l1c1t".parse().unwrap();
-        same(slices(&[]), &SLICES);
+        same(slices(&[], None), &SLICES);
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use ktstr_wire::message::ClockReading;
+
 /// A step of the start that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
@@ -125,6 +127,25 @@ pub fn now_ns() -> u64 {
     // SAFETY: t is a timespec that lives until the call returns.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Readings of which the best is taken: between its two halves nothing came.
+const CLOCK_TRIES: u32 = 32;
+
+/// The clock and the time stamp counter at one moment.
+pub fn clock_reading() -> ClockReading {
+    let read = || {
+        let (before, ts_ns, after) = (tsc(), now_ns(), tsc());
+        let took = after.wrapping_sub(before);
+        (took, ClockReading { ts_ns, tsc: before.wrapping_add(took / 2) })
+    };
+    let first = read();
+    (1..CLOCK_TRIES).map(|_| read()).fold(first, |best, r| if r.0 < best.0 { r } else { best }).1
+}
+
+fn tsc() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and Linux lets processes use it.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// CPU time of this process, nanoseconds.

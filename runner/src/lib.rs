@@ -24,6 +24,7 @@ pub mod show;
 pub mod stats;
 pub mod target;
 pub mod test;
+pub mod witness;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use crate::invocation::{
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
-use crate::{budget, exit, interrupt, show};
+use crate::{budget, exit, interrupt, show, witness};
 use ktstr_wire::listing::{GAUNTLET_REPORT_ENV, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::ProbeLevel;
@@ -68,6 +68,9 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let kernels = kernel::resolve_all(&args.kernel, Path::new("."))?;
     require_nextest()?;
     let mode = Mode::of(args.accel);
+    if let (Mode::Kvm, Err(why)) = (mode, witness::check()) {
+        eprintln!("host witness: none, slices will not say what the host took of them: {why}");
+    }
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
     let session = identity::new_id();

@@ -37,6 +37,12 @@ impl CpuThreads {
         self.threads().filter_map(delay_of).collect()
     }
 
+    /// The thread of each CPU of the guest, by its id.
+    pub fn ids(&self) -> BTreeMap<u32, u32> {
+        let id = |t: PathBuf| t.file_name()?.to_str()?.parse().ok();
+        self.threads().filter_map(|(cpu, thread)| Some((cpu, id(thread)?))).collect()
+    }
+
     /// Binds the thread of the guest's CPU `i` to the `i`th of these CPUs. Gives how many threads were there to be bound.
     pub fn pin(&self, cpus: &[usize]) -> io::Result<usize> {
         let mut pinned = 0;

@@ -196,6 +196,14 @@ impl Guest {
         }
     }
 
+    /// What the guest's time stamp counter shows more than the host's, modulo 2^64; `None`: not known.
+    pub fn tsc_offset(&self) -> Option<u64> {
+        match &self.0 {
+            Backend::Qemu(_) => None,
+            Backend::Kvm(machine) => machine.tsc_offset(),
+        }
+    }
+
     /// Waits for the guest's end, for the deadline, or for the flag.
     pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
         match &mut self.0 {

@@ -1,4 +1,4 @@
-//! The host's TSC, which guests under multi-threaded emulation read as it is.
+//! The host's TSC, which guests under multi-threaded emulation read as it is, and guests under KVM with an offset.
 
 use std::arch::x86_64::_rdtsc;
 use std::fs;
@@ -24,11 +24,33 @@ fn is_constant() -> bool {
     ["constant_tsc", "nonstop_tsc"].iter().all(|f| flags.split_whitespace().any(|w| w == *f))
 }
 
+/// Whether the kernel takes its own time from the TSC, after tests of its own.
+pub fn is_the_clock() -> bool {
+    let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    fs::read_to_string(source).is_ok_and(|s| s.trim() == "tsc")
+}
+
 fn measure() -> Option<u32> {
-    let before = reading()?;
+    let before = reading(libc::CLOCK_MONOTONIC_RAW)?;
     std::thread::sleep(APART);
-    let after = reading()?;
-    khz(after.0.checked_sub(before.0)?, after.1.checked_sub(before.1)?)
+    let after = reading(libc::CLOCK_MONOTONIC_RAW)?;
+    khz(after.tsc.checked_sub(before.tsc)?, after.ns.checked_sub(before.ns)?)
+}
+
+/// A moment by two clocks of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The TSC.
+    pub tsc: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub ns: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Option<Moment> {
+        reading(libc::CLOCK_MONOTONIC)
+    }
 }
 
 /// Ticks in a time, as kHz.
@@ -37,24 +59,25 @@ fn khz(ticks: u64, ns: u64) -> Option<u32> {
     u32::try_from(khz).ok()
 }
 
-/// The TSC and the time at one moment, nanoseconds.
-fn reading() -> Option<(u64, u64)> {
+/// The TSC, and the time by this clock.
+fn reading(clock: libc::clockid_t) -> Option<Moment> {
     let tries = (0..TRIES).filter_map(|_| {
-        let (before, ns, after) = (tsc(), raw_ns()?, tsc());
+        let (before, ns, after) = (tsc(), ns_of(clock)?, tsc());
         Some((after.checked_sub(before)?, before + (after - before) / 2, ns))
     });
-    tries.min().map(|(_, tsc, ns)| (tsc, ns))
+    tries.min().map(|(_, tsc, ns)| Moment { tsc, ns })
 }
 
-fn tsc() -> u64 {
+/// The TSC now.
+pub fn tsc() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and Linux lets processes use it.
     unsafe { _rdtsc() }
 }
 
-fn raw_ns() -> Option<u64> {
+fn ns_of(clock: libc::clockid_t) -> Option<u64> {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure lives until the call returns.
-    let r = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut t) };
+    let r = unsafe { libc::clock_gettime(clock, &raw mut t) };
     let (s, ns) = (u64::try_from(t.tv_sec).ok()?, u64::try_from(t.tv_nsec).ok()?);
     (r == 0).then_some(s * 1_000_000_000 + ns)
 }

@@ -31,6 +31,7 @@ pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
     start,
 };
+pub use host_clock::Moment;
 pub use initramfs::{Initramfs, InitramfsError};
 pub use ledger::{Needs, Share, claim};
 pub use qemu::qemu_version;

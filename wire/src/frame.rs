@@ -50,10 +50,10 @@ pub enum Kind {
     Log = 11,
     /// JSON [`crate::message::Bye`]: the last frame of a guest that ended in order.
     Bye = 12,
-    /// No payload: the window is about to open. Sent at once, as `WindowOpen` is not, by a guest that is not deterministic, so
-    /// that the host can look at its own clocks.
+    /// JSON [`crate::message::ClockReading`]: the window is about to open. Sent at once, as `WindowOpen` is not, by a guest that is
+    /// not deterministic, so that the host can look at its own clocks.
     WindowOpening = 13,
-    /// No payload: the window has closed; the same.
+    /// JSON [`crate::message::ClockReading`]: the window has closed; the same.
     WindowClosed = 14,
     /// No payload, host to guest: `Bye` has arrived, the guest may power off.
     Ack = 100,

@@ -65,6 +65,15 @@ pub struct WindowEdge {
     pub nr_switches: u64,
 }
 
+/// The guest's clock and its time stamp counter at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub ts_ns: u64,
+    /// What RDTSC read.
+    pub tsc: u64,
+}
+
 /// Count, sum and extremes of a duration; `min` and `max` are `None` while `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DurationStats {

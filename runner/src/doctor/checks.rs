@@ -18,6 +18,7 @@ const INSTALL: &str = "./setup/install.sh in ktstr's source, or";
 pub(super) fn all() -> Vec<Finding> {
     let calibration = kvm::calibrate();
     let mut findings = vec![kvm_finding(&calibration), accelerator(&calibration)];
+    findings.push(witness());
     findings.extend(hardware());
     findings.push(qemu());
     findings.push(program(
@@ -63,6 +64,18 @@ fn kvm_finding(calibration: &Result<Calibration, KvmError>) -> Finding {
 fn accelerator(calibration: &Result<Calibration, KvmError>) -> Finding {
     let choice = accel::choose(calibration);
     Finding::good("accelerator", format!("--accel auto takes {}", choice.mode.name()))
+}
+
+fn witness() -> Finding {
+    match crate::witness::check() {
+        Ok(()) => Finding::good("host witness", "can mark slices of kvm guests that the host disturbed"),
+        Err(why) => Finding::lack(
+            "host witness",
+            Level::Limited,
+            format!("slices of kvm guests will not say what the host took of them: {why}"),
+            "run as root, outside of containers, on a kernel with BTF",
+        ),
+    }
 }
 
 /// The distinct contents of a file that every CPU has.

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use ktstr_vmm::CpuThreads;
+use ktstr_vmm::{CpuThreads, Moment};
 use ktstr_wire::frame::{self, Decoder, Kind};
+
+use crate::witness::clock::Edge;
 
 /// How far the guest's stream has come.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,10 @@ pub struct Progress {
     pub ended: bool,
     /// For each CPU, how long the host kept its thread waiting in the window, nanoseconds; empty until that has closed.
     pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// What guest and host read of their clocks when the window opened.
+    pub opening: Option<Edge>,
+    /// And when it closed.
+    pub closing: Option<Edge>,
     /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None` until then.
     pub age_ns: Option<u64>,
     /// Writing the raw log failed; nothing after that was kept.
@@ -122,13 +128,19 @@ impl Follower<'_> {
             };
             match Kind::from_u16(frame.kind) {
                 Some(Kind::Hello) => set(self.shared, |p| p.hello = true),
-                Some(Kind::WindowOpening) => self.opening = self.delays(),
+                Some(Kind::WindowOpening) => {
+                    let opening = edge(&frame.payload);
+                    self.opening = self.delays();
+                    set(self.shared, |p| p.opening = opening);
+                }
                 Some(Kind::WindowClosed) => {
+                    let closing = edge(&frame.payload);
                     let in_window = growth(&self.opening, &self.delays());
                     let age_ns = u64::try_from(self.born.elapsed().as_nanos()).ok();
                     set(self.shared, |p| {
                         p.host_run_delay_ns = in_window;
                         p.age_ns = age_ns;
+                        p.closing = closing;
                     });
                 }
                 Some(Kind::BootError) => set(self.shared, |p| p.ended = true),
@@ -140,6 +152,11 @@ impl Follower<'_> {
             }
         }
     }
+}
+
+/// The reading of the guest's clocks that has just come, beside one of the host's.
+fn edge(payload: &[u8]) -> Option<Edge> {
+    Some(Edge { host: Moment::now()?, guest: serde_json::from_slice(payload).ok()? })
 }
 
 /// What has been added since `before`, of the CPUs that were there then.

@@ -71,7 +71,7 @@ pub struct Published {
 /// Converts, computes, judges and publishes the run in `work` (a `.partial` directory whose lock the caller holds).
 pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Result<Published, FinishError> {
     let raw = work.join("raw.log");
-    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &around.host_run_delay_ns)
+    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &around.host)
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ktstr_analysis::{Identity, assertion};
+use ktstr_analysis::{HostAccount, Identity, assertion};
 use ktstr_vmm::kvm::KvmError;
 use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share, StartError};
 use ktstr_wire::spec::TestSpec;
@@ -40,6 +40,7 @@ use crate::accel::Mode;
 use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
+use crate::witness::Watch;
 use collect::Collector;
 use share::Pinning;
 use verdict::{Circumstances, Judgement};
@@ -324,15 +325,21 @@ impl Plan {
                 self.settings.pin.then(|| Pinning::new(threads.clone(), share, spec.topology.nr_cpus()));
             let _ = cpus.set(threads);
         }
+        let watch = (self.settings.mode == Mode::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
         let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
         drop(guest);
         let progress = collector.finish();
+        let (stolen, unwatched) = match watch.map(|w| w.finish(&progress)) {
+            Some(Ok(stolen)) => (Some(stolen), None),
+            Some(Err(why)) => (None, Some(why.to_string())),
+            None => (None, None),
+        };
         // The initramfs is as large as the binaries in it and can be made again.
         let _ = fs::remove_file(&initramfs);
         Ok(Circumstances {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
-            host_run_delay_ns: progress.host_run_delay_ns,
+            host: HostAccount { run_delay_ns: progress.host_run_delay_ns, stolen, unwatched },
             age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
             write_error: progress.write_error.map(|e| e.to_string()),

@@ -4,9 +4,7 @@
 //! ended, for everything the test saw afterwards was another scheduler's work; the test's own result; and a pass only
 //! counts if the data can be trusted.
 
-use std::collections::BTreeMap;
-
-use ktstr_analysis::{Collected, Verdict};
+use ktstr_analysis::{Collected, HostAccount, Verdict};
 use ktstr_vmm::GuestEnd;
 use ktstr_wire::body::Outcome;
 use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
@@ -31,8 +29,8 @@ pub struct Circumstances {
     pub end: Option<GuestEnd>,
     /// The kernel's panic line on the console.
     pub panic_line: Option<String>,
-    /// For each CPU, how long the host kept its thread waiting during the window, nanoseconds, where that is known.
-    pub host_run_delay_ns: BTreeMap<u32, u64>,
+    /// When the host kept the threads of its CPUs waiting.
+    pub host: HostAccount,
     /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None`: not known, or its time
     /// is counted in instructions.
     pub age_ns: Option<u64>,
@@ -191,7 +189,7 @@ const HOST_DELAY_LIMIT: f64 = 0.05;
 fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<String> {
     let (open, close) = c.window_open.zip(c.window_close)?;
     let window_ns = close.ts_ns.saturating_sub(open.ts_ns) as f64;
-    let (cpu, ns) = around.host_run_delay_ns.iter().max_by_key(|(_, ns)| **ns)?;
+    let (cpu, ns) = around.host.run_delay_ns.iter().max_by_key(|(_, ns)| **ns)?;
     let share = (*ns as f64 / window_ns).min(1.0);
     (accel == "kvm" && !around.overcommitted && share > HOST_DELAY_LIMIT).then(|| {
         format!(
@@ -255,6 +253,8 @@ fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judge
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use ktstr_wire::body::BodyResult;
     use ktstr_wire::message::{Hello, WindowEdge};
@@ -298,8 +298,9 @@ mod tests {
         let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: 0 });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
         let judged = |ns, accel: &str, overcommitted| {
-            let host_run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
-            judge(&c, accel, &Circumstances { host_run_delay_ns, overcommitted, ..Default::default() }, true)
+            let run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
+            let host = HostAccount { run_delay_ns, ..HostAccount::default() };
+            judge(&c, accel, &Circumstances { host, overcommitted, ..Default::default() }, true)
         };
         assert_eq!(judged(50, "kvm", false).verdict, Verdict::Pass);
         let disturbed = judged(51, "kvm", false);

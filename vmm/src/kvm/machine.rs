@@ -24,6 +24,7 @@ use super::ports::{Console, Interrupt, Ports};
 use super::registers;
 use super::state::{MachineEnd, State};
 use super::vcpu::Vcpu;
+use crate::host_clock;
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 use crate::vsock::mmio_registers::QUEUE_NOTIFY;
@@ -210,6 +211,7 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     vsock: Arc<MmioVsock>,
     worker: Option<JoinHandle<()>>,
+    tsc_offset: Option<u64>,
     /// Last, after all threads: KVM uses the memory until the VM is gone.
     _board: Board,
 }
@@ -239,8 +241,12 @@ impl Machine {
             }
             vcpus.push(vcpu);
         }
+        // Where the host does not rely on its counter, KVM changes the offset when a CPU's thread moves.
+        let tsc_offset = vcpus.first().filter(|_| host_clock::is_the_clock()).and_then(registers::tsc_offset);
         let devices = board.add_devices(console, accept, start)?;
-        Machine::run(board, devices, vcpus)
+        let mut machine = Machine::run(board, devices, vcpus)?;
+        machine.tsc_offset = tsc_offset;
+        Ok(machine)
     }
 
     /// Starts the threads.
@@ -256,6 +262,7 @@ impl Machine {
             vcpus: Vec::new(),
             vsock,
             worker: Some(worker),
+            tsc_offset: None,
             _board: board,
         };
         for (cpu, fd) in (0..).zip(vcpus) {
@@ -276,6 +283,11 @@ impl Machine {
     /// Time from the machine's start to the guest's write to the boot timer.
     pub fn boot_time(&self) -> Option<Duration> {
         self.bus.boot_time()
+    }
+
+    /// What the guest's time stamp counter shows more than the host's, modulo 2^64; `None`: not known.
+    pub fn tsc_offset(&self) -> Option<u64> {
+        self.tsc_offset
     }
 
     /// Ends the machine at once.

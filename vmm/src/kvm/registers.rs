@@ -6,6 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::layout;
 use super::memory::Memory;
+use crate::host_clock;
 
 /// Selectors of the boot protocol, `__BOOT_CS` and `__BOOT_DS` (Linux, arch/x86/include/asm/segment.h).
 const CODE: u16 = 0x10;
@@ -66,6 +67,26 @@ fn segment(selector: u16, kind: u8, long: bool) -> kvm_segment {
         db: u8::from(!long),
         ..Default::default()
     }
+}
+
+/// The time stamp counter (Intel SDM volume 4).
+const MSR_TSC: u32 = 0x10;
+
+/// Readings of which the best is taken.
+const TSC_TRIES: u32 = 16;
+
+/// What a CPU's time stamp counter shows more than the host's, modulo 2^64, while it is the host's with an offset: the guest has
+/// not written it, and the host's own is the same on all CPUs.
+pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
+    let reading = |_| {
+        let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index: MSR_TSC, ..Default::default() }]).ok()?;
+        let before = host_clock::tsc();
+        let read = vcpu.get_msrs(&mut msrs).ok()?;
+        let took = host_clock::tsc().checked_sub(before)?;
+        let guest = msrs.as_slice().first().filter(|_| read == 1)?.data;
+        Some((took, guest.wrapping_sub(before + took / 2)))
+    };
+    (0..TSC_TRIES).filter_map(reading).min().map(|(_, offset)| offset)
 }
 
 /// Puts the boot CPU at `entry` in 64-bit mode.
