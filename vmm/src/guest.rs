@@ -184,6 +184,7 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
         memory_bytes: u64::from(config.memory_mib) << 20,
         console_log: config.console_log.clone(),
         vendor: None,
+        split_irqchip: false,
     }
 }
 

@@ -56,6 +56,18 @@ mod inside {
         assert_eq!(left.len(), 2, "only the initramfs and the console log are the caller's: {left:?}");
     }
 
+    /// The same with another machine than the one that would be made.
+    fn changed_machine(topology: &str, change: impl FnOnce(&mut MachineConfig)) {
+        let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
+        let (mut host, device) = UnixStream::pair().unwrap();
+        let mut machine = ktstr_vmm::machine_config(&config);
+        change(&mut machine);
+        let mut running = Machine::boot(&machine, fixture::accept(device)).unwrap();
+        check_stream(&mut host, topology);
+        let end = running.wait(Duration::from_secs(600));
+        assert_eq!(end, Some(MachineEnd::PoweredOff), "{topology}: {machine:?}");
+    }
+
     /// Names of threads that serve guests.
     fn threads() -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -123,17 +135,16 @@ mod inside {
         #[ignore = "runs in the KVM lab"]
         fn topology_is_read_back_from_either_vendors_leaves() {
             for vendor in [Vendor::Intel, Vendor::Amd] {
-                let topology = "1n2l1c2t";
-                let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
-                let (mut host, device) = UnixStream::pair().unwrap();
-                let machine = MachineConfig { vendor: Some(vendor), ..ktstr_vmm::machine_config(&config) };
-                let mut machine = Machine::boot(&machine, fixture::accept(device)).unwrap();
-                check_stream(&mut host, topology);
-                assert_eq!(
-                    machine.wait(Duration::from_secs(600)),
-                    Some(MachineEnd::PoweredOff),
-                    "{vendor:?}"
-                );
+                changed_machine("1n2l1c2t", |machine| machine.vendor = Some(vendor));
+            }
+        }
+
+        /// The interrupt controllers of guests with APIC ids above 254, on as many CPUs as the lab boots in a minute.
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn split_irqchip_boots_and_streams() {
+            for topology in ["1n1l2c1t", "2n1l1c2t"] {
+                changed_machine(topology, |machine| machine.split_irqchip = true);
             }
         }
 
