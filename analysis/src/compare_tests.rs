@@ -1,7 +1,7 @@
 //! Comparisons of synthetic boots whose outcome is known.
 
 use super::*;
-use crate::convert::Quality;
+use crate::convert::{GuestPages, Quality};
 use crate::metrics::MetricRow;
 use crate::sidecar::{HostFacts, Identity, Verdict};
 use ktstr_wire::topology::Topology;
@@ -132,11 +132,13 @@ fn what_was_left_out_is_said() {
     runs[0].verdict = Verdict::Inconclusive;
     runs[0].reasons = vec!["records were dropped".into()];
     runs[5].identity.memory_mib = 7;
+    runs[7].quality.pages =
+        Some(GuestPages { thp_bytes: 1 << 20, small_bytes: 2 << 20, ..Default::default() });
     runs[6].identity.probes = ktstr_wire::spec::ProbeLevel::Summary;
     let c = compared(&runs, &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len()), (4, 5));
     assert_eq!(c.inadmissible, ["t@a@0: records were dropped"]);
-    for what in ["memory", "probe level"] {
+    for what in ["memory", "pages of memory", "probe level"] {
         assert!(c.hidden_differences.iter().any(|d| d.contains(what)), "{:?}", c.hidden_differences);
     }
     let one_sided: Vec<Sidecar> = runs.into_iter().filter(|r| r.identity.scheduler == "a").collect();

@@ -95,6 +95,22 @@ pub struct Quality {
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]
     pub host_run_delay_max_ns: Option<u64>,
+    /// The host's pages under the guest's memory; `None`: not known, as of QEMU's.
+    #[serde(default)]
+    pub pages: Option<GuestPages>,
+}
+
+/// Pages of the host under the memory that a guest has touched, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuestPages {
+    /// In huge pages that the host had reserved.
+    pub hugetlb_bytes: u64,
+    /// In transparent huge pages.
+    pub thp_bytes: u64,
+    /// In pages of 4 KiB.
+    pub small_bytes: u64,
+    /// On another node of the host than that of the CPUs which the guest's node was bound to; `None`: it was bound to none.
+    pub elsewhere_bytes: Option<u64>,
 }
 
 impl Quality {

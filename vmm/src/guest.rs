@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use ktstr_wire::topology::Topology;
 
 use crate::cpu_threads::CpuThreads;
+use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
+use crate::kvm::memory;
 use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
 use crate::process::{self, Process};
 use crate::qemu::{self, Emulation};
@@ -28,6 +30,8 @@ pub struct GuestConfig {
     pub topology: Topology,
     /// Memory in MiB, spread evenly over the nodes.
     pub memory_mib: u32,
+    /// Where it comes from.
+    pub host_memory: HostMemory,
     /// More kernel parameters.
     pub cmdline: Vec<String>,
     /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
@@ -111,6 +115,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Too few huge pages for a guest in QEMU.
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
     /// Our own VMM could not start it.
     #[error(transparent)]
     Kvm(#[from] KvmError),
@@ -157,6 +164,12 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
         Accel::Tcg => Emulation::Threads,
         Accel::Sim => Emulation::Counted,
     };
+    if config.host_memory.huge_pages {
+        // QEMU maps them likewise, and would not say how to get more.
+        let bytes = u64::from(config.memory_mib) << 20;
+        HugePagesError::check(bytes)?;
+        memory::allocate_huge(bytes).map_err(|_| HugePagesError::of(bytes))?;
+    }
     process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
 }
 
@@ -182,6 +195,7 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
         cmdline: cmdline.join(" "),
         topology: config.topology,
         memory_bytes: u64::from(config.memory_mib) << 20,
+        host_memory: config.host_memory.clone(),
         console_log: config.console_log.clone(),
         vendor: None,
         split_irqchip: false,
@@ -194,6 +208,15 @@ impl Guest {
         match &self.0 {
             Backend::Qemu(process) => process.cpu_threads(),
             Backend::Kvm(_) => Some(CpuThreads::own()),
+        }
+    }
+
+    /// The host's pages under the guest's memory, as far as the guest has touched it. `None`: that of QEMU, which is gone with the
+    /// guest, or unknown.
+    pub fn pages(&self) -> Option<GuestPages> {
+        match &self.0 {
+            Backend::Qemu(_) => None,
+            Backend::Kvm(machine) => machine.pages(),
         }
     }
 

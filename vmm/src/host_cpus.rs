@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 
+use ktstr_wire::topology::Topology;
+
 /// The CPUs that this thread may run on.
 pub(crate) fn allowed() -> Vec<usize> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -31,6 +33,36 @@ pub(crate) fn place(cpu: usize) -> (u32, u32, u32) {
         number("cache/index3/shared_cpu_list"),
         number("topology/core_id"),
     )
+}
+
+/// The NUMA node of a CPU, by the link in its directory (Documentation/ABI/stable/sysfs-devices-node).
+fn node(cpu: usize) -> Option<u32> {
+    let links = fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}")).ok()?;
+    links.flatten().find_map(|l| l.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+}
+
+/// For each node of a guest whose CPU `i` is bound to the `i`th of these CPUs, the host's node that has most of its CPUs under it.
+/// Empty where the host has one node only, or does not say.
+pub fn nodes_under(topology: Topology, cpus: &[usize]) -> Vec<u32> {
+    // A list of numbers and ranges.
+    let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+    if !online.contains([',', '-']) {
+        return Vec::new();
+    }
+    let nodes: Option<Vec<u32>> = cpus.iter().map(|cpu| node(*cpu)).collect();
+    most_common(topology, &nodes.unwrap_or_default())
+}
+
+/// `nodes`: of each CPU of the guest.
+fn most_common(topology: Topology, nodes: &[u32]) -> Vec<u32> {
+    if nodes.len() < topology.nr_cpus() as usize {
+        return Vec::new();
+    }
+    let under =
+        |of: u32| (0..).zip(nodes).filter(move |(cpu, _)| topology.node_of(*cpu) == of).map(|(_, n)| *n);
+    let count = |of: u32, node: u32| under(of).filter(|n| *n == node).count();
+    // Of several with as many CPUs, the last.
+    (0..topology.numa_nodes).filter_map(|of| under(of).max_by_key(|node| (count(of, *node), *node))).collect()
 }
 
 /// Binds this thread, and those that it starts, to a CPU, and has them wait for their turn there instead of preempting each
@@ -72,6 +104,16 @@ pub fn set_free(process: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_follows_most_cpus_of_a_node() {
+        let two = "2n1l2c1t".parse().unwrap();
+        assert_eq!(most_common(two, &[1, 1, 0, 0]), [1, 0]);
+        assert_eq!(most_common("2n1l3c1t".parse().unwrap(), &[0, 0, 1, 0, 1, 1]), [0, 1]);
+        assert_eq!(most_common(two, &[3, 3, 3, 3]), [3, 3]);
+        // CPUs that are bound to none.
+        assert!(most_common(two, &[0, 1]).is_empty());
+    }
 
     #[test]
     fn a_settled_thread_stays_on_its_cpu() {

@@ -17,6 +17,7 @@ mod gate;
 mod guest;
 mod host_clock;
 mod host_cpus;
+mod host_memory;
 pub mod initramfs;
 pub mod kvm;
 mod ledger;
@@ -31,6 +32,8 @@ pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
     start,
 };
+pub use host_cpus::nodes_under;
+pub use host_memory::{GuestPages, HostMemory, HugePagesError, huge_pages};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use ledger::{Needs, Share, claim};
 pub use qemu::qemu_version;

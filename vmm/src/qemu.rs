@@ -214,10 +214,15 @@ fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&st
     } else {
         arg("-smp", format!("{},{}", t.nr_cpus(), shape(t.numa_nodes)));
     }
-    let per_node = config.memory_mib / t.numa_nodes;
+    // Whole huge pages of the host.
+    let per_node = (config.memory_mib / t.numa_nodes) & !1;
     for node in 0..t.numa_nodes {
         let size = if node == 0 { config.memory_mib - per_node * (t.numa_nodes - 1) } else { per_node };
-        arg("-object", format!("memory-backend-memfd,id=mem{node},size={size}M,share=on"));
+        let pages = if config.host_memory.huge_pages { ",hugetlb=on,hugetlbsize=2M" } else { "" };
+        let place = config.host_memory.nodes.get(node as usize);
+        // Not bind, with which the kernel ends QEMU where the node has none left.
+        let place = place.map_or_else(String::new, |host| format!(",host-nodes={host},policy=preferred"));
+        arg("-object", format!("memory-backend-memfd,id=mem{node},size={size}M,share=on{pages}{place}"));
         let cpus = t.nr_cpus() / t.numa_nodes;
         arg(
             "-numa",

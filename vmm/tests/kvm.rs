@@ -57,7 +57,7 @@ mod inside {
     }
 
     /// The same with another machine than the one that would be made.
-    fn changed_machine(topology: &str, change: impl FnOnce(&mut MachineConfig)) {
+    fn changed_machine(topology: &str, change: impl FnOnce(&mut MachineConfig)) -> Machine {
         let (_dir, config) = fixture::prepare(vmlinux(), topology, "stream");
         let (mut host, device) = UnixStream::pair().unwrap();
         let mut machine = ktstr_vmm::machine_config(&config);
@@ -66,6 +66,7 @@ mod inside {
         check_stream(&mut host, topology);
         let end = running.wait(Duration::from_secs(600));
         assert_eq!(end, Some(MachineEnd::PoweredOff), "{topology}: {machine:?}");
+        running
     }
 
     /// Names of threads that serve guests.
@@ -136,6 +137,20 @@ mod inside {
         fn topology_is_read_back_from_either_vendors_leaves() {
             for vendor in [Vendor::Intel, Vendor::Amd] {
                 changed_machine("1n2l1c2t", |machine| machine.vendor = Some(vendor));
+            }
+        }
+
+        /// Where the host has two nodes, as the lab has, each of the guest's is on the other one.
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn memory_of_each_node_comes_from_the_node_that_was_asked_for() {
+            let last = u32::from(std::path::Path::new("/sys/devices/system/node/node1").exists());
+            for nodes in [vec![last, 0], vec![0, last]] {
+                let machine =
+                    changed_machine("2n1l1c1t", |machine| machine.host_memory.nodes = nodes.clone());
+                let pages = machine.pages().unwrap();
+                assert!(pages.thp_bytes + pages.small_bytes > 32 << 20, "{pages:?}");
+                assert_eq!(pages.elsewhere_bytes, Some(0), "{nodes:?}: {pages:?}");
             }
         }
 

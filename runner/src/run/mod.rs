@@ -201,6 +201,8 @@ pub struct Settings {
     pub position: Option<u32>,
     /// Each CPU of the guest has one of the host's.
     pub pin: bool,
+    /// The guest's memory is in huge pages that the host has reserved.
+    pub huge_pages: bool,
 }
 
 impl Plan {
@@ -237,6 +239,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             agent: &agent_path()?,
             position: self.settings.position,
+            huge_pages: self.settings.huge_pages,
             project: &self.project,
             accel: self.settings.mode.name(),
             repeat,
@@ -307,6 +310,7 @@ impl Plan {
             initramfs: initramfs.clone(),
             topology: self.spec.topology,
             memory_mib: self.spec.memory_mib,
+            host_memory: share::host_memory(spec, &self.settings, share),
             cmdline: Vec::new(),
             run_dir: scratch.path().into(),
             console_log: work.join("console.log"),
@@ -325,6 +329,7 @@ impl Plan {
             let _ = cpus.set(threads);
         }
         let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
+        let pages = guest.pages();
         drop(guest);
         let progress = collector.finish();
         // The initramfs is as large as the binaries in it and can be made again.
@@ -335,6 +340,7 @@ impl Plan {
             host_run_delay_ns: progress.host_run_delay_ns,
             age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
+            pages,
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()
         })

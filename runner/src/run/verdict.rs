@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ktstr_analysis::{Collected, Verdict};
-use ktstr_vmm::GuestEnd;
+use ktstr_vmm::{GuestEnd, GuestPages};
 use ktstr_wire::body::Outcome;
 use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
 
@@ -38,6 +38,8 @@ pub struct Circumstances {
     pub age_ns: Option<u64>,
     /// Each CPU had one of the host's.
     pub pinned: bool,
+    /// The host's pages under the guest's memory, where they are known.
+    pub pages: Option<GuestPages>,
     /// The host has fewer CPUs than the guest.
     pub overcommitted: bool,
     /// The raw log could not be written.

@@ -1,10 +1,12 @@
 //! What a machine consists of before it runs: the VM with its memory, its interrupt controllers, devices and CPUs.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
 
 use super::apic_ids::ApicIds;
 use super::boot_timer::BootTimer;
@@ -16,6 +18,7 @@ use super::layout::{self, gsi};
 use super::machine::{GUEST_CID, KvmError, operation, system};
 use super::memory::{self, Memory};
 use super::ports::{Console, Interrupt, Ports};
+use crate::host_memory::{GuestPages, HugePagesError};
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 use crate::vsock::mmio_registers::QUEUE_NOTIFY;
@@ -40,23 +43,58 @@ pub struct Board {
     kvm: Kvm,
     vm: Arc<VmFd>,
     memory: Arc<Memory>,
+    /// Parts of the memory that are wanted on a node of the host.
+    on_nodes: Vec<(Range<u64>, u32)>,
 }
 
 impl Board {
     /// Makes the VM.
     pub fn new(memory_bytes: u64) -> Result<Board, KvmError> {
+        Board::with_memory(memory::allocate(memory_bytes).map_err(system("memory of the guest"))?)
+    }
+
+    /// Makes the VM with memory in huge pages.
+    pub fn with_huge_pages(memory_bytes: u64) -> Result<Board, KvmError> {
+        HugePagesError::check(memory_bytes)?;
+        Board::with_memory(memory::allocate_huge(memory_bytes).map_err(|_| HugePagesError::of(memory_bytes))?)
+    }
+
+    fn with_memory(memory: Memory) -> Result<Board, KvmError> {
         let kvm = open()?;
         let vm = Arc::new(kvm.create_vm().map_err(operation("create a VM"))?);
         vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(operation("place its identity map"))?;
         vm.set_tss_address(layout::KVM_TSS).map_err(operation("place its TSS"))?;
-        let memory = Arc::new(memory::allocate(memory_bytes).map_err(system("memory of the guest"))?);
+        let memory = Arc::new(memory);
         memory::register(&vm, &memory).map_err(operation("give the guest memory"))?;
-        Ok(Board { kvm, vm, memory })
+        Ok(Board { kvm, vm, memory, on_nodes: Vec::new() })
     }
 
     /// The memory.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// Has the memory of each node of the guest come from a node of the host, before any of it is touched.
+    pub fn prefer_nodes(&mut self, memory: &[Vec<memory::Range>], nodes: &[u32]) -> Result<(), KvmError> {
+        for (ranges, node) in memory.iter().zip(nodes) {
+            for range in ranges.iter().filter_map(|r| memory::host_range(&self.memory, *r)) {
+                memory::prefer(&range, *node).map_err(system(format!("memory on node {node}")))?;
+                self.on_nodes.push((range, *node));
+            }
+        }
+        Ok(())
+    }
+
+    /// The host's pages under the memory.
+    pub fn pages(&self) -> Option<GuestPages> {
+        let whole = |r: &GuestRegionMmap| {
+            memory::host_range(
+                &self.memory,
+                memory::Range { start: r.start_addr().raw_value(), len: r.len() },
+            )
+        };
+        let parts: Vec<_> = self.memory.iter().filter_map(whole).collect();
+        GuestPages::of(&parts, &self.on_nodes)
     }
 
     /// Whether KVM can have these CPUs.

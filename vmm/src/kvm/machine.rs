@@ -24,6 +24,7 @@ use super::ports::Console;
 use super::registers;
 use super::state::{MachineEnd, State};
 use super::vcpu::Vcpu;
+use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 
@@ -67,6 +68,9 @@ pub enum KvmError {
         /// The largest id that one may have.
         max_id: usize,
     },
+    /// Too few huge pages.
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
     /// The kernel, the initramfs or the tables.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -101,6 +105,8 @@ pub struct MachineConfig {
     pub topology: Topology,
     /// Memory, bytes.
     pub memory_bytes: u64,
+    /// Where it comes from.
+    pub host_memory: HostMemory,
     /// Where the console goes.
     pub console_log: PathBuf,
     /// Whose CPU to show, if not the host's.
@@ -118,7 +124,7 @@ pub struct Machine {
     vsock: Arc<MmioVsock>,
     worker: Option<JoinHandle<()>>,
     /// Last, after all threads: KVM uses the memory until the VM is gone.
-    _board: Board,
+    board: Board,
 }
 
 impl Machine {
@@ -128,10 +134,15 @@ impl Machine {
         let apic_ids = ApicIds::new(config.topology);
         let split = config.split_irqchip || apic_ids.max() > irqchip::MAX_ID_IN_KVM;
         let console = console(&config.console_log)?;
-        let board = Board::new(config.memory_bytes)?;
+        let mut board = match config.host_memory.huge_pages {
+            true => Board::with_huge_pages(config.memory_bytes)?,
+            false => Board::new(config.memory_bytes)?,
+        };
+        let nodes = memory::of_nodes(config.memory_bytes, config.topology.numa_nodes);
+        board.prefer_nodes(&nodes, &config.host_memory.nodes)?;
         board.check(&apic_ids)?;
         let io_apic = board.add_interrupts(split)?;
-        let kernel = fill(&board, config, &apic_ids)?;
+        let kernel = fill(&board, config, &apic_ids, &nodes)?;
         let mut cpuid = board.cpuid(apic_ids, config.vendor)?;
         if split {
             cpuid = cpuid.with_long_destinations();
@@ -165,7 +176,7 @@ impl Machine {
             vcpus: Vec::new(),
             vsock,
             worker: Some(worker),
-            _board: board,
+            board,
         };
         for (cpu, fd) in (0..).zip(vcpus) {
             let vcpu = Vcpu::start(fd, cpu, run_bytes, bus.clone(), state.clone())
@@ -180,6 +191,11 @@ impl Machine {
         let end = self.state.wait(patience)?;
         self.stop();
         Some(end)
+    }
+
+    /// The host's pages under the guest's memory, as far as the guest has touched it.
+    pub fn pages(&self) -> Option<GuestPages> {
+        self.board.pages()
     }
 
     /// Time from the machine's start to the guest's write to the boot timer.
@@ -222,12 +238,16 @@ fn console(path: &Path) -> Result<Console, KvmError> {
 }
 
 /// Puts into memory what the kernel finds there.
-fn fill(board: &Board, config: &MachineConfig, apic_ids: &ApicIds) -> Result<Loaded, KvmError> {
+fn fill(
+    board: &Board,
+    config: &MachineConfig,
+    apic_ids: &ApicIds,
+    nodes: &[Vec<memory::Range>],
+) -> Result<Loaded, KvmError> {
     let memory = board.memory();
     let kernel = boot::load_kernel(memory, &config.kernel)?;
     let initramfs = boot::load_initramfs(memory, &config.initramfs, &kernel)?;
-    let nodes = memory::of_nodes(config.memory_bytes, config.topology.numa_nodes);
-    let tables = acpi::tables(&Platform { apic_ids, memory: &nodes }).ok_or(BootError::Acpi)?;
+    let tables = acpi::tables(&Platform { apic_ids, memory: nodes }).ok_or(BootError::Acpi)?;
     boot::describe(memory, config.memory_bytes, &kernel, initramfs, &config.cmdline, &tables)?;
     registers::write_tables(memory).map_err(|e| system("boot tables")(io::Error::other(e)))?;
     Ok(kernel)

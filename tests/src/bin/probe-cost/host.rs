@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ktstr_vmm::{Accel, GuestConfig, GuestEnd, Initramfs};
+use ktstr_vmm::{Accel, GuestConfig, GuestEnd, HostMemory, Initramfs};
 
 /// Virtual nanoseconds per context switch that observing adds.
 #[derive(Debug, Parser)]
@@ -72,6 +72,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         initramfs,
         topology: "1n1l2c1t".parse()?,
         memory_mib: crate::guest::MEMORY_MIB,
+        host_memory: HostMemory::default(),
         cmdline: vec![],
         run_dir: dir.path().into(),
         console_log: console_log.clone(),
