@@ -99,12 +99,8 @@ impl Board {
 
     /// Whether KVM can have these CPUs.
     pub fn check(&self, apic_ids: &ApicIds) -> Result<(), KvmError> {
-        let (topology, id) = (apic_ids.topology(), apic_ids.max());
-        let (max_cpus, max_id) = (self.kvm.get_max_vcpus(), self.kvm.get_max_vcpu_id().saturating_sub(1));
-        if topology.nr_cpus() as usize > max_cpus || id as usize > max_id {
-            return Err(KvmError::Topology { topology, id, max_cpus, max_id });
-        }
-        Ok(())
+        // Ids begin at 0 and stay below that number.
+        check(apic_ids, self.kvm.get_max_vcpus(), self.kvm.get_max_vcpu_id().saturating_sub(1))
     }
 
     /// Interrupt controllers, before any CPU; what is not in KVM is for [`Board::add_devices`].
@@ -171,4 +167,31 @@ pub struct Devices {
     pub vsock: Arc<MmioVsock>,
     /// For its thread.
     pub worker: Worker,
+}
+
+fn check(apic_ids: &ApicIds, max_cpus: usize, max_id: usize) -> Result<(), KvmError> {
+    let (topology, id) = (apic_ids.topology(), apic_ids.max());
+    if topology.nr_cpus() as usize > max_cpus || id as usize > max_id {
+        return Err(KvmError::Topology { topology, id, max_cpus, max_id });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topologies_beyond_what_kvm_allows_are_named_with_its_limits() {
+        let ids = ApicIds::new("5n5l5c1t".parse().unwrap());
+        // (4 << 3 | 4) << 3 | 4.
+        assert!(check(&ids, 125, 292).is_ok());
+        for (max_cpus, max_id) in [(124, 1023), (288, 291)] {
+            let e = check(&ids, max_cpus, max_id).unwrap_err().to_string();
+            let wanted = format!(
+                "125 CPUs with APIC ids up to 292, but KVM on this host has at most {max_cpus}, with ids up to {max_id};"
+            );
+            assert!(e.contains(&wanted), "{e}");
+        }
+    }
 }
