@@ -198,7 +198,7 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
         host_memory: config.host_memory.clone(),
         console_log: config.console_log.clone(),
         vendor: None,
-        split_irqchip: false,
+        spread_apic_ids: false,
     }
 }
 

@@ -111,8 +111,8 @@ pub struct MachineConfig {
     pub console_log: PathBuf,
     /// Whose CPU to show, if not the host's.
     pub vendor: Option<Vendor>,
-    /// Whether the I/O APIC is ours also where KVM's would do.
-    pub split_irqchip: bool,
+    /// Whether the ids of few CPUs are as large as those of many ([`ApicIds::spread`]).
+    pub spread_apic_ids: bool,
 }
 
 /// A running machine. Dropping it stops it and removes its threads.
@@ -132,7 +132,8 @@ impl Machine {
     pub fn boot(config: &MachineConfig, accept: Accept) -> Result<Machine, KvmError> {
         let start = Instant::now();
         let apic_ids = ApicIds::new(config.topology);
-        let split = config.split_irqchip || apic_ids.max() > irqchip::MAX_ID_IN_KVM;
+        let apic_ids = if config.spread_apic_ids { apic_ids.spread() } else { apic_ids };
+        let split = apic_ids.max() > irqchip::MAX_ID_IN_KVM;
         let console = console(&config.console_log)?;
         let mut board = match config.host_memory.huge_pages {
             true => Board::with_huge_pages(config.memory_bytes)?,
