@@ -155,6 +155,9 @@ impl Machine {
                 .map_err(|e| system("CPUID")(io::Error::other(format!("{e:?}"))))?;
             vcpu.set_cpuid2(&leaves).map_err(operation("take a CPU's CPUID"))?;
             registers::set_msrs(&vcpu).map_err(operation("set a CPU's MSRs"))?;
+            if split {
+                registers::set_x2apic(&vcpu).map_err(operation("switch a CPU to x2APIC"))?;
+            }
             if cpu == 0 {
                 registers::set_boot_cpu(&vcpu, kernel.entry).map_err(operation("set a CPU's registers"))?;
             }
