@@ -8,6 +8,7 @@ use std::path::Path;
 
 use polars::prelude::PolarsResult;
 
+use crate::durations::{RANKS, rank};
 use crate::events::{CONTEXTS, DISTANCES, WAKEUPS};
 use crate::metrics::{MetricRow, Scope, i64s, row, scan, strs, u32s};
 use crate::registry::DURATION_STATS;
@@ -35,12 +36,12 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// The nearest-rank percentile.
-    fn rank(&self, per_mille: i64) -> Option<f64> {
-        let rank = (per_mille * self.count + 999) / 1000;
+    fn nearest(&self, per_mille: u64) -> Option<f64> {
+        let rank = rank(per_mille, u64::try_from(self.count).ok()?);
         let mut below = 0;
         let (from, to) = self.buckets.as_ref()?.iter().find_map(|(bounds, n)| {
-            below += n;
-            (below >= rank.max(1)).then_some(*bounds)
+            below += n.unsigned_abs();
+            (below >= rank).then_some(*bounds)
         })?;
         let middle = (from + to) as f64 / 2.0;
         Some(self.max.map_or(middle, |max| middle.min(max as f64)))
@@ -48,15 +49,8 @@ impl Spread {
 
     fn rows(&self, name: &str, scope: Scope<'_>) -> Vec<MetricRow> {
         let mean = (self.count > 0).then(|| self.sum / self.count as f64);
-        let stats = [
-            Some(self.count as f64),
-            mean,
-            self.rank(500),
-            self.rank(900),
-            self.rank(990),
-            self.rank(999),
-            self.max.map(|v| v as f64),
-        ];
+        let [p50, p90, p99, p999] = RANKS.map(|r| self.nearest(r));
+        let stats = [Some(self.count as f64), mean, p50, p90, p99, p999, self.max.map(|v| v as f64)];
         DURATION_STATS.iter().zip(stats).map(|(stat, value)| row(name, scope, stat, value)).collect()
     }
 }
