@@ -1,15 +1,15 @@
-//! From the raw log of a run to tables, record by record: memory does not grow with the run.
+//! From the raw log of a run to tables, record by record: memory does not grow with the run. The log is read twice, since it has
+//! the records of one CPU after those of another, and the tables have them in order of time.
 //!
 //! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
 //! converted as far as it goes, and [`Collected::truncated`] says why it ended.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
-use ktstr_wire::frame::{Decoder, Frame, Kind};
+use ktstr_wire::frame::{Header, Kind};
 use ktstr_wire::message::{
     BootError, Bye, CpuCounters, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo,
     TestResult, WindowEdge,
@@ -19,6 +19,7 @@ use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::raw::{self, Frames, Next, Places};
 use crate::tables::{self, RecordTables};
 
 /// Why a raw log could not be converted.
@@ -183,11 +184,20 @@ pub fn convert(
     let mut state = State {
         collected: Collected::default(),
         rows: Rows { host_run_delay_ns: host_run_delay_ns.clone(), ..Rows::default() },
-        records: RecordTables::create(out_dir, topology)?,
+        places: Places::new(),
         next_seq: 0,
     };
-    state.read(raw_log)?;
-    let State { mut collected, mut rows, records, .. } = state;
+    let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
+    match Frames::open(raw_log) {
+        Ok(mut frames) => state.read(&mut frames).map_err(read_error)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            state.collected.truncated = Some("nothing arrived".into());
+        }
+        Err(e) => return Err(read_error(e)),
+    }
+    let State { mut collected, mut rows, places, .. } = state;
+    let mut records = RecordTables::create(out_dir, topology)?;
+    raw::in_order(raw_log, places, read_error, |record| records.push(record))?;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows, &collected);
@@ -214,87 +224,50 @@ fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
     cpus
 }
 
-/// Why reading stops.
-enum Stop {
-    /// The log is of no use from here on.
-    Log(String),
-    /// A table cannot be written.
-    Write(ConvertError),
-}
-
-impl From<String> for Stop {
-    fn from(why: String) -> Stop {
-        Stop::Log(why)
-    }
-}
-
 struct State {
     collected: Collected,
     rows: Rows,
-    records: RecordTables,
+    places: Places,
     next_seq: u64,
 }
 
 impl State {
-    fn read(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
-        let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
-        let mut file = match File::open(raw_log) {
-            Ok(f) => f,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.collected.truncated = Some("nothing arrived".into());
+    /// Reads the frames, as far as they are of use.
+    fn read(&mut self, frames: &mut Frames) -> io::Result<()> {
+        loop {
+            let taken = match frames.next_frame()? {
+                Next::Frame(header, _, _) if header.seq != self.next_seq => {
+                    Err(format!("frame {} is missing", self.next_seq))
+                }
+                Next::Frame(header, payload_at, payload) => self.take(&header, payload_at, payload),
+                Next::Damaged(why) => Err(why),
+                Next::End(_) if self.collected.bye.is_some() => return Ok(()),
+                Next::End(pending) => Err(format!(
+                    "the stream ends after frame {}, with {pending} bytes of another",
+                    self.next_seq
+                )),
+            };
+            if let Err(why) = taken {
+                self.collected.truncated = Some(why);
                 return Ok(());
             }
-            Err(e) => return Err(read_error(e)),
-        };
-        let mut decoder = Decoder::new();
-        let mut buf = vec![0; 1 << 20];
-        loop {
-            let n = file.read(&mut buf).map_err(read_error)?;
-            if n == 0 {
-                break;
-            }
-            decoder.push(&buf[..n]);
-            match self.drain(&mut decoder) {
-                Ok(()) => {}
-                Err(Stop::Log(why)) => {
-                    self.collected.truncated = Some(why);
-                    return Ok(());
-                }
-                Err(Stop::Write(e)) => return Err(e),
-            }
-        }
-        if self.collected.bye.is_none() {
-            let pending = decoder.pending_bytes();
-            self.collected.truncated = Some(format!(
-                "the stream ends after frame {}, with {pending} bytes of another",
-                self.next_seq
-            ));
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), Stop> {
-        while let Some(frame) = decoder.next_frame().map_err(|e| e.to_string())? {
-            if frame.seq != self.next_seq {
-                return Err(Stop::Log(format!("frame {} is missing", self.next_seq)));
-            }
             self.next_seq += 1;
-            self.take(&frame)?;
         }
-        Ok(())
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<(), Stop> {
+    /// Takes a frame; an error says why the log is of no use from here on.
+    fn take(&mut self, header: &Header, payload_at: u64, payload: &[u8]) -> Result<(), String> {
         let c = &mut self.collected;
+        let frame = (header.seq, payload);
         // An unknown kind is a later version's addition.
-        let Some(kind) = Kind::from_u16(frame.kind) else { return Ok(()) };
+        let Some(kind) = Kind::from_u16(header.kind) else { return Ok(()) };
         match kind {
             Kind::Hello => c.hello = Some(json(frame)?),
             Kind::BootError => c.boot_error = Some(json(frame)?),
             Kind::SchedulerStarted => c.scheduler_started = Some(json(frame)?),
             Kind::WindowOpen => c.window_open = Some(json(frame)?),
             Kind::WindowClose => c.window_close = Some(json(frame)?),
-            Kind::Records => self.records(&frame.payload)?,
+            Kind::Records => self.records(payload_at, payload)?,
             Kind::Tasks => self.rows.tasks.extend(json::<Vec<TaskInfo>>(frame)?),
             Kind::Cpus => self.rows.cpus.extend(json::<Vec<CpuCounters>>(frame)?),
             Kind::TestResult => c.test_result = Some(json(frame)?),
@@ -315,24 +288,30 @@ impl State {
         Ok(())
     }
 
-    fn records(&mut self, payload: &[u8]) -> Result<(), Stop> {
-        let cut_off = || Stop::Log("a records frame that is cut off".into());
+    fn records(&mut self, payload_at: u64, payload: &[u8]) -> Result<(), String> {
+        let cut_off = || "a records frame that is cut off".to_string();
         let (cpu, records) = payload.split_first_chunk::<4>().ok_or_else(cut_off)?;
         if !records.len().is_multiple_of(RECORD_BYTES) {
             return Err(cut_off());
         }
-        let received = self.rows.received.entry(u32::from_le_bytes(*cpu)).or_default();
+        let cpu = u32::from_le_bytes(*cpu);
         for bytes in records.chunks_exact(RECORD_BYTES) {
-            let record = Record::parse(bytes).map_err(|e| Stop::Log(e.to_string()))?;
-            self.records.push(record).map_err(Stop::Write)?;
-            *received += 1;
+            match Record::parse(bytes).map_err(|e| e.to_string())? {
+                Record::Slice(s) if u32::from(s.cpu) != cpu => {
+                    return Err(format!("a slice of CPU {} among those of CPU {cpu}", s.cpu));
+                }
+                _ => {}
+            }
         }
+        let end = payload_at + payload.len() as u64;
+        self.places.entry(cpu).or_default().push(end - records.len() as u64..end);
+        *self.rows.received.entry(cpu).or_default() += (records.len() / RECORD_BYTES) as u64;
         Ok(())
     }
 }
 
-fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
-    serde_json::from_slice(&frame.payload).map_err(|e| format!("frame {}: {e}", frame.seq))
+fn json<T: DeserializeOwned>((seq, payload): (u64, &[u8])) -> Result<T, String> {
+    serde_json::from_slice(payload).map_err(|e| format!("frame {seq}: {e}"))
 }
 
 #[cfg(test)]
@@ -393,6 +372,17 @@ mod tests {
             let c = converted(&bytes[..cut]);
             assert!(c.truncated.is_some(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn slice_of_another_cpu_is_told() {
+        let mut payload = 1u32.to_le_bytes().to_vec();
+        payload.extend(Record::Slice(crate::slices::stored::slice(1, 1, 2, 3)).to_bytes());
+        let mut bytes = Vec::new();
+        encode(Kind::Records, 0, &payload, &mut bytes).unwrap();
+        let c = converted(&bytes);
+        assert_eq!(c.truncated.unwrap(), "a slice of CPU 2 among those of CPU 1");
+        assert_eq!(c.tables[0].rows, 0);
     }
 
     #[test]

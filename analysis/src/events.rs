@@ -15,10 +15,11 @@ use parquet::errors::ParquetError;
 use crate::durations::Durations;
 use crate::metrics::{MetricRow, Scope, row};
 use crate::reader::{Table, numbers, places};
-use crate::slices::{Extents, Slices};
+use crate::rules::MAX_TID;
+use crate::slices::{Before, Slices};
 
-/// Metrics of durations, in the order of [`Lens::durations`].
-const DURATIONS: [&str; 6] =
+/// Metrics of durations, in the order of [`durations`].
+pub(crate) const DURATIONS: [&str; 6] =
     ["wakeup_latency", "waking_latency", "run_delay", "preemption_wait", "slice_length", "blocked_time"];
 
 /// Those of them that phases have.
@@ -43,9 +44,6 @@ pub(crate) const DISTANCES: [(&str, &str); 4] = [
     ("migrations_other_llc", "other_llc"),
     ("migrations_other_node", "other_node"),
 ];
-
-/// A tid is less than this (PID_MAX_LIMIT in include/linux/threads.h).
-const MAX_TID: usize = 4 << 20;
 
 /// Tasks that are counted together.
 #[derive(Clone, Debug)]
@@ -152,17 +150,10 @@ impl<'a> Lens<'a> {
     fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 6] {
         let began = inside(s.ts_ns, phase.map_or(self.window, span));
         // By its beginning like the waits before it, but in a phase by its end, with the context switch.
-        let counts =
-            phase.map_or(began, |p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
-        let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| began && kinds.contains(&s.wait_kind));
-        [
-            wait(&[WaitKind::Wakeup]),
-            s.waking_ns.filter(|_| began && phase.is_none()),
-            s.run_delay_ns.filter(|_| began),
-            wait(&[WaitKind::Preempt, WaitKind::Yield]),
-            counts.then_some(s.dur_ns),
-            s.blocked_ns.filter(|_| began && phase.is_none()),
-        ]
+        let counts = phase.map_or(began, |p| inside(end_of(s), span(p)));
+        let of_window = began && phase.is_none();
+        let mut taken = [began, of_window, began, began, counts, of_window].into_iter();
+        durations(s).map(|ns| ns.filter(|_| taken.next() == Some(true)))
     }
 
     fn count(&self, s: &SliceRecord, phase: Option<&Phase>, cell: &mut Cell) {
@@ -183,6 +174,19 @@ impl<'a> Lens<'a> {
             cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
         }
     }
+}
+
+/// The durations that a slice has, by [`DURATIONS`]; one that the window's end cuts has no length.
+pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; 6] {
+    let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| kinds.contains(&s.wait_kind));
+    [
+        wait(&[WaitKind::Wakeup]),
+        s.waking_ns,
+        s.run_delay_ns,
+        wait(&[WaitKind::Preempt, WaitKind::Yield]),
+        Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd),
+        s.blocked_ns,
+    ]
 }
 
 fn span(p: &Phase) -> (u64, u64) {
@@ -209,7 +213,7 @@ fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
     (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
 }
 
-/// Reads the tables of `dir`; says also where the CPUs are in the table of slices.
+/// Reads the tables of `dir`; says also what was before each block of the table of slices.
 pub(crate) fn count<'a>(
     dir: &Path,
     slices: &Slices,
@@ -217,7 +221,7 @@ pub(crate) fn count<'a>(
     phases: &'a [Phase],
     groups: &'a [Group],
     cpus: &[Place],
-) -> Result<(Counted<'a>, Extents), ParquetError> {
+) -> Result<(Counted<'a>, Before), ParquetError> {
     let lens = Lens::new(window, phases, groups, cpus);
     let mut cells: Vec<Cell> = Vec::new();
     for group in groups {
@@ -225,7 +229,7 @@ pub(crate) fn count<'a>(
         let on_cpu_ns: BTreeMap<u32, u64> = group.tids.iter().map(|t| (*t, 0)).collect();
         cells.extend(phases.iter().map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
     }
-    let extents = slices.each(|s| {
+    let before = slices.each(|s| {
         lens.cells(s, |place, phase| {
             let cell = &mut cells[place];
             lens.count(s, phase, cell);
@@ -238,7 +242,7 @@ pub(crate) fn count<'a>(
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
     count_migrations(dir, &lens, &mut cells)?;
-    Ok((Counted { groups, phases, cells }, extents))
+    Ok((Counted { groups, phases, cells }, before))
 }
 
 fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(), ParquetError> {

@@ -268,7 +268,7 @@ impl Run {
     fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
         let slices = Slices::open(dir)?;
         let places: Vec<Place> = self.cpus.iter().map(|c| c.place).collect();
-        let (counted, extents) = events::count(dir, &slices, self.window, phases, &self.groups, &places)?;
+        let (counted, before) = events::count(dir, &slices, self.window, phases, &self.groups, &places)?;
         // A task that had ended before its CPUs could be read counts as allowed everywhere.
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
@@ -276,7 +276,7 @@ impl Run {
         let open = self.tasks.iter().filter_map(|t| Some((t.tid, u64::try_from(t.open_wait?).ok()?)));
         let waiters =
             Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open: open.collect() };
-        let idle_while_waiting_ns = idle_while_waiting(self.window, slices.backwards(extents), &waiters)?;
+        let idle_while_waiting_ns = idle_while_waiting(self.window, &slices, &before, &waiters)?;
         Ok(Events { counted, idle_while_waiting_ns })
     }
 

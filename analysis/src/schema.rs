@@ -15,13 +15,17 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task; sorted by `cpu`, then `ts_ns`, as the logs of the CPUs come.
-pub const SLICES: [Column; 15] = [
+/// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
+/// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
+pub const SLICES: [Column; 14] = [
     c("ts_ns", "i64", "switch-in"),
-    c("dur_ns", "i64", "switch-in to switch-out, or to the window's end"),
+    c(
+        "own_end_ns",
+        "i64",
+        "switch-out, or the window's end; null: the ts_ns of the row below, where the CPU's next slice begins",
+    ),
     c("cpu", "u32", "CPU of the slice"),
     c("tid", "u32", "thread id, 0 for the idle task"),
-    c("idle", "bool", "the idle task"),
     c("wait_kind", "str", "unknown, wakeup, new, preempt, yield: how the task came to wait before the slice"),
     c(
         "wait_ns",
@@ -34,15 +38,36 @@ pub const SLICES: [Column; 15] = [
         "the kernel's own run delay before the slice (sched_info); null for the idle task",
     ),
     c("waking_ns", "i64", "sched_waking to sched_wakeup; null: not a wakeup"),
-    c("blocked_ns", "i64", "switch-out to sched_wakeup; null: not a wakeup, or its start was not seen"),
+    c(
+        "own_blocked_ns",
+        "i64",
+        "switch-out to sched_wakeup; null: not a wakeup, or ts_ns - wait_ns less the end of the task's slice before; -1: its \
+         start was not seen, although there is a slice before",
+    ),
     c("end_state", "str", "blocked, preempted, yielded, exited, window_end"),
     c("prev_cpu", "u32", "CPU of the task's slice before; null: not seen"),
     c("waker_tid", "u32", "task in whose context the wakeup ran; null: the idle task's, or not a wakeup"),
     c("waker_cpu", "u32", "CPU on which the wakeup ran; null: not a wakeup"),
-    c("prio", "i64", "kernel priority at switch-out: 0 to 99 real time, 100 to 139 normal"),
+    c("prio", "i64", "kernel priority at switch-out: -1 deadline, 0 to 99 real time, 100 to 139 normal"),
 ];
 
-/// One row is one migration; in order of time for each CPU that did some, CPU after CPU.
+/// What follows from the columns of [`SLICES`]; `docs/slices.md` has it for polars, DuckDB and pandas.
+pub const DERIVED: [Column; 3] = [
+    c(
+        "dur_ns",
+        "i64",
+        "switch-in to switch-out, or to the window's end: own_end_ns, or ts_ns of the row below, less ts_ns",
+    ),
+    c(
+        "blocked_ns",
+        "i64",
+        "switch-out to sched_wakeup: own_blocked_ns, or for a wakeup ts_ns - wait_ns less the end of the task's slice before; \
+         null: not a wakeup, or its start was not seen",
+    ),
+    c("idle", "bool", "the idle task: tid is 0"),
+];
+
+/// One row is one migration; in order of time.
 pub const MIGRATIONS: [Column; 6] = [
     c("ts_ns", "i64", "sched_migrate_task"),
     c("tid", "u32", "thread id"),

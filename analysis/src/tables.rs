@@ -5,65 +5,63 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
 use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
-use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
+use ktstr_wire::record::{MigrationContext, MigrationRecord, Record};
 use ktstr_wire::topology::Topology;
 
 use parquet::errors::ParquetError;
 
 use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
+use crate::slice_table::SliceTable;
 
-/// Rows that are collected before they are written.
-const BATCH_ROWS: usize = 1 << 16;
-
-/// The tables of records, which are written as the records come.
+/// The tables of records, which are written as the records come, in order of time.
 pub(crate) struct RecordTables {
     dir: PathBuf,
     topology: Topology,
-    slices: Vec<SliceRecord>,
+    slices: SliceTable,
     migrations: Vec<MigrationRecord>,
-    writers: [TableWriter; 2],
+    migration_writer: TableWriter,
 }
 
-const RECORD_TABLES: [&str; 2] = ["slices", "migrations"];
+/// Migrations that are collected before they are written.
+const BATCH_ROWS: usize = 1 << 16;
 
 impl RecordTables {
     /// Begins the tables in `dir`.
     pub fn create(dir: &Path, topology: Topology) -> Result<RecordTables, ConvertError> {
-        let create = |table| TableWriter::create(dir, table).map_err(write_error(dir, table));
         Ok(RecordTables {
             dir: dir.into(),
             topology,
-            slices: Vec::with_capacity(BATCH_ROWS),
+            slices: SliceTable::create(dir).map_err(write_error(dir, "slices"))?,
             migrations: Vec::new(),
-            writers: [create(RECORD_TABLES[0])?, create(RECORD_TABLES[1])?],
+            migration_writer: TableWriter::create(dir, "migrations")
+                .map_err(write_error(dir, "migrations"))?,
         })
     }
 
     /// Adds a record.
-    pub fn push(&mut self, record: Record) -> Result<(), ConvertError> {
+    pub fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
         match record {
-            Record::Slice(s) => self.slices.push(s),
-            Record::Migration(m) => self.migrations.push(m),
+            Record::Slice(s) => self.slices.push(s).map_err(write_error(&self.dir, "slices")),
+            Record::Migration(m) => {
+                self.migrations.push(*m);
+                if self.migrations.len() == BATCH_ROWS { self.write_migrations() } else { Ok(()) }
+            }
         }
-        if self.slices.len().max(self.migrations.len()) == BATCH_ROWS { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), ConvertError> {
-        let batches = [slices(&self.slices), migrations(&self.migrations, self.topology)];
-        self.slices.clear();
-        self.migrations.clear();
-        for ((writer, batch), table) in self.writers.iter_mut().zip(batches).zip(RECORD_TABLES) {
-            writer.write(batch).map_err(write_error(&self.dir, table))?;
-        }
-        Ok(())
+    fn write_migrations(&mut self) -> Result<(), ConvertError> {
+        let columns = migrations(&std::mem::take(&mut self.migrations), self.topology);
+        self.migration_writer.write(columns).map_err(write_error(&self.dir, "migrations"))
     }
 
     /// Ends the tables.
     pub fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
-        self.flush()?;
-        let finished = self.writers.into_iter().zip(RECORD_TABLES);
-        finished.map(|(writer, table)| writer.finish().map_err(write_error(&self.dir, table))).collect()
+        self.write_migrations()?;
+        Ok(vec![
+            self.slices.finish().map_err(write_error(&self.dir, "slices"))?,
+            self.migration_writer.finish().map_err(write_error(&self.dir, "migrations"))?,
+        ])
     }
 }
 
@@ -80,32 +78,6 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
         write(cpus(rows, t), "cpus")?,
         write(phases(&rows.phases), "phases")?,
     ])
-}
-
-/// Names by [`ktstr_wire::record::WaitKind`].
-pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
-
-/// Names by [`ktstr_wire::record::EndState`], which begins with 1.
-pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
-
-pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
-    let r = || rows.iter();
-    Columns::new()
-        .i64("ts_ns", r().map(|s| Some(s.ts_ns)))
-        .i64("dur_ns", r().map(|s| Some(s.dur_ns)))
-        .u32("cpu", r().map(|s| Some(s.cpu.into())))
-        .u32("tid", r().map(|s| Some(s.tid)))
-        .bool("idle", r().map(|s| s.tid == 0))
-        .names("wait_kind", &WAIT_KINDS, r().map(|s| s.wait_kind as u8))
-        .i64("wait_ns", r().map(|s| s.wait_ns))
-        .i64("run_delay_ns", r().map(|s| s.run_delay_ns))
-        .i64("waking_ns", r().map(|s| s.waking_ns))
-        .i64("blocked_ns", r().map(|s| s.blocked_ns))
-        .names("end_state", &END_STATES, r().map(|s| s.end_state as u8 - 1))
-        .u32("prev_cpu", r().map(|s| s.prev_cpu.map(u32::from)))
-        .u32("waker_tid", r().map(|s| s.waker_tid))
-        .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
-        .i64("prio", r().map(|s| u64::try_from(s.prio).ok()))
 }
 
 fn context(c: MigrationContext) -> &'static str {
@@ -271,7 +243,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, SLICES, TASKS};
+    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -281,7 +253,6 @@ mod tests {
     #[test]
     fn tables_are_as_the_schema_says() {
         let t: Topology = "1n1l1c1t".parse().unwrap();
-        same(slices(&[]), &SLICES);
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);

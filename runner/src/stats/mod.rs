@@ -283,10 +283,15 @@ fn list_metrics(json: bool) {
         println!("{} [{}, {} is better] {}", m.name, m.unit, m.polarity.name(), m.stats.join(" "));
         println!("    {}", m.definition);
     }
-    for (table, columns) in schema::TABLES {
-        println!("\n{table}.parquet");
+    let columns = |columns: &[schema::Column]| {
         columns.iter().for_each(|c| println!("  {:24} {:5} {}", c.name, c.dtype, c.meaning));
+    };
+    for (table, own) in schema::TABLES {
+        println!("\n{table}.parquet");
+        columns(own);
     }
+    println!("\nwhat follows from slices.parquet (docs/slices.md)");
+    columns(&schema::DERIVED);
 }
 
 fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError> {
