@@ -65,10 +65,10 @@ pub enum GuestEnd {
     PoweredOff,
     /// It reset itself: with `panic=-1` this is what a panic does.
     Reset,
-    /// A CPU met a fault that not even its fault handlers could take. QEMU does not tell this from a reset.
+    /// A CPU met a fault that not even its fault handlers could take.
     TripleFault {
-        /// Which.
-        cpu: u32,
+        /// Which; QEMU does not tell.
+        cpu: Option<u32>,
     },
     /// QEMU or KVM ended in another way.
     Crashed {
@@ -225,7 +225,7 @@ fn wait_machine(machine: &mut Machine, deadline: Option<Instant>, stop: &AtomicB
         match machine.wait(STEP) {
             Some(MachineEnd::PoweredOff) => return GuestEnd::PoweredOff,
             Some(MachineEnd::Reset) => return GuestEnd::Reset,
-            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu },
+            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu: Some(cpu) },
             Some(MachineEnd::Failed(status)) => return GuestEnd::Crashed { status, stderr: String::new() },
             None => {}
         }

@@ -90,13 +90,17 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
             }
             Some(GuestEnd::Crashed { status, stderr }) => boot(crashed(status, stderr)),
             Some(GuestEnd::TripleFault { cpu }) => boot(format!(
-                "CPU {cpu} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came"
+                "{} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came",
+                cpu.map_or("a CPU".into(), |cpu| format!("CPU {cpu}"))
             )),
             Some(GuestEnd::Reset) => boot(
                 "the guest reset itself before it answered; its console shows why (too little memory_mib?)"
                     .into(),
             ),
-            Some(end) => boot(format!("the guest ended before it answered ({end:?})")),
+            Some(GuestEnd::PoweredOff) => {
+                boot("the guest powered off before it answered; its console shows how far it came".into())
+            }
+            Some(GuestEnd::Stopped) => boot("the guest was stopped before it answered".into()),
             None => None,
         };
     }
@@ -345,8 +349,12 @@ mod tests {
         let ends = [
             (GuestEnd::TimedOut, "did not answer in time"),
             (GuestEnd::Reset, "reset itself"),
-            (GuestEnd::PoweredOff, "PoweredOff"),
-            (GuestEnd::TripleFault { cpu: 3 }, "CPU 3 of the guest met a fault that it could not handle"),
+            (GuestEnd::PoweredOff, "powered off before it answered"),
+            (
+                GuestEnd::TripleFault { cpu: Some(3) },
+                "CPU 3 of the guest met a fault that it could not handle",
+            ),
+            (GuestEnd::TripleFault { cpu: None }, "a CPU of the guest met a fault that it could not handle"),
             (crashed("exit status: 1", "no such file"), "QEMU ended (exit status: 1): no such file"),
             (crashed("KVM gave up", ""), "could not go on: KVM gave up"),
         ];
