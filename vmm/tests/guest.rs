@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "the whole file is a test, its helpers included")]
 
 mod fixture;
+#[path = "../src/bin/vmm-fixture-init/pattern.rs"]
+mod pattern;
+mod streams;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -9,7 +12,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fixture::{Booted, STOP, check_stream, deadline, kernel};
+use ktstr_vmm::vsock::device::BUFFER_BYTES;
 use ktstr_vmm::{Accel, GuestConfig, GuestEnd, StartError, start};
+use streams::Step;
 
 fn boot(topology: &str, mode: &str) -> Booted {
     boot_kernel(kernel(), topology, mode)
@@ -30,6 +35,41 @@ fn stream_and_topology_of_each_shape() {
         let left = std::fs::read_dir(&run_dir).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
         assert_eq!(left.len(), 2, "only the initramfs and the console log are the caller's: {left:?}");
     }
+}
+
+/// One guest that does these steps.
+fn streams(steps: &[Step]) {
+    streams::run(Accel::Tcg, kernel(), steps);
+}
+
+#[test]
+fn gibibyte_from_the_guest_arrives_whole() {
+    streams(&[Step::Send(1 << 30)]);
+}
+
+#[test]
+fn sixty_four_mebibytes_for_the_guest_arrive_whole() {
+    streams(&[Step::Fetch(64 << 20)]);
+}
+
+#[test]
+fn slow_reader_stops_the_guest_and_gets_everything() {
+    streams(&[Step::Fill(4 << 20)]);
+}
+
+#[test]
+fn reader_that_vanishes_ends_the_stream_and_no_other() {
+    streams(&[Step::Orphan, Step::Send(1 << 20)]);
+}
+
+#[test]
+fn host_hears_that_the_guest_wants_no_more() {
+    streams(&[Step::Deafen, Step::Abandon, Step::Send(1 << 20)]);
+}
+
+#[test]
+fn what_a_guest_left_is_read_after_its_power_off() {
+    streams(&[Step::Leave(BUFFER_BYTES.into())]);
 }
 
 #[test]

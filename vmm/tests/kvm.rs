@@ -7,6 +7,10 @@
 
 mod fixture;
 mod lab;
+#[path = "../src/bin/vmm-fixture-init/pattern.rs"]
+mod pattern;
+mod streams;
+mod tiny;
 
 /// What `make test` runs.
 #[test]
@@ -21,6 +25,13 @@ fn long_selection() {
     lab::run_inside("inside::long");
 }
 
+/// What `make lab` runs for itself.
+#[test]
+#[ignore = "takes minutes; make lab runs it"]
+fn gibibyte_selection() {
+    lab::run_inside("inside::gibibyte");
+}
+
 mod inside {
     use std::os::unix::net::UnixStream;
     use std::path::PathBuf;
@@ -29,7 +40,11 @@ mod inside {
 
     use crate::fixture::{self, Booted, STOP, check_stream, deadline, kernel};
     use ktstr_vmm::kvm::{Machine, MachineConfig, MachineEnd, Vendor};
+    use ktstr_vmm::vsock::device::BUFFER_BYTES;
     use ktstr_vmm::{Accel, GuestEnd};
+
+    use crate::streams::{self, Step};
+    use crate::tiny;
 
     /// The vmlinux beside the bzImage, which starts without unpacking itself.
     fn vmlinux() -> PathBuf {
@@ -77,6 +92,22 @@ mod inside {
         #[ignore = "runs in the KVM lab"]
         fn nodes_and_llcs_are_read_back() {
             stream_and_topology(vmlinux(), "2n1l1c1t");
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn streams_arrive_whole_however_they_end() {
+            let leave = Step::Leave(BUFFER_BYTES.into());
+            let (send, fetch, fill) = (Step::Send(16 << 20), Step::Fetch(4 << 20), Step::Fill(1 << 20));
+            let steps = [send, fetch, fill, Step::Orphan, Step::Deafen, Step::Abandon, leave];
+            streams::run(Accel::Kvm, vmlinux(), &steps);
+            assert_eq!(threads(), Vec::<String>::new());
+        }
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn each_end_is_told() {
+            tiny::every_end(Accel::Kvm, Some(0));
         }
 
         #[test]
@@ -149,6 +180,16 @@ mod inside {
             let mut b = boot("1n1l1c1t", "hang");
             assert_eq!(b.guest.wait(deadline(600), &AtomicBool::new(true)), GuestEnd::Stopped);
             assert_eq!(threads(), Vec::<String>::new());
+        }
+    }
+
+    mod gibibyte {
+        use super::*;
+
+        #[test]
+        #[ignore = "runs in the KVM lab"]
+        fn from_the_guest_and_sixty_four_mebibytes_for_it_arrive_whole() {
+            streams::run(Accel::Kvm, vmlinux(), &[Step::Send(1 << 30), Step::Fetch(64 << 20)]);
         }
     }
 }
