@@ -158,6 +158,14 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
     Ok(curtain(stage, threads))
 }
 
+/// The guest is gone in the middle of the window.
+#[ktstr_test(accel = "tcg", cores = 2, duration_s = 60)]
+fn powers_off(ctx: &Ctx) -> Result<AssertResult> {
+    std::fs::write("/proc/sysrq-trigger", "o")?;
+    std::thread::sleep(ctx.duration());
+    Ok(AssertResult::pass())
+}
+
 /// The program that [`tasks::exec_storm`] runs: the agent, which says that it is none and ends.
 fn short_program() -> Command {
     Command::new("/init")
