@@ -16,7 +16,7 @@ help:
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make check    formatting and lints"
 	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
-	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
+	@echo "make bench    what the probes cost, how long a boot takes and what streams carry beside QEMU's, how far a comparison can be trusted"
 	@echo "              (bench-comparison: the last alone; bench-scale: what a run of 20 million slices costs on the host)"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
@@ -71,7 +71,8 @@ fuzz: setup
 # The other tools are measured where they are installed: apt-get install linux-perf libbpf-tools bpftrace
 bench: kernel
 	kernel=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
-	  probe-cost --kernel "$$(dirname "$$kernel")/vmlinux" && boot-cost --kernel "$$kernel"
+	  probe-cost --kernel "$$(dirname "$$kernel")/vmlinux" && boot-cost --kernel "$$kernel" && \
+	  KTSTR_TEST_KERNEL="$$kernel" cargo bench -p ktstr-vmm --bench throughput
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
 	$(MAKE) bench-comparison

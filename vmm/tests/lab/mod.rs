@@ -14,14 +14,14 @@ pub fn run_inside(selection: &str) {
         let text = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
         (out.status.success(), text)
     } else {
-        in_lab(&kernel, &format!("'{}' {}", this.display(), arguments.join(" ")))
+        run(&kernel, &format!("'{}' {}", this.display(), arguments.join(" ")))
     };
     eprintln!("{output}");
     assert!(ok && output.contains("test result: ok. ") && !output.contains(" 0 passed"), "see above");
 }
 
 /// Runs a command in the lab, and says whether it succeeded and what it and the lab's console said.
-fn in_lab(kernel: &Path, command: &str) -> (bool, String) {
+pub fn run(kernel: &Path, command: &str) -> (bool, String) {
     let shared = tempfile::tempdir().unwrap();
     let script = format!(
         "cd /tmp\nexport KTSTR_TEST_KERNEL='{}' RUST_BACKTRACE=1\nexec {command}\n",
