@@ -11,8 +11,9 @@ use ktstr_wire::spec::{Assertion, Relation};
 use polars::prelude::PolarsResult;
 
 use crate::convert::Collected;
-use crate::metrics::{MetricRow, i64s, scan, strs, u32s};
+use crate::metrics::{i64s, scan, strs, u32s};
 use crate::registry::{METRICS, metric};
+use crate::rows::MetricRow;
 
 /// Worst moments that are shown.
 const SHOWN: usize = 3;
@@ -85,6 +86,11 @@ pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Colle
     findings
 }
 
+/// CPUs and groups of them have no names that a condition could give.
+fn has_name(row: &MetricRow) -> bool {
+    ["run", "role", "phase"].contains(&row.scope.as_str())
+}
+
 fn describe(a: &Assertion) -> String {
     format!("{}{}", a.subject, a.scope())
 }
@@ -92,7 +98,7 @@ fn describe(a: &Assertion) -> String {
 /// The value with its unit; an error says that there is no such row, and which there are.
 fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, String> {
     let (name, stat) = resolve(&a.subject)?;
-    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && r.scope != "cpu");
+    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && has_name(r));
     let found = of_name().find(|r| r.role == a.role && r.phase == a.phase);
     if let Some(row) = found {
         return Ok(row.value.map(|v| (v, row.unit.clone())));
@@ -258,6 +264,8 @@ mod tests {
             role: role.map(str::to_string),
             phase: None,
             cpu: None,
+            llc: None,
+            node: None,
             stat: stat.into(),
             value,
             unit: "ns".into(),

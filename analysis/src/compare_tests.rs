@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::convert::Quality;
-use crate::metrics::MetricRow;
+use crate::rows::MetricRow;
 use crate::sidecar::{HostFacts, Identity, Verdict};
 use ktstr_wire::topology::Topology;
 
@@ -22,6 +22,8 @@ fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<
         role: None,
         phase: None,
         cpu: None,
+        llc: None,
+        node: None,
         stat: (*stat).into(),
         value: *value,
         unit: "ns".into(),

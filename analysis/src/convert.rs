@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Decoder, Frame, Kind};
 use ktstr_wire::message::{
-    BootError, Bye, CpuCounters, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo,
-    TestResult, WindowEdge,
+    BootError, Bye, CgroupStat, CpuCounters, Hello, Log, ProgramRuns, SchedExtCounts, SchedulerExit,
+    SchedulerStarted, TaskInfo, TestResult, WindowEdge,
 };
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
@@ -168,6 +168,8 @@ pub(crate) struct Rows {
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
     pub phases: Vec<Phase>,
+    pub programs: Option<ProgramRuns>,
+    pub cgroups: Vec<CgroupStat>,
     pub received: BTreeMap<u32, u64>,
     pub host_run_delay_ns: BTreeMap<u32, u64>,
 }
@@ -190,6 +192,10 @@ pub fn convert(
     let State { mut collected, mut rows, records, .. } = state;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
+    if let Some(bye) = &collected.bye {
+        rows.programs = bye.programs.clone();
+        rows.cgroups = bye.cgroups.clone();
+    }
     collected.quality.cpus = quality(&rows, &collected);
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
@@ -381,9 +387,10 @@ mod tests {
         assert_eq!(c.quality.cpus, [cpu1]);
         assert_eq!(c.quality.host_run_delay_max_ns, Some(77));
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
+        let filled = |table| u64::from(["migrations", "cpus"].contains(&table));
         let expected =
-            [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1), ("phases", 0)];
-        assert_eq!(rows, expected);
+            ["slices", "migrations", "tasks", "histograms", "cpus", "phases", "programs", "cgroups"];
+        assert_eq!(rows, expected.map(|table| (table, filled(table))));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use ktstr_wire::histogram::{BUCKETS, MAX_NS, bounds, bucket_of};
 
-use crate::metrics::{MetricRow, Scope, row};
 use crate::registry::DURATION_STATS;
+use crate::rows::{MetricRow, Scope, row};
 
 /// Nearest ranks that are wanted, in thousandths: p50, p90, p99, p99.9.
 const RANKS: [u64; 4] = [500, 900, 990, 999];

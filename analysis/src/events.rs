@@ -13,13 +13,21 @@ use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::durations::Durations;
-use crate::metrics::{MetricRow, Scope, row};
 use crate::reader::{Table, numbers, places};
+use crate::rows::{MetricRow, Scope, row};
 use crate::slices::{Extents, Slices};
 
-/// Metrics of durations, in the order of [`Lens::durations`].
-const DURATIONS: [&str; 6] =
-    ["wakeup_latency", "waking_latency", "run_delay", "preemption_wait", "slice_length", "blocked_time"];
+/// Metrics of durations and of lengths of queues, in the order of [`Lens::durations`].
+const DURATIONS: [&str; 8] = [
+    "wakeup_latency",
+    "waking_latency",
+    "run_delay",
+    "preemption_wait",
+    "slice_length",
+    "blocked_time",
+    "runqueue_length",
+    "dsq_length",
+];
 
 /// Those of them that phases have.
 const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_wait", "slice_length"];
@@ -27,6 +35,9 @@ const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_w
 /// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
 pub(crate) const WAKEUPS: [&str; 5] =
     ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
+
+/// Metrics of wakeups by the place of [`Placement`], which begins with 1.
+pub(crate) const PLACEMENTS: [&str; 3] = ["wakeups_direct", "wakeups_queued", "wakeups_held"];
 
 /// Metrics of migrations by their context, and its name in the table.
 pub(crate) const CONTEXTS: [(&str, &str); 4] = [
@@ -73,12 +84,18 @@ pub(crate) struct Place {
 /// What is counted of a group in the window or in a phase.
 #[derive(Debug, Default)]
 struct Cell {
-    durations: [Durations; 6],
+    durations: [Durations; 8],
     switches: u64,
     preempted: u64,
     yielded: u64,
     /// By [`WAKEUPS`].
     wakeups: [u64; 5],
+    /// Wakeups whose runqueue was seen.
+    seen: u64,
+    /// Those of them that found no other task there.
+    idle: u64,
+    /// By [`PLACEMENTS`].
+    placed: [u64; 3],
     /// Wakers and whom they woke.
     pairs: HashSet<(u32, u32)>,
     /// By [`CONTEXTS`] and [`DISTANCES`].
@@ -89,7 +106,7 @@ struct Cell {
 
 impl Cell {
     /// Hands over the durations that there are, nanoseconds, in one of the readings.
-    fn take(&mut self, durations: [Option<u64>; 6], take: fn(&mut Durations, u64)) {
+    fn take(&mut self, durations: [Option<u64>; 8], take: fn(&mut Durations, u64)) {
         for (own, ns) in self.durations.iter_mut().zip(durations) {
             ns.into_iter().for_each(|ns| take(own, ns));
         }
@@ -149,19 +166,22 @@ impl<'a> Lens<'a> {
     }
 
     /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
-    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 6] {
+    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 8] {
         let began = inside(s.ts_ns, phase.map_or(self.window, span));
         // By its beginning like the waits before it, but in a phase by its end, with the context switch.
         let counts =
             phase.map_or(began, |p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
+        let whole = began && phase.is_none();
         let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| began && kinds.contains(&s.wait_kind));
         [
             wait(&[WaitKind::Wakeup]),
-            s.waking_ns.filter(|_| began && phase.is_none()),
+            s.waking_ns.filter(|_| whole),
             s.run_delay_ns.filter(|_| began),
             wait(&[WaitKind::Preempt, WaitKind::Yield]),
             counts.then_some(s.dur_ns),
-            s.blocked_ns.filter(|_| began && phase.is_none()),
+            s.blocked_ns.filter(|_| whole),
+            s.rq_length.filter(|_| whole && s.wait_kind == WaitKind::Wakeup).map(u64::from),
+            s.dsq_length.filter(|_| whole).map(u64::from),
         ]
     }
 
@@ -179,6 +199,13 @@ impl<'a> Lens<'a> {
                 .and_then(|from| self.distances.get(usize::from(from))?.get(usize::from(s.cpu)).copied());
             if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
                 *n += 1;
+            }
+            if let Some(length) = s.rq_length {
+                cell.seen += 1;
+                cell.idle += u64::from(length == 0);
+            }
+            if let Some(placement) = s.placement {
+                cell.placed[placement as usize - 1] += 1;
             }
             cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
         }
@@ -276,10 +303,12 @@ impl Counted<'_> {
         value("preemptions", cell.preempted);
         value("yields", cell.yielded);
         WAKEUPS.iter().zip(cell.wakeups).for_each(|(name, n)| value(name, n));
+        PLACEMENTS.iter().zip(cell.placed).for_each(|(name, n)| value(name, n));
         value("waker_pairs", cell.pairs.len() as u64);
         let [contexts, distances] = cell.migrations;
         CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
         DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
+        rows.extend(to_idle(scope, cell.seen, cell.idle));
         rows
     }
 
@@ -311,6 +340,15 @@ fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
         rows.extend(fairness(scope, &times));
     }
     rows
+}
+
+/// Wakeups that found no other task on the runqueue, of those whose runqueue was seen; null where there is none.
+pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] {
+    let idle = (seen > 0).then_some(idle as f64);
+    [
+        row("wakeups_to_idle", scope, "value", idle),
+        row("wakeups_to_idle_frac", scope, "value", idle.map(|n| n / seen as f64)),
+    ]
 }
 
 /// How evenly tasks shared on-CPU time; null for fewer than two, or none.

@@ -5,6 +5,7 @@
 //! column or a metric. What comes from a guest or a file never panics here.
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod assertion;
 pub mod columns;
 pub mod compare;
@@ -18,9 +19,12 @@ pub mod oracle;
 pub mod permutation;
 pub mod policy;
 pub mod pool;
+#[cfg(test)]
+mod proofs;
 mod reader;
 pub mod registry;
 mod reported;
+pub mod rows;
 pub mod schema;
 pub mod sidecar;
 mod slices;
@@ -28,8 +32,10 @@ pub mod statistics;
 mod tables;
 mod totals;
 pub mod trace;
+mod utilization;
 
 pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
 pub use history::write_history;
-pub use metrics::{MetricRow, MetricsError, compute_metrics};
+pub use metrics::{MetricsError, compute_metrics};
+pub use rows::MetricRow;
 pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

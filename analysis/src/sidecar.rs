@@ -10,7 +10,7 @@ use ktstr_wire::topology::{Observed, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{Collected, Quality, TableFile};
-use crate::metrics::MetricRow;
+use crate::rows::MetricRow;
 
 /// Version of the sidecar's form. Readers take their own version only.
 pub const SCHEMA_VERSION: u32 = 1;

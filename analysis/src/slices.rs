@@ -6,14 +6,14 @@ use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{Int64Type, UInt32Type};
-use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
+use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::reader::{Table, numbers, places};
-use crate::tables::{END_STATES, WAIT_KINDS};
+use crate::tables::{END_STATES, PLACEMENTS, WAIT_KINDS};
 
 /// Columns of a slice that metrics are made of.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 15] = [
     "ts_ns",
     "dur_ns",
     "cpu",
@@ -26,6 +26,9 @@ const COLUMNS: [&str; 12] = [
     "end_state",
     "prev_cpu",
     "waker_tid",
+    "placement",
+    "rq_length",
+    "dsq_length",
 ];
 
 /// Of these the ones that work conservation is made of.
@@ -38,6 +41,9 @@ const KINDS: [WaitKind; 5] =
 /// By their places in [`END_STATES`].
 const ENDS: [EndState; 5] =
     [EndState::Blocked, EndState::Preempted, EndState::Yielded, EndState::Exited, EndState::WindowEnd];
+
+/// By their places in [`PLACEMENTS`].
+const PLACES: [Placement; 3] = [Placement::Direct, Placement::Queued, Placement::Held];
 
 /// Rows that are read at a time backwards: for each CPU as many are in memory.
 const BACKWARD_ROWS: usize = 1 << 13;
@@ -146,6 +152,9 @@ const UNKNOWN: SliceRecord = SliceRecord {
     prio: 0,
     wait_kind: WaitKind::Unknown,
     end_state: EndState::Blocked,
+    placement: None,
+    rq_length: None,
+    dsq_length: None,
 };
 
 fn records(b: &RecordBatch) -> Result<Vec<SliceRecord>, ParquetError> {
@@ -156,6 +165,8 @@ fn records(b: &RecordBatch) -> Result<Vec<SliceRecord>, ParquetError> {
     let (cpu, tid, prev, waker) = (n("cpu")?, n("tid")?, n("prev_cpu")?, n("waker_tid")?);
     let kind = places(b, "wait_kind", &WAIT_KINDS)?;
     let end = places(b, "end_state", &END_STATES)?;
+    let placement = places(b, "placement", &PLACEMENTS)?;
+    let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
     let small = |v: Option<u32>| v.and_then(|v| u16::try_from(v).ok());
     let record = |i: usize| SliceRecord {
         ts_ns: time(ts, i).unwrap_or(0),
@@ -170,6 +181,9 @@ fn records(b: &RecordBatch) -> Result<Vec<SliceRecord>, ParquetError> {
         prev_cpu: small(number(prev, i)),
         wait_kind: kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]),
         end_state: end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]),
+        placement: placement[i].map(|p| PLACES[usize::from(p)]),
+        rq_length: small(number(rq_length, i)),
+        dsq_length: small(number(dsq_length, i)),
         ..UNKNOWN
     };
     Ok((0..b.num_rows()).map(record).collect())
@@ -219,7 +233,9 @@ mod tests {
         (s.prev_cpu, s.waker_tid) = (Some(2), Some(8));
         let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
         let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
-        let all = [kinds, ends].concat();
+        let placed =
+            PLACES.map(|p| SliceRecord { placement: Some(p), rq_length: Some(0), dsq_length: Some(3), ..s });
+        let all = [&kinds[..], &ends, &placed].concat();
         let mut read = Vec::new();
         table(&all).1.each(|s| read.push(*s)).unwrap();
         assert_eq!(read, all);

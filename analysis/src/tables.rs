@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
-use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
+use ktstr_wire::message::{
+    Buckets, CgroupStat, DurationStats, Histograms, LengthStats, ProgramRuns, TaskClass, TaskInfo,
+};
 use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
 use ktstr_wire::topology::Topology;
 
 use parquet::errors::ParquetError;
 
+use crate::accounts;
 use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
 
@@ -79,6 +82,8 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
         write(histograms(&rows.tasks), "histograms")?,
         write(cpus(rows, t), "cpus")?,
         write(phases(&rows.phases), "phases")?,
+        write(programs(rows.programs.as_ref()), "programs")?,
+        write(cgroups(&rows.cgroups), "cgroups")?,
     ])
 }
 
@@ -87,6 +92,9 @@ pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt",
 
 /// Names by [`ktstr_wire::record::EndState`], which begins with 1.
 pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
+
+/// Names by [`ktstr_wire::record::Placement`], which begins with 1.
+pub(crate) const PLACEMENTS: [&str; 3] = ["direct", "queued", "held"];
 
 pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
     let r = || rows.iter();
@@ -106,6 +114,9 @@ pub(crate) fn slices(rows: &[SliceRecord]) -> Columns {
         .u32("waker_tid", r().map(|s| s.waker_tid))
         .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
         .i64("prio", r().map(|s| u64::try_from(s.prio).ok()))
+        .names("placement", &PLACEMENTS, r().map(|s| s.placement.map_or(u8::MAX, |p| p as u8 - 1)))
+        .u32("rq_length", r().map(|s| s.rq_length.map(u32::from)))
+        .u32("dsq_length", r().map(|s| s.dsq_length.map(u32::from)))
 }
 
 fn context(c: MigrationContext) -> &'static str {
@@ -173,7 +184,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
     let columns = stats(columns, rows, names, |t| &t.preemption_wait);
     let names = ["slice_count", "slice_length_ns", "slice_length_min_ns", "slice_length_max_ns"];
     let columns = stats(columns, rows, names, |t| &t.slice_length);
-    columns
+    enqueues(columns, rows)
         .bool("has_histograms", r().map(|t| t.histograms.is_some()))
         .i64("nr_blocked", r().map(|t| Some(t.nr_blocked)))
         .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
@@ -189,6 +200,32 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .f64("nice", r().map(|t| t.nice.map(f64::from)))
         .i64("weight", r().map(|t| t.weight.map(u64::from)))
         .str("policy", r().map(|t| t.policy.and_then(policy)))
+}
+
+/// What the tasks' enqueues met.
+fn enqueues(columns: Columns, rows: &[TaskInfo]) -> Columns {
+    let r = || rows.iter().map(|t| &t.enqueues);
+    let names = ["rq_length_count", "rq_length_sum", "rq_length_max"];
+    let columns = lengths(columns, rows, names, |t| t.enqueues.rq_length)
+        .i64("nr_to_idle", r().map(|e| e.nr_to_idle))
+        .i64("nr_direct", r().map(|e| Some(e.nr_direct)))
+        .i64("nr_queued", r().map(|e| Some(e.nr_queued)))
+        .i64("nr_held", r().map(|e| Some(e.nr_held)));
+    let names = ["dsq_length_count", "dsq_length_sum", "dsq_length_max"];
+    lengths(columns, rows, names, |t| Some(t.enqueues.dsq_length))
+}
+
+/// Count, sum, longest.
+fn lengths(
+    columns: Columns,
+    rows: &[TaskInfo],
+    names: [&str; 3],
+    of: fn(&TaskInfo) -> Option<LengthStats>,
+) -> Columns {
+    columns
+        .i64(names[0], rows.iter().map(|t| Some(of(t)?.count)))
+        .i64(names[1], rows.iter().map(|t| Some(of(t)?.sum)))
+        .i64(names[2], rows.iter().map(|t| of(t)?.max))
 }
 
 /// Scheduling policies (include/uapi/linux/sched.h).
@@ -234,6 +271,28 @@ fn phases(rows: &[Phase]) -> Columns {
         .i64("end_ns", r().map(|p| Some(p.end_ns)))
 }
 
+fn programs(runs: Option<&ProgramRuns>) -> Columns {
+    let baseline = runs.map_or(0, |r| r.baseline_ns);
+    let r = || runs.iter().flat_map(|r| &r.programs);
+    Columns::new()
+        .str("member", r().map(|p| Some(p.member.as_str())))
+        .str("program", r().map(|p| Some(p.name.as_str())))
+        .i64("calls", r().map(|p| Some(p.calls)))
+        .i64("run_ns", r().map(|p| Some(p.run_ns)))
+        .i64("baseline_ns", r().map(|_| Some(baseline)))
+        .i64("cost_ns", r().map(|p| Some(accounts::cost_ns(p, baseline))))
+}
+
+fn cgroups(rows: &[CgroupStat]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("cgroup", r().map(|c| Some(c.path.as_str())))
+        .i64("usage_ns", r().map(|c| Some(c.usage_ns)))
+        .i64("nr_periods", r().map(|c| c.nr_periods))
+        .i64("nr_throttled", r().map(|c| c.nr_throttled))
+        .i64("throttled_ns", r().map(|c| c.throttled_ns))
+}
+
 /// Count, sum, shortest, longest.
 fn stats(
     columns: Columns,
@@ -271,7 +330,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, SLICES, TASKS};
+    use crate::schema::{CGROUPS, CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, PROGRAMS, SLICES, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -287,6 +346,8 @@ mod tests {
         same(histograms(&[]), &HISTOGRAMS);
         same(cpus(&Rows::default(), t), &CPUS);
         same(phases(&[]), &PHASES);
+        same(programs(None), &PROGRAMS);
+        same(cgroups(&[]), &CGROUPS);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::error::Error;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{
-    Bye, CpuCounters, Log, SchedExtCounts, SchedulerExit, TaskInfo, TestResult, WindowEdge,
+    Bye, CgroupStat, CpuCounters, Log, ProgramRuns, SchedExtCounts, SchedulerExit, TaskInfo, TestResult,
+    WindowEdge,
 };
 use ktstr_wire::record::RECORD_BYTES;
 
@@ -40,6 +41,10 @@ pub struct Measured {
     pub agent_cpu_ns: u64,
     /// What sched_ext counted in the window.
     pub sched_ext: SchedExtCounts,
+    /// What the scheduler's programs took in the window, where that was asked for.
+    pub programs: Option<ProgramRuns>,
+    /// The test's cgroups in the window.
+    pub cgroups: Vec<CgroupStat>,
 }
 
 impl Measured {
@@ -60,6 +65,8 @@ impl Measured {
         let bye = Bye {
             agent_cpu_ns: self.agent_cpu_ns,
             sched_ext: self.sched_ext.clone(),
+            programs: self.programs.clone(),
+            cgroups: self.cgroups.clone(),
             clocksource: system::clocksource(),
             ..Bye::default()
         };

@@ -6,12 +6,14 @@
 //! to the console; PID 1 never exits.
 
 pub mod body;
+pub mod cgroup_stat;
 pub mod channel;
 pub mod drain;
 pub mod life;
 pub mod observe;
 pub mod probes;
 pub mod procfs;
+pub mod programs;
 pub mod reign;
 pub mod rows;
 pub mod scheduler;

@@ -20,6 +20,7 @@ use ktstr_wire::spec::ProbeLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, OpenObject, ProgramMut, RingBufferBuilder};
 
+use crate::programs;
 use crate::rows::{ROW_BYTES, Row};
 use crate::system::now_ns;
 
@@ -44,11 +45,13 @@ pub enum ProbeError {
     },
 }
 
-fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> ProbeError {
+/// For `map_err`.
+pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> ProbeError {
     move |source| ProbeError::Bpf { what, source }
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
+/// For `map_err`.
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
     move |source| ProbeError::System { what, source }
 }
 
@@ -97,7 +100,7 @@ pub struct Probes {
 impl Probes {
     /// Loads the programs that `level`, which is not `Off`, needs, and attaches them.
     pub fn load(level: ProbeLevel, mut capacity: Capacity) -> Result<Probes, ProbeError> {
-        let with_records = level == ProbeLevel::Full;
+        let with_records = level.has_records();
         if !with_records {
             capacity.records_per_cpu = 0;
         }
@@ -279,18 +282,7 @@ fn parse_row(b: &[u8]) -> Option<Row> {
 }
 
 fn misses(program: &ProgramMut<'_>) -> Option<u64> {
-    // SAFETY: bpf_prog_info holds integers only, for which zero is valid; zero pointers ask for no arrays.
-    let mut info: libbpf_rs::libbpf_sys::bpf_prog_info = unsafe { std::mem::zeroed() };
-    let mut len = size_of_val(&info) as u32;
-    // SAFETY: info has len bytes and lives until the call returns; the descriptor is the program's.
-    let r = unsafe {
-        libbpf_rs::libbpf_sys::bpf_prog_get_info_by_fd(
-            program.as_fd().as_raw_fd(),
-            &raw mut info,
-            &raw mut len,
-        )
-    };
-    (r == 0).then_some(info.recursion_misses)
+    Some(programs::info(program.as_fd()).ok()?.recursion_misses)
 }
 
 /// Runs an iterator over all tasks and gives what it writes.

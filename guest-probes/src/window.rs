@@ -8,10 +8,12 @@ use ktstr_wire::message::{Histograms, Schedstat, TaskClass, TaskInfo, WindowEdge
 use ktstr_wire::spec::GuestSpec;
 
 use crate::body::{Body, BodyEnd};
+use crate::cgroup_stat;
 use crate::drain::Measured;
 use crate::life::{Trouble, other};
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::{self, Cgroups};
+use crate::programs::ProgramStats;
 use crate::reign::Reign;
 use crate::rows::Row;
 use crate::scheduler::{self, Scheduler};
@@ -23,11 +25,13 @@ pub fn measure(
     spec: &GuestSpec,
     mut probes: Option<Probes>,
     scheduler: Option<Scheduler>,
+    programs: Option<ProgramStats>,
     mut edge: impl FnMut(Kind),
 ) -> Result<Measured, Trouble> {
-    let mut reign = Reign::new(spec, scheduler);
+    let mut reign = Reign::new(spec, scheduler, programs);
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
+    let cgroups_before = cgroup_stat::all();
     let sched_ext_before = scheduler::counts();
     let before = procfs::stat();
     let cpu_before = system::own_cpu_ns();
@@ -43,7 +47,9 @@ pub fn measure(
     edge(Kind::WindowClosed);
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
+    let programs = reign.programs()?;
     let sched_ext = scheduler::counts().since(&sched_ext_before);
+    let cgroup_stats = cgroup_stat::growth(&cgroups_before, cgroup_stat::all());
     let schedstats_after = procfs::all_schedstats();
     cgroups.refresh();
     let about = About {
@@ -70,6 +76,8 @@ pub fn measure(
         exit,
         agent_cpu_ns,
         sched_ext,
+        programs,
+        cgroups: cgroup_stats,
     })
 }
 
@@ -124,6 +132,7 @@ impl About {
             wakeup_latency: row.wakeup_latency,
             preemption_wait: row.preemption_wait,
             slice_length: row.slice_length,
+            enqueues: row.enqueues,
             histograms,
             nice: Some(row.nice),
             weight: Some(row.weight),

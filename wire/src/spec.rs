@@ -170,6 +170,9 @@ pub struct PayloadSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeLevel {
+    /// All of `Full`, and run time and calls of each of the scheduler's programs, for which the kernel reads its clock twice more in
+    /// every run of every BPF program.
+    Programs,
     /// A record for each slice and migration, and counters and histograms of each task.
     #[default]
     Full,
@@ -183,6 +186,7 @@ impl ProbeLevel {
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            ProbeLevel::Programs => "programs",
             ProbeLevel::Full => "full",
             ProbeLevel::Summary => "summary",
             ProbeLevel::Off => "off",
@@ -191,7 +195,13 @@ impl ProbeLevel {
 
     /// The level of this name.
     pub fn from_name(name: &str) -> Option<ProbeLevel> {
-        [ProbeLevel::Full, ProbeLevel::Summary, ProbeLevel::Off].into_iter().find(|l| l.name() == name)
+        use ProbeLevel::*;
+        [Programs, Full, Summary, Off].into_iter().find(|l| l.name() == name)
+    }
+
+    /// There is a record for each slice and migration.
+    pub fn has_records(self) -> bool {
+        matches!(self, ProbeLevel::Programs | ProbeLevel::Full)
     }
 }
 

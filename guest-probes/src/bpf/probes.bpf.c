@@ -10,6 +10,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "record.h"
+#include "enqueue.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -73,7 +74,7 @@ struct task_state {
 	__u8 yielded;
 	__u8 running;
 	__u8 fresh; /* what was seen before this slice is not known */
-	__u64 pad[6];
+	struct enqueue enqueue;
 	struct counters counters;
 };
 
@@ -215,6 +216,8 @@ static __always_inline void make_runnable(struct task_struct *p, struct task_sta
 	now = bpf_ktime_get_ns();
 	s->wait_kind = kind;
 	s->runnable_since_ns = now;
+	note_runqueue(&s->enqueue, p);
+	note_placement(&s->enqueue, p);
 	if (!with_records)
 		return;
 	s->waking_ns = s->waking_ts_ns ? now - s->waking_ts_ns : NO_TIME;
@@ -290,9 +293,11 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 	}
 	if (!s->runnable_since_ns)
 		return;
+	count_dsq(n, &s->enqueue);
 	if (s->wait_kind == WAIT_WAKEUP) {
 		account(&n->wakeup_latency, in - s->runnable_since_ns);
 		count_in(b, HISTOGRAM_WAKEUP, in - s->runnable_since_ns);
+		count_wakeup(n, &s->enqueue);
 	} else if (s->wait_kind != WAIT_NEW) {
 		account(&n->preemption_wait, in - s->runnable_since_ns);
 		count_in(b, HISTOGRAM_PREEMPTION, in - s->runnable_since_ns);
@@ -322,6 +327,9 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 	r->blocked_ns = NO_TIME;
 	r->prev_cpu = NO_CPU;
 	r->waker_cpu = NO_CPU;
+	r->placement = PLACEMENT_UNKNOWN;
+	r->rq_length = NO_LENGTH;
+	r->dsq_length = NO_LENGTH;
 	if (!s)
 		return;
 	r->run_delay_ns = p->sched_info.run_delay - s->run_delay_seen_ns;
@@ -330,6 +338,9 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 		return;
 	r->wait_ns = in - s->runnable_since_ns;
 	r->wait_kind = s->wait_kind;
+	r->placement = s->enqueue.placement;
+	r->rq_length = s->enqueue.rq_length;
+	r->dsq_length = s->enqueue.dsq_length;
 	woken = s->wait_kind == WAIT_WAKEUP;
 	if (woken) {
 		r->waking_ns = s->waking_ns;
@@ -431,6 +442,11 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	/* A waking stamp of a wakeup that has begun on another CPU must survive. */
 	s->runnable_since_ns = end == END_BLOCKED ? 0 : now;
 	s->wait_kind = end == END_YIELDED ? WAIT_YIELD : WAIT_PREEMPT;
+	if (end != END_BLOCKED) {
+		/* It is enqueued again by now (put_prev_task). */
+		s->enqueue.rq_length = NO_LENGTH;
+		note_placement(&s->enqueue, prev);
+	}
 }
 
 SEC("tp_btf/sched_switch")
@@ -619,6 +635,8 @@ int BPF_PROG(close_window, __u64 for_cpu)
 				.cpu = cpu,
 				.prev_cpu = NO_CPU,
 				.waker_cpu = NO_CPU,
+				.rq_length = NO_LENGTH,
+				.dsq_length = NO_LENGTH,
 				.kind = RECORD_SLICE,
 				.end_state = END_WINDOW,
 			};

@@ -6,11 +6,14 @@
 
 #define NO_TIME (~0ULL)
 #define NO_CPU 0xffff
+#define NO_LENGTH 0xffff
 #define MAX_CPUS 256
 
 enum record_kind { RECORD_SLICE = 1, RECORD_MIGRATION = 2 };
 enum wait_kind { WAIT_UNKNOWN, WAIT_WAKEUP, WAIT_NEW, WAIT_PREEMPT, WAIT_YIELD };
 enum end_state { END_BLOCKED = 1, END_PREEMPTED, END_YIELDED, END_EXITED, END_WINDOW };
+/* Where an enqueue under sched_ext put a task: in a CPU's local DSQ, in another DSQ, or nowhere: the scheduler has it itself. */
+enum placement { PLACEMENT_UNKNOWN, PLACEMENT_DIRECT, PLACEMENT_QUEUED, PLACEMENT_HELD };
 enum migration_context { MIGRATED_AT_WAKEUP = 1, MIGRATED_BY_BALANCE, MIGRATED_AT_EXEC, MIGRATED_BY_AFFINITY };
 
 /* A migration uses ts_ns, tid, cpu (from), prev_cpu (to) and wait_kind (context). */
@@ -30,7 +33,9 @@ struct record {
 	unsigned char kind;
 	unsigned char wait_kind;
 	unsigned char end_state;
-	unsigned char pad[5];
+	unsigned char placement;
+	unsigned short rq_length; /* or NO_LENGTH, as the next */
+	unsigned short dsq_length;
 };
 
 struct duration_stats {
@@ -56,6 +61,16 @@ struct counters {
 	unsigned long long nr_migrations;
 	/* Preempted on its way to sleep: sched_info does not count the wait and the slice that follow (sched_info_depart). */
 	unsigned long long nr_unqueued;
+	/* What the enqueues before these slices met: the runqueue and the placement of wakeups, the DSQ of all. */
+	unsigned long long rq_length_sum;
+	unsigned long long dsq_length_sum;
+	unsigned int nr_to_idle;
+	unsigned int nr_direct;
+	unsigned int nr_queued;
+	unsigned int nr_held;
+	unsigned int dsq_count;
+	unsigned short rq_length_max; /* NO_LENGTH: not measured */
+	unsigned short dsq_length_max;
 };
 
 /* Log-linear: durations below 16 ns have a bucket each, from there on each octave has 16, up to 2^40 ns (18 minutes). */
@@ -100,6 +115,6 @@ struct cpu_state {
 };
 
 _Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
-_Static_assert(sizeof(struct counters) == 200, "the agent reads counters of 200 bytes");
-_Static_assert(sizeof(struct task_row) == 256, "the agent reads rows of 256 bytes");
+_Static_assert(sizeof(struct counters) == 240, "the agent reads counters of 240 bytes");
+_Static_assert(sizeof(struct task_row) == 296, "the agent reads rows of 296 bytes");
 _Static_assert(sizeof(struct cpu_state) == 64, "the agent reads states of 64 bytes");

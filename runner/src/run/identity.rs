@@ -92,10 +92,10 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
     let scheduler = scheduler_label(p.spec.scheduler.as_ref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let probes = p.spec.probes.unwrap_or_default();
-    // Runs that recorded less are files of their own beside the others.
+    // Runs that recorded less, or more, are files of their own beside the others.
     let accel = match probes {
         ProbeLevel::Full => p.accel.to_string(),
-        less => format!("{}@{}", p.accel, less.name()),
+        other => format!("{}@{}", p.accel, other.name()),
     };
     Ok(Identity {
         run_id: new_id(),

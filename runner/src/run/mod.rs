@@ -62,7 +62,7 @@ pub enum RunError {
     #[error("KTSTR_ACCEL is '{0}'; it may be auto, kvm, tcg or sim")]
     Accel(String),
     /// `KTSTR_PROBES` is wrong.
-    #[error("KTSTR_PROBES is '{0}'; it may be full, summary or off")]
+    #[error("KTSTR_PROBES is '{0}'; it may be programs, full, summary or off")]
     Probes(String),
     /// A condition of the test cannot be meant.
     #[error("assert(...) of the test: {0}")]

@@ -44,6 +44,7 @@ fn perf() -> Result<PathBuf, String> {
 fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut image = Initramfs::new();
     image.add_binary(&std::env::current_exe()?, "/init")?;
+    image.add_binary(&std::env::current_exe()?.with_file_name("scx_fixture"), crate::guest::SCHEDULER)?;
     image.add_binary(&perf()?, "/bin/perf")?;
     image.add_bytes("/loops", options.loops.to_string().into(), 0o644)?;
     for (host, guest, package) in TOOLS {
