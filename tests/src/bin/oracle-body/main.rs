@@ -123,6 +123,22 @@ fn hotplug(ctx: &Ctx) -> Result<AssertResult> {
     Ok(curtain(stage, 4))
 }
 
+/// A spinner that may use a fifth of a CPU, and what the kernel says of its throttling when that is over.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.4)]
+fn throttled(ctx: &Ctx) -> Result<AssertResult> {
+    let spinner = tasks::Wanderer::start()?;
+    ctx.announce(spinner.tid(), "confined")?;
+    let cgroup = spinner.confine(20_000)?;
+    std::thread::sleep(ctx.duration());
+    spinner.end();
+    // It is counted when it ends, with the next period.
+    std::thread::sleep(Duration::from_millis(200));
+    let stat = std::fs::read_to_string(cgroup.join("cpu.stat"))?;
+    let us = stat.lines().find_map(|l| l.strip_prefix("throttled_usec ")).unwrap_or("0");
+    println!("throttled_us {us}");
+    Ok(AssertResult::pass())
+}
+
 /// Switches as fast as they come, on one CPU.
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 0.2)]
 fn storm(ctx: &Ctx) -> Result<AssertResult> {

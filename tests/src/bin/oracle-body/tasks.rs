@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -174,6 +174,15 @@ impl Wanderer {
 
     pub fn tid(&self) -> u32 {
         self.tid
+    }
+
+    /// Gives it a cgroup of its own that may use `us` microseconds of CPU time in each 100 ms, and leaves it there. Gives the cgroup.
+    pub fn confine(&self, us: u32) -> Result<PathBuf> {
+        let cgroup = Path::new(CGROUPS).join("confined");
+        fs::create_dir(&cgroup)?;
+        fs::write(cgroup.join("cpu.max"), format!("{us} 100000"))?;
+        fs::write(cgroup.join("cgroup.procs"), self.tid.to_string())?;
+        Ok(cgroup)
     }
 
     /// Moves it every 10 ms. Gives the number of moves.
