@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison bench-scale install
+.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-observing bench-comparison bench-scale install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
@@ -77,7 +77,18 @@ bench: kernel
 	  probe-cost --kernel "$$(dirname "$$kernel")/vmlinux" && boot-cost --kernel "$$kernel"
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
+	$(MAKE) bench-observing
 	$(MAKE) bench-comparison
+
+# What observing changes in the numbers that workloads measure themselves, on boots of the same seeds.
+bench-observing: kernel
+	for probes in off summary full; do \
+	  cargo ktstr test --kernel $(KERNEL) --probes $$probes --repeat 6 \
+	    -- --run-ignored ignored-only -E 'binary(observing) & !test(gauntlet)' || exit 1; \
+	done
+	for probes in summary full; do \
+	  cargo ktstr stats compare --a-probes off --b-probes $$probes --accel sim || [ $$? = 1 -o $$? = 3 ]; \
+	done
 
 # How far a comparison can be trusted: on synthetic boots, and on real ones that are alike.
 bench-comparison: kernel

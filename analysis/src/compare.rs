@@ -231,12 +231,11 @@ fn describe(pair: &BTreeMap<String, String>) -> String {
 /// What is no dimension and yet differs between the sides.
 fn hidden(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Vec<String> {
     type Fact = (&'static str, fn(&Sidecar) -> String);
-    let facts: [Fact; 8] = [
+    let facts: [Fact; 7] = [
         ("kernel image", |s| s.identity.kernel_sha256.clone()),
         ("duration", |s| s.identity.duration_ns.to_string()),
         ("memory", |s| s.identity.memory_mib.to_string()),
         ("pinning of CPUs", |s| s.identity.pinned.to_string()),
-        ("probe level", |s| s.identity.probes.name().into()),
         ("seed", |s| s.identity.seed.to_string()),
         ("host CPU", |s| s.identity.host.cpu_model.clone().unwrap_or_default()),
         ("QEMU", |s| s.identity.host.qemu_version.clone().unwrap_or_default()),
