@@ -41,6 +41,11 @@ fn perf() -> Result<PathBuf, String> {
         .ok_or_else(|| "perf, which is the workload, is missing: apt-get install linux-perf".into())
 }
 
+/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h).
+fn without_headers(script: &str) -> String {
+    script.replace("#include <linux/sched.h>", "#define TASK_RUNNING 0")
+}
+
 fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut image = Initramfs::new();
     image.add_binary(&std::env::current_exe()?, "/init")?;
@@ -49,7 +54,9 @@ fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
     for (host, guest, package) in TOOLS {
         let host = Path::new(host);
         match (host.is_file(), guest.ends_with(".bt")) {
-            (true, true) => image.add_file(host, guest, 0o644)?,
+            (true, true) => {
+                image.add_bytes(guest, without_headers(&fs::read_to_string(host)?).into(), 0o644)?
+            }
             (true, false) => {
                 image.add_binary(host, guest)?;
                 // With all its symbols: bpftrace looks for some of its own.
