@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ktstr_wire::topology::Topology;
 
 use crate::cpu_threads::CpuThreads;
+use crate::guest_memory::GuestMemory;
 use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
 use crate::process::{self, Process};
 use crate::qemu::{self, Emulation};
@@ -193,6 +194,14 @@ impl Guest {
         match &self.0 {
             Backend::Qemu(process) => process.cpu_threads(),
             Backend::Kvm(_) => Some(CpuThreads::own()),
+        }
+    }
+
+    /// Its memory, also while it runs. Under QEMU it is empty until the vsock device has been set up.
+    pub fn memory(&self) -> GuestMemory {
+        match &self.0 {
+            Backend::Qemu(process) => process.memory(),
+            Backend::Kvm(machine) => machine.memory(),
         }
     }
 

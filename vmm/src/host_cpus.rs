@@ -42,6 +42,20 @@ pub fn settle(cpu: Option<usize>) -> io::Result<()> {
     set_policy(0, libc::SCHED_BATCH)
 }
 
+/// Keeps this thread off these CPUs, if it may use others.
+pub fn keep_off(cpus: &[usize]) -> io::Result<()> {
+    let others: Vec<usize> = allowed().into_iter().filter(|cpu| !cpus.contains(cpu)).collect();
+    if others.is_empty() { Ok(()) } else { run_on(0, &others) }
+}
+
+/// CPU time of this thread, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: t is a timespec that lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
 /// Binds a thread; 0 is this one.
 pub(crate) fn run_on(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -78,6 +92,19 @@ mod tests {
         let cpu = *allowed().last().unwrap();
         let seen = std::thread::spawn(move || settle(Some(cpu)).map(|()| allowed())).join().unwrap();
         assert_eq!(seen.unwrap(), [cpu]);
+    }
+
+    #[test]
+    fn a_thread_that_keeps_off_cpus_has_the_others() {
+        let all = allowed();
+        let kept = |off: Vec<usize>| {
+            std::thread::spawn(move || keep_off(&off).map(|()| allowed())).join().unwrap().unwrap()
+        };
+        assert_eq!(kept(vec![]), all);
+        assert_eq!(kept(all.clone()), all);
+        if all.len() > 1 {
+            assert_eq!(kept(vec![all[0]]), all[1..]);
+        }
     }
 
     #[test]

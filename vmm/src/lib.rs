@@ -15,6 +15,7 @@ mod cpu_threads;
 pub mod fuzzing;
 mod gate;
 mod guest;
+mod guest_memory;
 mod host_clock;
 mod host_cpus;
 pub mod initramfs;
@@ -31,6 +32,8 @@ pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
     start,
 };
+pub use guest_memory::{GuestMemory, NoMemory};
+pub use host_cpus::{keep_off, thread_cpu_ns};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use ledger::{Needs, Share, claim};
 pub use qemu::qemu_version;

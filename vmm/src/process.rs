@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::counted::Counted;
 use crate::cpu_threads::CpuThreads;
 use crate::guest::{GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError};
+use crate::guest_memory::GuestMemory;
 use crate::qemu::{self, Emulation};
 use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
@@ -33,7 +34,7 @@ pub struct Process {
     /// Reason of the QMP event `SHUTDOWN`, once there was one.
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
-    vsock: Option<Server>,
+    vsock: Server,
     counted: Option<Counted>,
 }
 
@@ -80,7 +81,7 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
         counted.runs_as(child.id());
     }
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest = Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), counted };
+    let mut guest = Process { child, status: None, stderr, shutdown, qmp: None, vsock, counted };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
@@ -111,6 +112,11 @@ impl Process {
     /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
     pub fn cpu_threads(&self) -> Option<CpuThreads> {
         self.counted.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> GuestMemory {
+        self.vsock.memory()
     }
 
     /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
@@ -189,7 +195,6 @@ impl Drop for Process {
         if let Some(qmp) = self.qmp.take() {
             let _ = qmp.join();
         }
-        drop(self.vsock.take());
     }
 }
 

@@ -24,6 +24,7 @@ use super::ports::{Console, Interrupt, Ports};
 use super::registers;
 use super::state::{MachineEnd, State};
 use super::vcpu::Vcpu;
+use crate::guest_memory::GuestMemory;
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 use crate::vsock::mmio_registers::QUEUE_NOTIFY;
@@ -211,7 +212,7 @@ pub struct Machine {
     vsock: Arc<MmioVsock>,
     worker: Option<JoinHandle<()>>,
     /// Last, after all threads: KVM uses the memory until the VM is gone.
-    _board: Board,
+    board: Board,
 }
 
 impl Machine {
@@ -256,7 +257,7 @@ impl Machine {
             vcpus: Vec::new(),
             vsock,
             worker: Some(worker),
-            _board: board,
+            board,
         };
         for (cpu, fd) in (0..).zip(vcpus) {
             let vcpu = Vcpu::start(fd, cpu, run_bytes, bus.clone(), state.clone())
@@ -271,6 +272,11 @@ impl Machine {
         let end = self.state.wait(patience)?;
         self.stop();
         Some(end)
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> GuestMemory {
+        GuestMemory::own(self.board.memory.clone())
     }
 
     /// Time from the machine's start to the guest's write to the boot timer.

@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Accept, Device};
 use super::queues;
+use crate::guest_memory::GuestMemory;
 
 /// To the guest.
 const RX: usize = 0;
@@ -141,8 +142,7 @@ struct Service {
 }
 
 impl Service {
-    fn new(backend: Arc<Backend>) -> io::Result<Service> {
-        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    fn new(backend: Arc<Backend>, memory: Memory) -> io::Result<Service> {
         let daemon = VhostUserDaemon::new("vsock".into(), backend.clone(), memory)
             .map_err(|e| io::Error::other(format!("{e:?}")))?;
         for handler in daemon.get_epoll_handlers() {
@@ -186,6 +186,7 @@ pub struct Server {
     socket: PathBuf,
     listening: UnixListener,
     thread: Option<JoinHandle<()>>,
+    memory: Memory,
 }
 
 impl Server {
@@ -195,16 +196,23 @@ impl Server {
         let _ = std::fs::remove_file(socket);
         let listening = UnixListener::bind(socket)?;
         let listener = Listener::from(listening.try_clone()?);
-        let service = Service::new(Arc::new(Backend {
+        let memory = Memory::new(GuestMemoryMmap::new());
+        let backend = Backend {
             guest_cid,
             device: Mutex::new(Device::new(guest_cid, accept)),
             memory: Mutex::new(None),
             epoll: Mutex::new(None),
             exit: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
-        }))?;
+        };
+        let service = Service::new(Arc::new(backend), memory.clone())?;
         let builder = std::thread::Builder::new().name("vsock-main".into());
         let thread = builder.spawn(move || service.run(listener))?;
-        Ok(Server { socket: socket.into(), listening, thread: Some(thread) })
+        Ok(Server { socket: socket.into(), listening, thread: Some(thread), memory })
+    }
+
+    /// What the guest's memory is by the last that QEMU has said.
+    pub fn memory(&self) -> GuestMemory {
+        GuestMemory::shared(self.memory.clone())
     }
 }
 
