@@ -1,14 +1,13 @@
 //! What long runs cost on the host: `scale log DIR MILLIONS` writes a raw log of that many million slices of four CPUs, `scale
 //! convert DIR` makes tables of it, `scale metrics DIR` the metrics; each says how long it took and how much memory it had at most.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ktstr_analysis::{compute_metrics, convert};
+use ktstr_analysis::{HostAccount, compute_metrics, convert};
 use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{Bye, CpuCounters, TaskClass, TaskInfo, WindowEdge, to_json};
 use ktstr_wire::record::{EndState, Record, SliceRecord, WaitKind};
@@ -128,7 +127,8 @@ fn peak_mib() -> u64 {
 
 fn tables(dir: &Path) -> Result<(), String> {
     let start = Instant::now();
-    let c = convert(&dir.join("raw.log"), dir, topology(), &BTreeMap::new()).map_err(|e| e.to_string())?;
+    let c =
+        convert(&dir.join("raw.log"), dir, topology(), &HostAccount::default()).map_err(|e| e.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     let slices = c.tables.iter().find(|t| t.table == "slices").ok_or("no slices")?;
     println!(

@@ -1,7 +1,8 @@
 //! From the raw log of a run to tables, record by record: memory does not grow with the run.
 //!
 //! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
-//! converted as far as it goes, and [`Collected::truncated`] says why it ended.
+//! converted as far as it goes, and [`Collected::truncated`] says why it ended. Records that the host took from the guest's memory
+//! are older than those that arrived, and are in frames of a file beside it ([`DRAINED_LOG`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Decoder, Frame, Kind};
 use ktstr_wire::message::{
-    BootError, Bye, CpuCounters, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo,
-    TestResult, WindowEdge,
+    BootError, Bye, CpuCounters, Drained, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted,
+    TaskInfo, TestResult, WindowEdge,
 };
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
@@ -20,6 +21,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::tables::{self, RecordTables};
+
+/// Name of the file beside the raw log with what the host took from the guest's memory, where it did.
+pub const DRAINED_LOG: &str = "drained.log";
 
 /// Why a raw log could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,9 @@ pub struct Quality {
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]
     pub host_run_delay_max_ns: Option<u64>,
+    /// Who read the probes' log before it was full, how much, and what that cost; `None`: the log held the window.
+    #[serde(default)]
+    pub drained: Option<Drained>,
 }
 
 impl Quality {
@@ -118,12 +125,25 @@ pub struct CpuQuality {
     pub received: u64,
     /// Records for which there was no room.
     pub dropped: u64,
-    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them.
+    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them, unless
+    /// the log was read meanwhile.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
     /// This span as a part of the window.
     #[serde(default)]
     pub dropped_window_frac: Option<f64>,
+    /// The largest number of dropped records that followed each other.
+    #[serde(default)]
+    pub dropped_in_a_row: u64,
+}
+
+/// What the host knows of a run.
+#[derive(Clone, Debug, Default)]
+pub struct HostAccount {
+    /// For each CPU, how long its thread waited during the window, nanoseconds.
+    pub run_delay_ns: BTreeMap<u32, u64>,
+    /// What was read of the probes' log in the guest's memory.
+    pub drained: Option<Drained>,
 }
 
 /// Everything that arrived.
@@ -172,25 +192,25 @@ pub(crate) struct Rows {
     pub host_run_delay_ns: BTreeMap<u32, u64>,
 }
 
-/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one. `host_run_delay_ns` is what the host
-/// knows: for each CPU, how long its thread waited during the window, nanoseconds.
+/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
 pub fn convert(
     raw_log: &Path,
     out_dir: &Path,
     topology: Topology,
-    host_run_delay_ns: &BTreeMap<u32, u64>,
+    host: &HostAccount,
 ) -> Result<Collected, ConvertError> {
     let mut state = State {
         collected: Collected::default(),
-        rows: Rows { host_run_delay_ns: host_run_delay_ns.clone(), ..Rows::default() },
+        rows: Rows { host_run_delay_ns: host.run_delay_ns.clone(), ..Rows::default() },
         records: RecordTables::create(out_dir, topology)?,
         next_seq: 0,
     };
-    state.read(raw_log)?;
+    state.read_all(raw_log)?;
     let State { mut collected, mut rows, records, .. } = state;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
     collected.quality.cpus = quality(&rows, &collected);
+    collected.quality.drained = host.drained.or(collected.bye.as_ref().and_then(|bye| bye.drained));
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
     collected.tables.extend(tables::write_others(&rows, out_dir, topology)?);
@@ -208,6 +228,7 @@ fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
         dropped: c.dropped,
         dropped_span_ns: c.dropped_span_ns,
         dropped_window_frac: c.dropped_span_ns.and_then(frac),
+        dropped_in_a_row: c.dropped_in_a_row,
     };
     let mut cpus: Vec<CpuQuality> = rows.cpus.iter().map(of).collect();
     cpus.sort_by_key(|c| c.cpu);
@@ -236,16 +257,29 @@ struct State {
 }
 
 impl State {
-    fn read(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
-        let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
-        let mut file = match File::open(raw_log) {
+    fn read_all(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
+        let drained = self.read(&raw_log.with_file_name(DRAINED_LOG))?;
+        let arrived = self.read(raw_log)?;
+        let truncated = &mut self.collected.truncated;
+        *truncated = match (drained, arrived) {
+            (Some(Err(why)), _) => Some(format!("in what the host read: {why}")),
+            (_, None) => Some("nothing arrived".into()),
+            (_, Some(Err(why))) => Some(why),
+            // What the host was writing when it was killed is cut off; then so is the rest.
+            (_, Some(Ok(end))) => self.collected.bye.is_none().then_some(end),
+        };
+        Ok(())
+    }
+
+    /// Reads a file of frames, if it exists, to its end, of which it gives a description, or to what cannot be read.
+    fn read(&mut self, path: &Path) -> Result<Option<Result<String, String>>, ConvertError> {
+        let read_error = |source| ConvertError::Read { path: path.into(), source };
+        let mut file = match File::open(path) {
             Ok(f) => f,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.collected.truncated = Some("nothing arrived".into());
-                return Ok(());
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(read_error(e)),
         };
+        self.next_seq = 0;
         let mut decoder = Decoder::new();
         let mut buf = vec![0; 1 << 20];
         loop {
@@ -256,21 +290,13 @@ impl State {
             decoder.push(&buf[..n]);
             match self.drain(&mut decoder) {
                 Ok(()) => {}
-                Err(Stop::Log(why)) => {
-                    self.collected.truncated = Some(why);
-                    return Ok(());
-                }
+                Err(Stop::Log(why)) => return Ok(Some(Err(why))),
                 Err(Stop::Write(e)) => return Err(e),
             }
         }
-        if self.collected.bye.is_none() {
-            let pending = decoder.pending_bytes();
-            self.collected.truncated = Some(format!(
-                "the stream ends after frame {}, with {pending} bytes of another",
-                self.next_seq
-            ));
-        }
-        Ok(())
+        let pending = decoder.pending_bytes();
+        let end = format!("the stream ends after frame {}, with {pending} bytes of another", self.next_seq);
+        Ok(Some(Ok(end)))
     }
 
     fn drain(&mut self, decoder: &mut Decoder) -> Result<(), Stop> {
@@ -310,7 +336,12 @@ impl State {
                 c.quality.clocksource = bye.clocksource.clone();
                 c.bye = Some(bye);
             }
-            Kind::WindowOpening | Kind::WindowClosed | Kind::Ack => {}
+            Kind::WindowOpening
+            | Kind::WindowClosed
+            | Kind::LogMemory
+            | Kind::Ack
+            | Kind::Reading
+            | Kind::NotReading => {}
         }
         Ok(())
     }
@@ -342,9 +373,8 @@ mod tests {
     use ktstr_wire::message::to_json;
     use ktstr_wire::record::MigrationRecord;
 
-    fn log() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut payload = 1u32.to_le_bytes().to_vec();
+    /// A migration on CPU 1.
+    fn records() -> Vec<u8> {
         let m = MigrationRecord {
             ts_ns: 5,
             tid: 9,
@@ -352,7 +382,11 @@ mod tests {
             to_cpu: 1,
             context: ktstr_wire::record::MigrationContext::Wakeup,
         };
-        payload.extend(Record::Migration(m).to_bytes());
+        [&1u32.to_le_bytes()[..], &Record::Migration(m).to_bytes()].concat()
+    }
+
+    fn log() -> Vec<u8> {
+        let mut bytes = Vec::new();
         encode(
             Kind::Cpus,
             0,
@@ -360,17 +394,23 @@ mod tests {
             &mut bytes,
         )
         .unwrap();
-        encode(Kind::Records, 1, &payload, &mut bytes).unwrap();
+        encode(Kind::Records, 1, &records(), &mut bytes).unwrap();
         encode(Kind::Bye, 2, &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, ..Bye::default() }), &mut bytes)
             .unwrap();
         bytes
     }
 
     fn converted(bytes: &[u8]) -> Collected {
+        converted_with(&[], bytes)
+    }
+
+    fn converted_with(drained: &[u8], bytes: &[u8]) -> Collected {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, bytes).unwrap();
-        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &BTreeMap::from([(1, 77)])).unwrap()
+        std::fs::write(dir.path().join(DRAINED_LOG), drained).unwrap();
+        let host = HostAccount { run_delay_ns: BTreeMap::from([(1, 77)]), ..HostAccount::default() };
+        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &host).unwrap()
     }
 
     #[test]
@@ -393,6 +433,22 @@ mod tests {
             let c = converted(&bytes[..cut]);
             assert!(c.truncated.is_some(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_the_host_took_is_received_as_well() {
+        let mut drained = Vec::new();
+        for seq in 0..3 {
+            encode(Kind::Records, seq, &records(), &mut drained).unwrap();
+        }
+        let received = |c: &Collected| (c.truncated.is_some(), c.quality.cpus[0].received);
+        assert_eq!(received(&converted_with(&drained, &log())), (false, 4));
+        // One that is damaged is told, and the rest still read.
+        let middle = drained.len() / 2;
+        drained[middle] ^= 0xff;
+        let damaged = converted_with(&drained, &log());
+        assert_eq!(received(&damaged), (true, 2));
+        assert!(damaged.truncated.unwrap().contains("what the host read"));
     }
 
     #[test]

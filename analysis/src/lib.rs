@@ -29,7 +29,9 @@ mod tables;
 mod totals;
 pub mod trace;
 
-pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
+pub use convert::{
+    Collected, ConvertError, CpuQuality, DRAINED_LOG, HostAccount, Quality, TableFile, convert,
+};
 pub use history::write_history;
 pub use metrics::{MetricRow, MetricsError, compute_metrics};
 pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

@@ -10,6 +10,7 @@ use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
 use crate::channel::Channel;
+use crate::edges::Edges;
 use crate::observe::observe;
 use crate::probes::{Capacity, ProbeError, Probes};
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
@@ -61,7 +62,7 @@ fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
         eprintln!("ktstr-guest: {}", t.reason);
         report(spec, &mut channel, t);
     }
-    if let Err(e) = channel.wait_for_ack(ACK_LIMIT_S) {
+    if let Err(e) = channel.answer(ACK_LIMIT_S) {
         eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
     }
 }
@@ -167,12 +168,12 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
     let turns = spec.sim.map(begin_turns).transpose()?;
-    let measured = measure(spec, probes, scheduler, |edge| {
-        if spec.sim.is_none() {
-            // A host that is gone is noticed when the results are sent.
-            let _ = channel.send_bytes(edge, &[]);
-        }
-    })?;
+    let mut edges = match spec.sim {
+        Some(_) => Edges::silent(),
+        None => Edges::told_to(channel, spec, probes.as_ref())?,
+    };
+    let mut measured = measure(spec, probes, scheduler, &mut edges)?;
+    measured.drained = edges.settle().map_err(other)?;
     drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");

@@ -55,8 +55,15 @@ pub enum Kind {
     WindowOpening = 13,
     /// No payload: the window has closed; the same.
     WindowClosed = 14,
+    /// JSON [`crate::message::LogMemory`], before the window: the host is asked to read the probes' logs while they fill, and
+    /// answers with `Reading` or `NotReading`.
+    LogMemory = 15,
     /// No payload, host to guest: `Bye` has arrived, the guest may power off.
     Ack = 100,
+    /// No payload, host to guest: the host reads the logs, until it has been told `WindowClosed` and answers `NotReading`.
+    Reading = 101,
+    /// No payload, host to guest: the logs are the guest's to send, from where their readers' positions are.
+    NotReading = 102,
 }
 
 impl Kind {
@@ -78,7 +85,10 @@ impl Kind {
             Bye,
             WindowOpening,
             WindowClosed,
+            LogMemory,
             Ack,
+            Reading,
+            NotReading,
         ]
         .into_iter()
         .find(|k| *k as u16 == v)

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::body::BodyResult;
+use crate::spec::Drain;
 use crate::topology::Observed;
 
 /// The agent is up and `/sys` shows the topology that was asked for.
@@ -226,9 +227,13 @@ pub struct CpuCounters {
     pub emitted: u64,
     /// Of these, the ones for which there was no room.
     pub dropped: u64,
-    /// Time of the first and of the last of these, nanoseconds since boot. The log is linear: between the two nothing was kept.
+    /// Time of the first and of the last of these, nanoseconds since boot. Between the two nothing was kept, unless the log was
+    /// read meanwhile.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
+    /// Of the dropped ones, how many followed each other at most without one that was kept.
+    #[serde(default)]
+    pub dropped_in_a_row: u64,
     /// Context switches in the window.
     #[serde(default)]
     pub nr_switches: u64,
@@ -281,6 +286,41 @@ pub struct Log {
     pub text: String,
 }
 
+/// Where the probes' logs lie in the guest's memory ([`crate::ring`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMemory {
+    /// CPUs.
+    pub nr_cpus: u32,
+    /// Records that each CPU's part of the log holds.
+    pub records_per_cpu: u32,
+    /// The records of all CPUs.
+    pub records: Pages,
+    /// The probes' positions, [`crate::ring::STATE_BYTES`] for each CPU.
+    pub states: Pages,
+    /// The readers' positions, [`crate::ring::READER_BYTES`] for each CPU.
+    pub readers: Pages,
+}
+
+/// What is one piece of memory to a process, as frames of guest-physical memory: runs of a first frame's number and how many follow
+/// each other from there.
+pub type Pages = Vec<(u64, u32)>;
+
+/// Bytes of a page and of a frame.
+pub const PAGE_BYTES: usize = 4096;
+
+/// What was read of the logs while they filled; by the host also the rest after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Who read.
+    pub by: Drain,
+    /// Records.
+    pub records: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// CPU time that this took the reader, nanoseconds.
+    pub cpu_ns: u64,
+}
+
 /// The end of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -302,6 +342,9 @@ pub struct Bye {
     /// The kernel's clock after the window, `current_clocksource` in /sys/devices/system/clocksource/clocksource0.
     #[serde(default)]
     pub clocksource: Option<String>,
+    /// What the agent read of the logs while the window was open; `None`: it left that to the host, or it was not needed.
+    #[serde(default)]
+    pub drained: Option<Drained>,
 }
 
 /// What sched_ext counts, as growth over the window.

@@ -37,15 +37,32 @@ pub struct TestSpec {
     /// What is recorded, if the test insists on it.
     #[serde(default)]
     pub probes: Option<ProbeLevel>,
-    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
+    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory. Of a log that wraps it is the next
+    /// smaller power of two.
     #[serde(default)]
     pub records_per_cpu: Option<u32>,
+    /// Who reads logs that fill before the window closes, if the test insists on it.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// How the guest shares its host with others, if the test says.
     #[serde(default)]
     pub isolation: Option<Isolation>,
     /// What the test says about its run beside that.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// Who reads the probes' logs when they are half full before the window has closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drain {
+    /// The host, out of the guest's memory; where it cannot, the guest.
+    Host,
+    /// The guest's agent, which sends what it reads.
+    Guest,
+    /// Nobody: what does not fit is dropped.
+    #[default]
+    Nobody,
 }
 
 /// How a guest shares the CPUs of its host with the other guests there.
@@ -217,8 +234,11 @@ pub struct GuestSpec {
     pub scheduler_path: Option<String>,
     /// Kernel modules to load, in this order, as paths in the guest.
     pub modules: Vec<String>,
-    /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
+    /// Capacity of each CPU's probe log, in records; a power of two where somebody drains it.
     pub records_per_cpu: u32,
+    /// Who reads the logs while the window is open; nobody in a deterministic guest.
+    #[serde(default)]
+    pub drain: Drain,
     /// What is recorded.
     #[serde(default)]
     pub probes: ProbeLevel,

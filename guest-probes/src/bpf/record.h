@@ -87,19 +87,33 @@ struct task_row {
 
 #define NO_BLOCK (~0U)
 
-/* One CPU's part of the log and of the time. What does not fit is dropped: emitted less the capacity. */
+/* One CPU: its part of the log (log.h) and its time. What is used in every switch has a cache line of its own. */
 struct cpu_state {
-	unsigned long long emitted;
-	unsigned long long first_drop_ns;
-	unsigned long long last_drop_ns;
+	unsigned long long produced; /* records written */
+	unsigned long long limit; /* of `produced`, as far as the reader was seen to have come */
+	unsigned int first; /* of its part in `records`, set by the agent */
+	unsigned int mask; /* for the place in the part, set by the agent */
 	unsigned long long idle_ns;
 	unsigned long long busy_ns;
 	unsigned long long nr_switches;
-	unsigned long long tick_late_max_ns;
 	unsigned long long in_ts_ns; /* of the slice that is on the CPU now */
+	unsigned long long tick_late_max_ns;
+	unsigned long long dropped; /* records for which there was no room */
+	unsigned long long first_drop_ns;
+	unsigned long long last_drop_ns;
+	unsigned long long gap; /* dropped since the last record that was written */
+	unsigned long long longest_gap;
+	unsigned long long pad[3];
+};
+
+/* How far the reader of one CPU's log has come; on a cache line of its own. */
+struct log_reader {
+	unsigned long long consumed;
+	unsigned long long pad[7];
 };
 
 _Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
 _Static_assert(sizeof(struct counters) == 200, "the agent reads counters of 200 bytes");
 _Static_assert(sizeof(struct task_row) == 256, "the agent reads rows of 256 bytes");
-_Static_assert(sizeof(struct cpu_state) == 64, "the agent reads states of 64 bytes");
+_Static_assert(sizeof(struct cpu_state) == 128, "ktstr-wire knows states of 128 bytes");
+_Static_assert(sizeof(struct log_reader) == 64, "ktstr-wire knows readers of 64 bytes");

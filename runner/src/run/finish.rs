@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ktstr_analysis::{Identity, Sidecar, Verdict};
+use ktstr_analysis::{DRAINED_LOG, HostAccount, Identity, Sidecar, Verdict};
 
 use super::terms;
 use super::verdict::{Circumstances, Judgement, judge};
@@ -71,7 +71,8 @@ pub struct Published {
 /// Converts, computes, judges and publishes the run in `work` (a `.partial` directory whose lock the caller holds).
 pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Result<Published, FinishError> {
     let raw = work.join("raw.log");
-    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &around.host_run_delay_ns)
+    let host = HostAccount { run_delay_ns: around.host_run_delay_ns.clone(), drained: around.drained };
+    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &host)
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
@@ -100,6 +101,7 @@ fn remove_working_files(work: &Path, complete: bool) {
     }
     if complete {
         let _ = fs::remove_file(work.join("raw.log"));
+        let _ = fs::remove_file(work.join(DRAINED_LOG));
     }
 }
 

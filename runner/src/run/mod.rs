@@ -2,7 +2,8 @@
 //!
 //! 1. read the spec, resolve the kernel, find the scheduler's binary ([`scheduler`]);
 //! 2. make a work directory `VARIANT.RUN_ID.partial/` and lock it, write `identity.json`;
-//! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]);
+//! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]) and what the probes write
+//!    into its memory, if that would not hold it, to `drained.log` ([`drain`]);
 //! 4. when the guest is gone: convert, compute, judge ([`verdict`]), publish ([`finish`]);
 //! 5. print what failed ([`report`]).
 //!
@@ -10,8 +11,10 @@
 //! returns; a run whose runner was killed is finished by [`crate::recover`] from the same directory.
 
 pub mod collect;
+pub mod drain;
 pub mod extras;
 pub mod finish;
+pub mod guest_log;
 pub mod identity;
 pub mod image;
 pub mod layout;
@@ -40,7 +43,9 @@ use crate::accel::Mode;
 use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
-use collect::Collector;
+use collect::{Collector, Known};
+use drain::ReaderPlan;
+use guest_log::Shape;
 use share::Pinning;
 use verdict::{Circumstances, Judgement};
 
@@ -296,7 +301,8 @@ impl Plan {
             modules: &self.kernel.modules,
             extras: &self.extras,
         };
-        let manner = image::Manner { sim: self.settings.mode == Mode::Sim, shell: None };
+        let sim = self.settings.mode == Mode::Sim;
+        let manner = image::Manner { sim, shell: None };
         image::build(spec, &binaries, manner, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
@@ -312,18 +318,25 @@ impl Plan {
             console_log: work.join("console.log"),
         };
         let (host, device) = UnixStream::pair().map_err(file_error(work))?;
-        let cpus = Arc::new(OnceLock::new());
+        let known = Arc::new(OnceLock::new());
+        let reader = ReaderPlan {
+            shape: Shape {
+                nr_cpus: spec.topology.nr_cpus(),
+                records_per_cpu: image::records_per_cpu(spec, sim),
+            },
+            path: work.join(ktstr_analysis::DRAINED_LOG),
+            claimed: share.cpus.clone(),
+        };
         let collector =
-            Collector::start(host, &work.join("raw.log"), cpus.clone()).map_err(file_error(work))?;
+            Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
         let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
-        let mut pinning = None;
-        if let Some(threads) = guest.cpu_threads() {
-            pinning =
-                self.settings.pin.then(|| Pinning::new(threads.clone(), share, spec.topology.nr_cpus()));
-            let _ = cpus.set(threads);
-        }
+        let threads = guest.cpu_threads();
+        let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
+        let mut pinning = threads
+            .filter(|_| self.settings.pin)
+            .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
         let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
         drop(guest);
         let progress = collector.finish();
@@ -335,6 +348,8 @@ impl Plan {
             host_run_delay_ns: progress.host_run_delay_ns,
             age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
+            drained: progress.drained,
+            log_error: progress.log_error,
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()
         })

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ktstr_analysis::{Collected, Verdict};
 use ktstr_vmm::GuestEnd;
 use ktstr_wire::body::Outcome;
-use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
+use ktstr_wire::message::{BootErrorKind, Drained, SchedulerExit, TestResult};
 
 use crate::exit;
 
@@ -40,6 +40,10 @@ pub struct Circumstances {
     pub pinned: bool,
     /// The host has fewer CPUs than the guest.
     pub overcommitted: bool,
+    /// What the host has read of the probes' log in the guest's memory.
+    pub drained: Option<Drained>,
+    /// Why it could not read on, in words.
+    pub log_error: Option<String>,
     /// The raw log could not be written.
     pub write_error: Option<String>,
 }
@@ -140,6 +144,9 @@ fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     if let Some(e) = &around.write_error {
         let reason = format!("the data could not be written: {e}; free some space and run again");
         return Some(Judgement::new(Verdict::Inconclusive, exit::NO_SPACE, vec![reason]));
+    }
+    if let Some(why) = &around.log_error {
+        return inconclusive(why.clone());
     }
     match (&c.truncated, &around.end) {
         (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
@@ -336,6 +343,15 @@ mod tests {
         let coarse = judged("refined-jiffies");
         assert_eq!((coarse.verdict, coarse.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert!(coarse.reasons[0].contains("refined-jiffies"), "{:?}", coarse.reasons);
+    }
+
+    #[test]
+    fn log_that_makes_no_sense_is_the_one_reason() {
+        let c = Collected { truncated: Some("cut off".into()), ..passed(0) };
+        let around = Circumstances { log_error: Some("no sense".into()), ..Default::default() };
+        let judged = judge(&c, "tcg", &around, true);
+        assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert_eq!(judged.reasons, ["no sense"]);
     }
 
     #[test]

@@ -138,6 +138,32 @@ fn storm(ctx: &Ctx) -> Result<AssertResult> {
     Ok(curtain(stage, 2))
 }
 
+/// The shortest switches that there are, on four CPUs: two tasks on each yield to each other, in real time.
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 1)]
+fn yielders(ctx: &Ctx) -> Result<AssertResult> {
+    let stage = stage();
+    std::fs::write("/proc/sys/kernel/sched_rt_runtime_us", "-1")?;
+    system::in_real_time(2)?;
+    for cpu in (0..4).chain(0..4) {
+        act(ctx, stage, "yielder", move |s| tasks::yield_in_real_time(s, cpu))?;
+    }
+    std::thread::sleep(ctx.duration());
+    Ok(curtain(stage, 8))
+}
+
+/// 40,000 switches on one CPU, however long they take.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 1)]
+fn rally(ctx: &Ctx) -> Result<AssertResult> {
+    let stage = stage();
+    for side in tasks::rally(20_000)? {
+        act(ctx, stage, "pairs", side)?;
+    }
+    while stage.asleep.load(Ordering::SeqCst) < 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(curtain(stage, 2))
+}
+
 /// Five groups of hackbench, as it has them: 20 senders and 20 receivers each.
 #[ktstr_test(accel = "sim", cores = 4, duration_s = 1)]
 fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
