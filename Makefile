@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison bench-scale install
+.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison bench-scale bench-rate install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
@@ -95,6 +95,10 @@ bench-scale: setup $(VENV)/ready
 	$(TARGET)/release/examples/scale metrics $(TARGET)/scale
 	$(VENV)/bin/python notebooks/scale_duckdb.py $(TARGET)/scale
 	rm -r $(TARGET)/scale
+
+# Switches on four CPUs as fast as they come, for half a minute in virtual time and in real time: what is kept, and what agrees.
+bench-rate: kernel
+	cargo ktstr test --kernel $(KERNEL) -- --run-ignored ignored-only --no-capture -E 'binary(rate)'
 
 install: setup
 	cargo install --path runner
