@@ -8,14 +8,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-comparison bench-scale install
+.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-observing bench-comparison bench-scale bench-rate install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make check    formatting and lints"
-	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
+	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of ten targets"
 	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
 	@echo "              (bench-comparison: the last alone; bench-scale: what a run of 20 million slices costs on the host)"
 	@echo "make install  install cargo-ktstr and its guest agent"
@@ -74,7 +74,19 @@ bench: kernel
 	  probe-cost --kernel "$$(dirname "$$kernel")/vmlinux" && boot-cost --kernel "$$kernel"
 	cargo ktstr test --kernel $(KERNEL) --scheduler eevdf --repeat 3 -- -E 'test(sched_basic_message)' -j1
 	cargo ktstr stats
+	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo bench -p ktstr-vmm --bench throughput
+	$(MAKE) bench-observing
 	$(MAKE) bench-comparison
+
+# What observing changes in the numbers that workloads measure themselves, on boots of the same seeds.
+bench-observing: kernel
+	for probes in off summary full; do \
+	  cargo ktstr test --kernel $(KERNEL) --probes $$probes --repeat 6 \
+	    -- --run-ignored ignored-only -E 'binary(observing) & !test(gauntlet)' || exit 1; \
+	done
+	for probes in summary full; do \
+	  cargo ktstr stats compare --a-probes off --b-probes $$probes --accel sim || [ $$? = 1 -o $$? = 3 ]; \
+	done
 
 # How far a comparison can be trusted: on synthetic boots, and on real ones that are alike.
 bench-comparison: kernel
@@ -95,6 +107,10 @@ bench-scale: setup $(VENV)/ready
 	$(TARGET)/release/examples/scale metrics $(TARGET)/scale
 	$(VENV)/bin/python notebooks/scale_duckdb.py $(TARGET)/scale
 	rm -r $(TARGET)/scale
+
+# Switches on four CPUs as fast as they come, for half a minute in virtual time and in real time: what is kept, and what agrees.
+bench-rate: kernel
+	cargo ktstr test --kernel $(KERNEL) -- --run-ignored ignored-only --no-capture -E 'binary(rate)'
 
 install: setup
 	cargo install --path runner

@@ -79,6 +79,8 @@ fn synthetic(accel: &str, seed: u64, shared: &[f64], factor: f64) -> Sidecar {
         phase: None,
         role: None,
         cpu: None,
+        llc: None,
+        node: None,
         stat: stat.into(),
         value: Some(1000.0 * factor * (shared + NOISE * normal()).exp()),
         unit: m.unit.into(),

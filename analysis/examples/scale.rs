@@ -16,6 +16,7 @@ use ktstr_wire::topology::Topology;
 const CPUS: u16 = 4;
 /// Tasks of each of the two roles.
 const TASKS: u32 = 20;
+const TASKS_OF_CPU: usize = 2 * TASKS as usize / CPUS as usize;
 /// Records of a frame, as many as the agent sends.
 const FRAME_RECORDS: u64 = 16_384;
 
@@ -47,31 +48,42 @@ fn duration(least: u64) -> u64 {
     (least as f64 * (fastrand::f64() * 8.0).exp2()) as u64
 }
 
-/// What hackbench looks like: short slices, most of them after a wakeup, some after a preemption, a sixth idle.
-fn slice(ts_ns: u64, cpu: u16) -> SliceRecord {
-    let tid = if fastrand::u8(..6) == 0 { 0 } else { 100 + fastrand::u32(..2 * TASKS) };
-    let woken = tid != 0 && fastrand::u8(..4) != 0;
-    let wait = (tid != 0).then(|| duration(500));
-    SliceRecord {
+/// What hackbench looks like: short slices, most of them after a wakeup, some after a preemption, a sixth idle. The tasks of a CPU
+/// stay on it; `ended` is when the last slice of each ended, 0 before its first.
+fn slice(ts_ns: u64, cpu: u16, ended: &mut [u64; TASKS_OF_CPU]) -> SliceRecord {
+    let task = fastrand::usize(..TASKS_OF_CPU);
+    let tid = 100 + u32::from(cpu) * TASKS_OF_CPU as u32 + task as u32;
+    let off_ns = ts_ns - ended[task];
+    let is_idle = off_ns == 0 || fastrand::u8(..6) == 0;
+    let woken = !is_idle && ended[task] > 0 && fastrand::u8(..4) != 0;
+    let wait = (!is_idle && ended[task] > 0).then(|| if woken { duration(500).min(off_ns) } else { off_ns });
+    let s = SliceRecord {
         ts_ns,
         dur_ns: duration(300),
         wait_ns: wait,
-        run_delay_ns: wait.map(|w| w + fastrand::u64(200..400)),
+        run_delay_ns: (!is_idle).then(|| wait.unwrap_or(0) + fastrand::u64(200..400)),
         waking_ns: woken.then(|| fastrand::u64(300..900)),
-        blocked_ns: woken.then(|| duration(1_000)),
-        tid,
+        blocked_ns: wait.filter(|_| woken).map(|wait| off_ns - wait),
+        tid: if is_idle { 0 } else { tid },
         waker_tid: woken.then(|| 100 + fastrand::u32(..2 * TASKS)),
         cpu,
-        prev_cpu: (tid != 0).then(|| if fastrand::bool() { cpu } else { fastrand::u16(..CPUS) }),
+        prev_cpu: wait.map(|_| cpu),
         waker_cpu: woken.then(|| fastrand::u16(..CPUS)),
         prio: 120,
-        wait_kind: match tid {
-            0 => WaitKind::Unknown,
-            _ if woken => WaitKind::Wakeup,
-            _ => WaitKind::Preempt,
+        wait_kind: match wait {
+            None => WaitKind::Unknown,
+            Some(_) if woken => WaitKind::Wakeup,
+            Some(_) => WaitKind::Preempt,
         },
         end_state: if fastrand::u8(..4) == 0 { EndState::Preempted } else { EndState::Blocked },
+        placement: None,
+        rq_length: woken.then(|| fastrand::u16(..8)),
+        dsq_length: None,
+    };
+    if !is_idle {
+        ended[task] = ts_ns + s.dur_ns;
     }
+    s
 }
 
 fn log(dir: &Path, millions: u64) -> Result<(), String> {
@@ -89,11 +101,11 @@ fn log(dir: &Path, millions: u64) -> Result<(), String> {
     send(Kind::WindowOpen, &to_json(&WindowEdge { ts_ns: 1, nr_switches: 0 }))?;
     let mut end = 0;
     for cpu in 0..CPUS {
-        let (mut ts, mut left) = (1, each);
+        let (mut ts, mut left, mut ended) = (1, each, [0; TASKS_OF_CPU]);
         while left > 0 {
             let mut payload = u32::from(cpu).to_le_bytes().to_vec();
             for _ in 0..left.min(FRAME_RECORDS) {
-                let s = slice(ts, cpu);
+                let s = slice(ts, cpu, &mut ended);
                 ts += s.dur_ns;
                 payload.extend(Record::Slice(s).to_bytes());
             }

@@ -8,11 +8,15 @@ use std::path::Path;
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::spec::{Assertion, Relation};
+use parquet::errors::ParquetError;
 use polars::prelude::PolarsResult;
 
 use crate::convert::Collected;
-use crate::metrics::{MetricRow, i64s, scan, strs, u32s};
+use crate::events::{DURATIONS, durations};
+use crate::metrics::{MetricsError, i64s, scan, strs, u32s};
 use crate::registry::{METRICS, metric};
+use crate::rows::MetricRow;
+use crate::slices::Slices;
 
 /// Worst moments that are shown.
 const SHOWN: usize = 3;
@@ -85,6 +89,11 @@ pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Colle
     findings
 }
 
+/// CPUs and groups of them have no names that a condition could give.
+fn has_name(row: &MetricRow) -> bool {
+    ["run", "role", "phase"].contains(&row.scope.as_str())
+}
+
 fn describe(a: &Assertion) -> String {
     format!("{}{}", a.subject, a.scope())
 }
@@ -92,7 +101,7 @@ fn describe(a: &Assertion) -> String {
 /// The value with its unit; an error says that there is no such row, and which there are.
 fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, String> {
     let (name, stat) = resolve(&a.subject)?;
-    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && r.scope != "cpu");
+    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && has_name(r));
     let found = of_name().find(|r| r.role == a.role && r.phase == a.phase);
     if let Some(row) = found {
         return Ok(row.value.map(|v| (v, row.unit.clone())));
@@ -119,10 +128,39 @@ fn shown(v: f64, unit: &str) -> String {
 }
 
 /// A slice with the number of it that a condition is about.
+#[derive(Clone, Copy)]
 struct Moment {
     tid: u32,
-    ts: i64,
-    value: i64,
+    ts: u64,
+    value: u64,
+}
+
+/// The worst of many moments, worst first, and how many there were.
+#[derive(Default)]
+struct Moments {
+    worst: Vec<Moment>,
+    count: usize,
+}
+
+impl Moments {
+    fn add(&mut self, m: Moment) {
+        self.count += 1;
+        let place = self.worst.partition_point(|w| w.value >= m.value);
+        self.worst.insert(place, m);
+        self.worst.truncate(SHOWN);
+    }
+
+    /// Those of a metric of slices, as far as `wanted`; none if it is of something else.
+    fn of(name: &str, dir: &Path, wanted: impl Fn(&Moment) -> bool) -> Result<Moments, ParquetError> {
+        let mut moments = Moments::default();
+        if let Some(place) = DURATIONS.iter().position(|d| *d == name) {
+            Slices::open(dir)?.each(|s| {
+                let moment = durations(s)[place].map(|value| Moment { tid: s.tid, ts: s.ts_ns, value });
+                moment.into_iter().filter(&wanted).for_each(|m| moments.add(m));
+            })?;
+        }
+        Ok(moments)
+    }
 }
 
 /// What broke a condition most, as ": task ...": tasks by what they had in sum, or moments of a metric of slices.
@@ -162,13 +200,12 @@ fn list_totals(mut totals: Vec<(String, i64)>, most: bool) -> String {
 fn worst_moments(a: &Assertion, name: &str, limit: f64, dir: &Path, c: &Collected) -> Option<String> {
     let phase = a.phase.as_ref().map(|p| c.phases().iter().find(|q| q.name == *p));
     let tasks = tasks(dir).ok()?;
-    let mut moments = moments(name, dir).ok()??;
-    moments.retain(|m| {
-        let inside = |p: &Phase| (p.start_ns as i64..p.end_ns as i64).contains(&m.ts);
+    let moments = Moments::of(name, dir, |m| {
+        let inside = |p: &Phase| (p.start_ns..p.end_ns).contains(&m.ts);
         let of_role = tasks.get(&m.tid).is_some_and(|role| a.role.is_none() || *role == a.role);
         of_role && m.value as f64 >= limit && phase.is_none_or(|p| p.is_some_and(inside))
     });
-    Some(list(moments, &tasks, c))
+    Some(list(&moments.ok()?, &tasks, c))
 }
 
 /// Roles of the tasks of the workload.
@@ -179,37 +216,15 @@ fn tasks(dir: &Path) -> PolarsResult<BTreeMap<u32, Option<String>>> {
     Ok(workload.filter_map(|i| Some((tid[i]?, role[i].clone()))).collect())
 }
 
-/// The slices that a metric is of, with its value for each; `None` if it is not of slices.
-fn moments(name: &str, dir: &Path) -> PolarsResult<Option<Vec<Moment>>> {
-    let (column, kinds): (&str, &[&str]) = match name {
-        "wakeup_latency" => ("wait_ns", &["wakeup"]),
-        "preemption_wait" => ("wait_ns", &["preempt", "yield"]),
-        "waking_latency" => ("waking_ns", &[]),
-        "run_delay" => ("run_delay_ns", &[]),
-        "slice_length" => ("dur_ns", &[]),
-        "blocked_time" => ("blocked_ns", &[]),
-        _ => return Ok(None),
-    };
-    let wait_kind = if kinds.is_empty() { None } else { Some("wait_kind") };
-    let names: Vec<&str> = ["tid", "ts_ns", column].into_iter().chain(wait_kind).collect();
-    let df = scan(dir, "slices", &names)?;
-    let (tid, ts, value) = (u32s(&df, "tid")?, i64s(&df, "ts_ns")?, i64s(&df, column)?);
-    let kind = wait_kind.map(|k| strs(&df, k)).transpose()?;
-    let wanted = |i: usize| kind.as_ref().is_none_or(|k| k[i].as_deref().is_some_and(|k| kinds.contains(&k)));
-    let moment = |i: usize| Some(Moment { tid: tid[i]?, ts: ts[i]?, value: value[i]? });
-    Ok(Some((0..df.height()).filter(|i| wanted(*i)).filter_map(moment).collect()))
-}
-
 /// The worst of them, each with task and moment.
-fn list(mut moments: Vec<Moment>, tasks: &BTreeMap<u32, Option<String>>, c: &Collected) -> String {
-    let open = c.window_open.map_or(0, |w| w.ts_ns as i64);
-    moments.sort_by_key(|m| std::cmp::Reverse(m.value));
+fn list(moments: &Moments, tasks: &BTreeMap<u32, Option<String>>, c: &Collected) -> String {
+    let open = c.window_open.map_or(0, |w| w.ts_ns);
     let one = |m: &Moment| {
         let role = tasks.get(&m.tid).and_then(Option::as_deref);
-        let at = (m.ts - open) as f64 / 1e9;
+        let at = (m.ts as f64 - open as f64) / 1e9;
         format!("{} {} at {at:.6} s", named(m.tid, role), shown(m.value as f64, "ns"))
     };
-    listed(moments.iter().take(SHOWN).map(one).collect(), moments.len())
+    listed(moments.worst.iter().map(one).collect(), moments.count)
 }
 
 fn named(tid: u32, role: Option<&str>) -> String {
@@ -227,19 +242,27 @@ fn listed(texts: Vec<String>, all: usize) -> String {
 }
 
 /// Says which workers waited for a CPU longer than `limit_ns` at once, up to the end of the window.
-pub fn long_waits(dir: &Path, c: &Collected, limit_ns: u64) -> PolarsResult<Option<String>> {
-    let mut tasks = tasks(dir)?;
+pub fn long_waits(dir: &Path, c: &Collected, limit_ns: u64) -> Result<Option<String>, MetricsError> {
+    let read = |source| MetricsError::Read { dir: dir.into(), source };
+    let mut tasks = tasks(dir).map_err(read)?;
     tasks.retain(|_, role| role.is_some());
-    let limit = i64::try_from(limit_ns).unwrap_or(i64::MAX);
-    let mut waits = moments("run_delay", dir)?.unwrap_or_default();
-    let df = scan(dir, "tasks", &["tid", "open_wait_ns"])?;
-    let (tid, open) = (u32s(&df, "tid")?, i64s(&df, "open_wait_ns")?);
-    let end = c.window_close.map_or(0, |w| w.ts_ns as i64);
-    waits.extend((0..df.height()).filter_map(|i| Some(Moment { tid: tid[i]?, ts: end, value: open[i]? })));
-    waits.retain(|m| m.value > limit && tasks.contains_key(&m.tid));
-    let text = list(waits, &tasks, c);
+    let is_long = |m: &Moment| m.value > limit_ns && tasks.contains_key(&m.tid);
+    let mut waits = Moments::of("run_delay", dir, is_long)
+        .map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
+    let open = open_waits(dir, c).map_err(read)?;
+    open.into_iter().filter(is_long).for_each(|m| waits.add(m));
+    let text = list(&waits, &tasks, c);
     let limit = shown(limit_ns as f64, "ns");
     Ok((!text.is_empty()).then(|| format!("workers waited for a CPU longer than {limit}{text}")))
+}
+
+/// The waits that were open at the end of the window.
+fn open_waits(dir: &Path, c: &Collected) -> PolarsResult<Vec<Moment>> {
+    let df = scan(dir, "tasks", &["tid", "open_wait_ns"])?;
+    let (tid, open) = (u32s(&df, "tid")?, i64s(&df, "open_wait_ns")?);
+    let ts = c.window_close.map_or(0, |w| w.ts_ns);
+    let moment = |i: usize| Some(Moment { tid: tid[i]?, ts, value: u64::try_from(open[i]?).ok()? });
+    Ok((0..df.height()).filter_map(moment).collect())
 }
 
 #[cfg(test)]
@@ -258,6 +281,8 @@ mod tests {
             role: role.map(str::to_string),
             phase: None,
             cpu: None,
+            llc: None,
+            node: None,
             stat: stat.into(),
             value,
             unit: "ns".into(),
@@ -328,11 +353,11 @@ mod tests {
     fn worst_moments_are_named() {
         let tasks = [(7, Some("server".to_string())), (8, None)].into();
         let moment = |tid, ts, value| Moment { tid, ts, value };
-        let text = list(
-            vec![moment(7, 2_000_000_000, 1_500), moment(8, 5, 2_000_000), moment(7, 1, 1), moment(7, 1, 2)],
-            &tasks,
-            &Collected::default(),
-        );
+        let mut moments = Moments::default();
+        let all =
+            [moment(7, 2_000_000_000, 1_500), moment(8, 5, 2_000_000), moment(7, 1, 1), moment(7, 1, 2)];
+        all.into_iter().for_each(|m| moments.add(m));
+        let text = list(&moments, &tasks, &Collected::default());
         assert_eq!(
             text,
             ": task 8 2.000 ms at 0.000000 s, task 7 (server) 1.500 us at 2.000000 s, task 7 (server) 2 ns at 0.000000 s, and 1 more"

@@ -9,12 +9,13 @@ use arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
     StringDictionaryBuilder, UInt8Array, UInt32Array,
 };
-use arrow::datatypes::{Field, Schema, UInt8Type, UInt32Type};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field, Schema, UInt8Type, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use sha2::{Digest, Sha256};
@@ -22,7 +23,11 @@ use sha2::{Digest, Sha256};
 use crate::convert::TableFile;
 
 /// Rows of a row group at most.
-const ROW_GROUP_ROWS: usize = 1 << 20;
+pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
+
+/// In a vector of times or numbers: null.
+pub(crate) const NONE: i64 = i64::MIN;
+pub(crate) const NO_NUMBER: u32 = u32::MAX;
 
 /// A table in memory.
 #[derive(Debug, Default)]
@@ -47,14 +52,21 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()))
 }
 
+/// Strings that are `names` by number.
+fn named(names: &[&str], values: UInt8Array) -> ArrayRef {
+    let names = Arc::new(StringArray::from_iter_values(names));
+    let array = DictionaryArray::<UInt8Type>::try_new(values, names);
+    Arc::new(array.expect("every key is below the length"))
+}
+
 impl Columns {
     /// No columns yet.
     pub fn new() -> Columns {
         Columns::default()
     }
 
-    fn add(mut self, name: &str, array: ArrayRef) -> Columns {
-        self.fields.push(Field::new(name, array.data_type().clone(), true));
+    fn add(mut self, name: &str, array: ArrayRef, nullable: bool) -> Columns {
+        self.fields.push(Field::new(name, array.data_type().clone(), nullable));
         self.arrays.push(array);
         self
     }
@@ -62,38 +74,61 @@ impl Columns {
     /// A column of 64-bit integers; counts and times above 2^63 do not occur and would be null.
     pub fn i64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Columns {
         let array: Int64Array = values.map(|v| v.and_then(|v| i64::try_from(v).ok())).collect();
-        self.add(name, Arc::new(array))
+        self.add(name, Arc::new(array), true)
+    }
+
+    /// A column of 64-bit integers none of which is null.
+    pub(crate) fn i64_all(self, name: &str, values: Vec<i64>) -> Columns {
+        self.add(name, Arc::new(Int64Array::from(values)), false)
+    }
+
+    /// A column of 64-bit integers, null where they are [`NONE`].
+    pub(crate) fn i64_some(self, name: &str, values: Vec<i64>) -> Columns {
+        let known = BooleanBuffer::collect_bool(values.len(), |i| values[i] != NONE);
+        self.add(name, Arc::new(Int64Array::new(values.into(), Some(known.into()))), true)
     }
 
     /// A column of 32-bit numbers.
     pub fn u32(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Columns {
-        self.add(name, Arc::new(values.collect::<UInt32Array>()))
+        self.add(name, Arc::new(values.collect::<UInt32Array>()), true)
+    }
+
+    /// A column of 32-bit numbers none of which is null.
+    pub(crate) fn u32_all(self, name: &str, values: Vec<u32>) -> Columns {
+        self.add(name, Arc::new(UInt32Array::from(values)), false)
+    }
+
+    /// A column of 32-bit numbers, null where they are [`NO_NUMBER`].
+    pub(crate) fn u32_some(self, name: &str, values: Vec<u32>) -> Columns {
+        let known = BooleanBuffer::collect_bool(values.len(), |i| values[i] != NO_NUMBER);
+        self.add(name, Arc::new(UInt32Array::new(values.into(), Some(known.into()))), true)
     }
 
     /// A column of strings, each of which is kept once.
     pub fn str<'a>(self, name: &str, values: impl Iterator<Item = Option<&'a str>>) -> Columns {
         let mut builder = StringDictionaryBuilder::<UInt32Type>::new();
         values.for_each(|v| builder.append_option(v));
-        self.add(name, Arc::new(builder.finish()))
+        self.add(name, Arc::new(builder.finish()), true)
     }
 
-    /// A column of strings that are `names` by number; a number beyond them is null.
-    pub fn names(self, name: &str, names: &[&str], values: impl Iterator<Item = u8>) -> Columns {
-        let keys: UInt8Array = values.map(|v| Some(v).filter(|v| usize::from(*v) < names.len())).collect();
-        let names = Arc::new(StringArray::from_iter_values(names));
-        let array =
-            DictionaryArray::<UInt8Type>::try_new(keys, names).expect("every key is below the length");
-        self.add(name, Arc::new(array))
+    /// A column of strings that are `names` by number, each of which is below their number.
+    pub(crate) fn names(self, name: &str, names: &[&str], values: Vec<u8>) -> Columns {
+        self.add(name, named(names, values.into()), false)
+    }
+
+    /// The same, with nulls.
+    pub(crate) fn names_some(self, name: &str, names: &[&str], values: Vec<Option<u8>>) -> Columns {
+        self.add(name, named(names, values.into()), true)
     }
 
     /// A column of truth values.
     pub fn bool(self, name: &str, values: impl Iterator<Item = bool>) -> Columns {
-        self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()))
+        self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()), true)
     }
 
     /// A column of floating-point numbers.
     pub fn f64(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Columns {
-        self.add(name, Arc::new(values.collect::<Float64Array>()))
+        self.add(name, Arc::new(values.collect::<Float64Array>()), true)
     }
 
     /// Names of the columns with their types as in [`crate::schema`].
@@ -151,6 +186,11 @@ impl TableWriter {
         self.writer.as_mut().map_or(Ok(()), |w| w.write(&batch))
     }
 
+    /// Ends a row group: what was written since the last.
+    pub(crate) fn end_group(&mut self) -> Result<(), ParquetError> {
+        self.writer.as_mut().map_or(Ok(()), ArrowWriter::flush)
+    }
+
     /// Ends the table.
     pub fn finish(self) -> Result<TableFile, ParquetError> {
         if let Some(writer) = self.writer {
@@ -164,18 +204,24 @@ impl TableWriter {
     }
 }
 
-/// zstd 3. Points in time as differences, for they rise; durations byte by byte, for their high bytes are alike and their low
-/// bytes are noise; ids and strings by dictionary. Measured on the slices of hackbench under multi-threaded emulation: 14.9 bytes
-/// a slice, 19.3 with differences for all numbers.
+/// zstd 3. Points in time as differences, for they rise; other numbers byte by byte, for their high bytes are alike and their low
+/// bytes are noise; strings by dictionary. One page holds all values of a row group, and so needs no index.
 fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let level = ZstdLevel::try_new(3).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-    for field in schema.fields().iter().filter(|f| f.name().ends_with("_ns")) {
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(ROW_GROUP_ROWS)
+        .set_data_page_size_limit(2 * size_of::<i64>() * ROW_GROUP_ROWS)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true);
+    for field in schema.fields() {
+        let encoding = match field.data_type() {
+            DataType::Int64 if field.name() == "ts_ns" => Encoding::DELTA_BINARY_PACKED,
+            DataType::Int64 | DataType::UInt32 => Encoding::BYTE_STREAM_SPLIT,
+            _ => continue,
+        };
         let path = ColumnPath::from(field.name().as_str());
-        let encoding =
-            if field.name() == "ts_ns" { Encoding::DELTA_BINARY_PACKED } else { Encoding::BYTE_STREAM_SPLIT };
         builder =
             builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding);
     }

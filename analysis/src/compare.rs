@@ -236,7 +236,7 @@ fn hidden(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Ve
         ("duration", |s| s.identity.duration_ns.to_string()),
         ("memory", |s| s.identity.memory_mib.to_string()),
         ("pinning of CPUs", |s| s.identity.pinned.to_string()),
-        ("probe level", |s| s.identity.probes.name().into()),
+        ("pages of memory", |s| s.most_pages().into()),
         ("seed", |s| s.identity.seed.to_string()),
         ("host CPU", |s| s.identity.host.cpu_model.clone().unwrap_or_default()),
         ("QEMU", |s| s.identity.host.qemu_version.clone().unwrap_or_default()),

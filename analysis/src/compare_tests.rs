@@ -1,8 +1,8 @@
 //! Comparisons of synthetic boots whose outcome is known.
 
 use super::*;
-use crate::convert::Quality;
-use crate::metrics::MetricRow;
+use crate::convert::{GuestPages, Quality};
+use crate::rows::MetricRow;
 use crate::sidecar::{HostFacts, Identity, Verdict};
 use ktstr_wire::topology::Topology;
 
@@ -22,6 +22,8 @@ fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<
         role: None,
         phase: None,
         cpu: None,
+        llc: None,
+        node: None,
         stat: (*stat).into(),
         value: *value,
         unit: "ns".into(),
@@ -132,16 +134,30 @@ fn what_was_left_out_is_said() {
     runs[0].verdict = Verdict::Inconclusive;
     runs[0].reasons = vec!["records were dropped".into()];
     runs[5].identity.memory_mib = 7;
-    runs[6].identity.probes = ktstr_wire::spec::ProbeLevel::Summary;
+    runs[7].quality.pages =
+        Some(GuestPages { thp_bytes: 1 << 20, small_bytes: 2 << 20, ..Default::default() });
+    runs[6].identity.duration_ns = 7;
     let c = compared(&runs, &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len()), (4, 5));
     assert_eq!(c.inadmissible, ["t@a@0: records were dropped"]);
-    for what in ["memory", "probe level"] {
+    for what in ["memory", "pages of memory", "duration"] {
         assert!(c.hidden_differences.iter().any(|d| d.contains(what)), "{:?}", c.hidden_differences);
     }
     let one_sided: Vec<Sidecar> = runs.into_iter().filter(|r| r.identity.scheduler == "a").collect();
     let c = compared(&one_sided, &Policy::default());
     assert_eq!((c.lines.len(), c.unpaired.len(), c.exit_status()), (0, 1, 3));
+}
+
+#[test]
+fn levels_of_the_probes_are_a_dimension() {
+    let mut runs = boots("sim", "worker_throughput", &A, &A);
+    runs.iter_mut().skip(5).for_each(|r| r.identity.probes = ktstr_wire::spec::ProbeLevel::Off);
+    let mixed = compared(&runs, &Policy::default());
+    assert_eq!((mixed.lines.len(), mixed.unpaired.len()), (0, 2));
+    runs.iter_mut().for_each(|r| r.identity.scheduler = "s".into());
+    let level = |name: &str| Filters::from([("probes", name.to_string())]);
+    let c = compare(&runs.iter().collect::<Vec<_>>(), &level("full"), &level("off"), &Policy::default());
+    assert_eq!((c.lines[0].a.len(), c.lines[0].b.len(), c.hidden_differences.len()), (5, 5, 0));
 }
 
 #[test]

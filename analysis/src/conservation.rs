@@ -1,11 +1,11 @@
 //! Work conservation: CPU time that was idle while a task allowed on it waited.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use ktstr_wire::record::SliceRecord;
 use parquet::errors::ParquetError;
 
-use crate::slices::Backwards;
+use crate::slices::{Before, Slices};
 
 /// Most CPUs.
 const WORDS: usize = 4;
@@ -117,6 +117,22 @@ impl Sweep {
         self.add(span, What::Waits(i));
     }
 
+    /// Adds a slice of the idle task; of another one nothing.
+    fn add_idle(&mut self, s: &SliceRecord) {
+        if s.tid == 0 {
+            self.add((s.ts_ns, end_of(s)), What::Idle(s.cpu));
+        }
+    }
+
+    /// Goes back over the changes after `time`, and at 0 over all.
+    fn go_back_to(&mut self, time: u64) {
+        while let Some((at, change)) = self.pending.peek().copied().filter(|(at, _)| *at > time || time == 0)
+        {
+            self.pending.pop();
+            self.apply(at, change);
+        }
+    }
+
     /// Goes back to the change at `time`.
     fn apply(&mut self, time: u64, change: Change) {
         self.total_ns += self.now.saturating_sub(time) * u64::from(self.idle.common(&self.wanted));
@@ -139,6 +155,10 @@ impl Sweep {
     }
 }
 
+fn end_of(s: &SliceRecord) -> u64 {
+    s.ts_ns.saturating_add(s.dur_ns)
+}
+
 /// Who waits.
 pub(crate) struct Waiters<'a> {
     /// The CPUs that a task may run on.
@@ -148,51 +168,33 @@ pub(crate) struct Waiters<'a> {
 }
 
 /// Sum over CPUs of the time in the window in which the CPU was idle while somebody allowed on it waited, nanoseconds; `None` if the
-/// slices of a CPU are not in order of time.
+/// slices of a CPU are not in order of time. `before` is what reading the slices forwards gave.
 pub(crate) fn idle_while_waiting(
     window: Span,
-    mut cpus: BTreeMap<u16, Backwards<'_>>,
+    slices: &Slices,
+    before: &Before,
     waiters: &Waiters<'_>,
 ) -> Result<Option<u64>, ParquetError> {
     let mut sweep = Sweep::new(window);
     for (tid, ns) in &waiters.open {
         sweep.add_wait((waiters.allowed)(*tid), (window.1.saturating_sub(*ns), window.1));
     }
-    // The next slice of each CPU by the time of its last change.
-    let last_change = |s: &SliceRecord| if s.tid == 0 { s.ts_ns.saturating_add(s.dur_ns) } else { s.ts_ns };
-    let mut next = BinaryHeap::new();
-    let mut slices: BTreeMap<u16, SliceRecord> = BTreeMap::new();
-    for (cpu, backwards) in &mut cpus {
-        if let Some(s) = backwards.previous()? {
-            next.push((last_change(&s), *cpu));
-            slices.insert(*cpu, s);
+    // An idle stretch has to be known at its end, that is at the slice that follows.
+    before.last().for_each(|s| sweep.add_idle(s));
+    let mut in_order = true;
+    slices.each_backwards(before, |s, previous| {
+        sweep.go_back_to(s.ts_ns);
+        if let Some(wait) = s.wait_ns.filter(|_| s.tid != 0) {
+            sweep.add_wait((waiters.allowed)(s.tid), (s.ts_ns.saturating_sub(wait), s.ts_ns));
         }
-    }
-    loop {
-        let change = sweep.pending.peek().map(|(time, _)| *time);
-        match next.peek().copied() {
-            Some((time, cpu)) if change.is_none_or(|change| time >= change) => {
-                next.pop();
-                let Some(s) = slices.remove(&cpu) else { continue };
-                if s.tid == 0 {
-                    sweep.add((s.ts_ns, last_change(&s)), What::Idle(cpu));
-                } else if let Some(wait) = s.wait_ns {
-                    sweep.add_wait((waiters.allowed)(s.tid), (s.ts_ns.saturating_sub(wait), s.ts_ns));
-                }
-                if let Some(before) = cpus.get_mut(&cpu).map(Backwards::previous).transpose()?.flatten() {
-                    if last_change(&before) > s.ts_ns {
-                        return Ok(None);
-                    }
-                    next.push((last_change(&before), cpu));
-                    slices.insert(cpu, before);
-                }
-            }
-            _ => match sweep.pending.pop() {
-                Some((time, change)) => sweep.apply(time, change),
-                None => return Ok(Some(sweep.total_ns)),
-            },
+        if let Some(p) = previous {
+            in_order &= end_of(p) <= s.ts_ns;
+            sweep.add_idle(p);
         }
-    }
+        in_order
+    })?;
+    sweep.go_back_to(0);
+    Ok(in_order.then_some(sweep.total_ns))
 }
 
 #[cfg(test)]
@@ -208,10 +210,10 @@ mod tests {
     /// Window 0..100; task 7 may run on CPU 0 only, others anywhere on the two CPUs.
     fn total(slices: &[SliceRecord], open: &[(u32, u64)]) -> Option<u64> {
         let (_dir, table) = table(slices);
-        let extents = table.each(|_| ()).unwrap();
+        let before = table.each(|_| ()).unwrap();
         let allowed = |tid| if tid == 7 { CpuSet::parse("0").unwrap() } else { CpuSet::first(2) };
         let waiters = Waiters { allowed: &allowed, open: open.to_vec() };
-        idle_while_waiting((0, 100), table.backwards(extents), &waiters).unwrap()
+        idle_while_waiting((0, 100), &table, &before, &waiters).unwrap()
     }
 
     #[test]

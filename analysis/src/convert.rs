@@ -1,18 +1,19 @@
-//! From the raw log of a run to tables, record by record: memory does not grow with the run.
+//! From the raw log of a run to tables, record by record: memory does not grow with the run. The log is read twice, since it has
+//! the records of one CPU after those of another, and the tables have them in order of time.
 //!
 //! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
-//! converted as far as it goes, and [`Collected::truncated`] says why it ended.
+//! converted as far as it goes, and [`Collected::truncated`] says why it ended. Records that the host took from the guest's memory
+//! are older than those that arrived, and are in frames of a file beside it ([`DRAINED_LOG`]).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
-use ktstr_wire::frame::{Decoder, Frame, Kind};
+use ktstr_wire::frame::{Header, Kind};
 use ktstr_wire::message::{
-    BootError, Bye, CpuCounters, Hello, Log, SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo,
-    TestResult, WindowEdge,
+    BootError, Bye, CgroupStat, CpuCounters, Drained, Hello, Log, ProgramRuns, SchedExtCounts, SchedulerExit,
+    SchedulerStarted, TaskInfo, TestResult, WindowEdge,
 };
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
@@ -20,7 +21,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostAccount;
+use crate::raw::{self, Frames, Next, Place, Places};
 use crate::tables::{self, RecordTables};
+
+/// Name of the file beside the raw log with what the host took from the guest's memory, where it did.
+pub const DRAINED_LOG: &str = "drained.log";
 
 /// Why a raw log could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +105,25 @@ pub struct Quality {
     /// told (`tcg`).
     #[serde(default)]
     pub unwatched: Option<String>,
+    /// The host's pages under the guest's memory; `None`: not known, as of QEMU's.
+    #[serde(default)]
+    pub pages: Option<GuestPages>,
+    /// Who read the probes' log before it was full, how much, and what that cost; `None`: the log held the window.
+    #[serde(default)]
+    pub drained: Option<Drained>,
+}
+
+/// Pages of the host under the memory that a guest has touched, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuestPages {
+    /// In huge pages that the host had reserved.
+    pub hugetlb_bytes: u64,
+    /// In transparent huge pages.
+    pub thp_bytes: u64,
+    /// In pages of 4 KiB.
+    pub small_bytes: u64,
+    /// On another node of the host than that of the CPUs which the guest's node was bound to; `None`: it was bound to none.
+    pub elsewhere_bytes: Option<u64>,
 }
 
 impl Quality {
@@ -123,12 +147,16 @@ pub struct CpuQuality {
     pub received: u64,
     /// Records for which there was no room.
     pub dropped: u64,
-    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them.
+    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them, unless
+    /// the log was read meanwhile.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
     /// This span as a part of the window.
     #[serde(default)]
     pub dropped_window_frac: Option<f64>,
+    /// The largest number of dropped records that followed each other.
+    #[serde(default)]
+    pub dropped_in_a_row: u64,
 }
 
 /// Everything that arrived.
@@ -173,6 +201,8 @@ pub(crate) struct Rows {
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
     pub phases: Vec<Phase>,
+    pub programs: Option<ProgramRuns>,
+    pub cgroups: Vec<CgroupStat>,
     pub received: BTreeMap<u32, u64>,
     pub host_run_delay_ns: BTreeMap<u32, u64>,
 }
@@ -187,15 +217,23 @@ pub fn convert(
     let mut state = State {
         collected: Collected::default(),
         rows: Rows { host_run_delay_ns: host.run_delay_ns.clone(), ..Rows::default() },
-        records: RecordTables::create(out_dir, topology, host.stolen.as_ref())?,
+        logs: Vec::new(),
+        places: Places::new(),
         next_seq: 0,
     };
-    state.read(raw_log)?;
-    let State { mut collected, mut rows, records, .. } = state;
+    state.read_all(raw_log)?;
+    let State { mut collected, mut rows, logs, places, .. } = state;
+    let mut records = RecordTables::create(out_dir, topology, host.stolen.as_ref())?;
+    raw::in_order(&logs, places, |record| records.push(record))?;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
+    if let Some(bye) = &collected.bye {
+        rows.programs = bye.programs.clone();
+        rows.cgroups = bye.cgroups.clone();
+    }
     collected.quality.cpus = quality(&rows, &collected);
     collected.quality.unwatched = host.unwatched.clone();
+    collected.quality.drained = host.drained.or(collected.bye.as_ref().and_then(|bye| bye.drained));
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
     collected.tables.extend(tables::write_others(&rows, out_dir, topology)?);
@@ -213,93 +251,80 @@ fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
         dropped: c.dropped,
         dropped_span_ns: c.dropped_span_ns,
         dropped_window_frac: c.dropped_span_ns.and_then(frac),
+        dropped_in_a_row: c.dropped_in_a_row,
     };
     let mut cpus: Vec<CpuQuality> = rows.cpus.iter().map(of).collect();
     cpus.sort_by_key(|c| c.cpu);
     cpus
 }
 
-/// Why reading stops.
-enum Stop {
-    /// The log is of no use from here on.
-    Log(String),
-    /// A table cannot be written.
-    Write(ConvertError),
-}
-
-impl From<String> for Stop {
-    fn from(why: String) -> Stop {
-        Stop::Log(why)
-    }
-}
-
-struct State<'a> {
+struct State {
     collected: Collected,
     rows: Rows,
-    records: RecordTables<'a>,
+    /// The files that have been read.
+    logs: Vec<PathBuf>,
+    places: Places,
     next_seq: u64,
 }
 
-impl State<'_> {
-    fn read(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
-        let read_error = |source| ConvertError::Read { path: raw_log.into(), source };
-        let mut file = match File::open(raw_log) {
-            Ok(f) => f,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.collected.truncated = Some("nothing arrived".into());
-                return Ok(());
-            }
+impl State {
+    /// Reads what the host took, and then what arrived: of each CPU the older records are first.
+    fn read_all(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
+        let drained = self.read(&raw_log.with_file_name(DRAINED_LOG))?;
+        let arrived = self.read(raw_log)?;
+        self.collected.truncated = match (drained, arrived) {
+            (Some(Err(why)), _) => Some(format!("in what the host read: {why}")),
+            (_, None) => Some("nothing arrived".into()),
+            (_, Some(Err(why))) => Some(why),
+            // What the host was writing when it was killed is cut off; then so is the rest.
+            (_, Some(Ok(end))) => self.collected.bye.is_none().then_some(end),
+        };
+        Ok(())
+    }
+
+    /// Reads a file of frames, if it exists, to its end, of which it gives a description, or to what is of no use.
+    fn read(&mut self, path: &Path) -> Result<Option<Result<String, String>>, ConvertError> {
+        let read_error = |source| ConvertError::Read { path: path.into(), source };
+        let mut frames = match Frames::open(path) {
+            Ok(frames) => frames,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(read_error(e)),
         };
-        let mut decoder = Decoder::new();
-        let mut buf = vec![0; 1 << 20];
+        self.logs.push(path.into());
+        self.next_seq = 0;
         loop {
-            let n = file.read(&mut buf).map_err(read_error)?;
-            if n == 0 {
-                break;
-            }
-            decoder.push(&buf[..n]);
-            match self.drain(&mut decoder) {
-                Ok(()) => {}
-                Err(Stop::Log(why)) => {
-                    self.collected.truncated = Some(why);
-                    return Ok(());
+            let taken = match frames.next_frame().map_err(read_error)? {
+                Next::Frame(header, _, _) if header.seq != self.next_seq => {
+                    Err(format!("frame {} is missing", self.next_seq))
                 }
-                Err(Stop::Write(e)) => return Err(e),
-            }
-        }
-        if self.collected.bye.is_none() {
-            let pending = decoder.pending_bytes();
-            self.collected.truncated = Some(format!(
-                "the stream ends after frame {}, with {pending} bytes of another",
-                self.next_seq
-            ));
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self, decoder: &mut Decoder) -> Result<(), Stop> {
-        while let Some(frame) = decoder.next_frame().map_err(|e| e.to_string())? {
-            if frame.seq != self.next_seq {
-                return Err(Stop::Log(format!("frame {} is missing", self.next_seq)));
+                Next::Frame(header, payload_at, payload) => self.take(&header, payload_at, payload),
+                Next::Damaged(why) => Err(why),
+                Next::End(pending) => {
+                    let seq = self.next_seq;
+                    let end = format!("the stream ends after frame {seq}, with {pending} bytes of another");
+                    return Ok(Some(Ok(end)));
+                }
+            };
+            if let Err(why) = taken {
+                return Ok(Some(Err(why)));
             }
             self.next_seq += 1;
-            self.take(&frame)?;
         }
-        Ok(())
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<(), Stop> {
+    /// Takes a frame; an error says why the log is of no use from here on.
+    fn take(&mut self, header: &Header, payload_at: u64, payload: &[u8]) -> Result<(), String> {
         let c = &mut self.collected;
+        let frame = (header.seq, payload);
         // An unknown kind is a later version's addition.
-        let Some(kind) = Kind::from_u16(frame.kind) else { return Ok(()) };
+        let Some(kind) = Kind::from_u16(header.kind) else { return Ok(()) };
         match kind {
             Kind::Hello => c.hello = Some(json(frame)?),
             Kind::BootError => c.boot_error = Some(json(frame)?),
             Kind::SchedulerStarted => c.scheduler_started = Some(json(frame)?),
             Kind::WindowOpen => c.window_open = Some(json(frame)?),
             Kind::WindowClose => c.window_close = Some(json(frame)?),
-            Kind::Records => self.records(&frame.payload)?,
+            Kind::Records => self.records(payload_at, payload)?,
             Kind::Tasks => self.rows.tasks.extend(json::<Vec<TaskInfo>>(frame)?),
             Kind::Cpus => self.rows.cpus.extend(json::<Vec<CpuCounters>>(frame)?),
             Kind::TestResult => c.test_result = Some(json(frame)?),
@@ -315,29 +340,41 @@ impl State<'_> {
                 c.quality.clocksource = bye.clocksource.clone();
                 c.bye = Some(bye);
             }
-            Kind::WindowOpening | Kind::WindowClosed | Kind::Ack => {}
+            Kind::WindowOpening
+            | Kind::WindowClosed
+            | Kind::LogMemory
+            | Kind::Ack
+            | Kind::Reading
+            | Kind::NotReading => {}
         }
         Ok(())
     }
 
-    fn records(&mut self, payload: &[u8]) -> Result<(), Stop> {
-        let cut_off = || Stop::Log("a records frame that is cut off".into());
+    fn records(&mut self, payload_at: u64, payload: &[u8]) -> Result<(), String> {
+        let cut_off = || "a records frame that is cut off".to_string();
         let (cpu, records) = payload.split_first_chunk::<4>().ok_or_else(cut_off)?;
         if !records.len().is_multiple_of(RECORD_BYTES) {
             return Err(cut_off());
         }
-        let received = self.rows.received.entry(u32::from_le_bytes(*cpu)).or_default();
+        let cpu = u32::from_le_bytes(*cpu);
         for bytes in records.chunks_exact(RECORD_BYTES) {
-            let record = Record::parse(bytes).map_err(|e| Stop::Log(e.to_string()))?;
-            self.records.push(record).map_err(Stop::Write)?;
-            *received += 1;
+            match Record::parse(bytes).map_err(|e| e.to_string())? {
+                Record::Slice(s) if u32::from(s.cpu) != cpu => {
+                    return Err(format!("a slice of CPU {} among those of CPU {cpu}", s.cpu));
+                }
+                _ => {}
+            }
         }
+        let end = payload_at + payload.len() as u64;
+        let place = Place { log: self.logs.len() - 1, bytes: end - records.len() as u64..end };
+        self.places.entry(cpu).or_default().push(place);
+        *self.rows.received.entry(cpu).or_default() += (records.len() / RECORD_BYTES) as u64;
         Ok(())
     }
 }
 
-fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
-    serde_json::from_slice(&frame.payload).map_err(|e| format!("frame {}: {e}", frame.seq))
+fn json<T: DeserializeOwned>((seq, payload): (u64, &[u8])) -> Result<T, String> {
+    serde_json::from_slice(payload).map_err(|e| format!("frame {seq}: {e}"))
 }
 
 #[cfg(test)]
@@ -347,9 +384,8 @@ mod tests {
     use ktstr_wire::message::to_json;
     use ktstr_wire::record::MigrationRecord;
 
-    fn log() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut payload = 1u32.to_le_bytes().to_vec();
+    /// A migration on CPU 1.
+    fn records() -> Vec<u8> {
         let m = MigrationRecord {
             ts_ns: 5,
             tid: 9,
@@ -357,7 +393,11 @@ mod tests {
             to_cpu: 1,
             context: ktstr_wire::record::MigrationContext::Wakeup,
         };
-        payload.extend(Record::Migration(m).to_bytes());
+        [&1u32.to_le_bytes()[..], &Record::Migration(m).to_bytes()].concat()
+    }
+
+    fn log() -> Vec<u8> {
+        let mut bytes = Vec::new();
         encode(
             Kind::Cpus,
             0,
@@ -365,16 +405,21 @@ mod tests {
             &mut bytes,
         )
         .unwrap();
-        encode(Kind::Records, 1, &payload, &mut bytes).unwrap();
+        encode(Kind::Records, 1, &records(), &mut bytes).unwrap();
         encode(Kind::Bye, 2, &to_json(&Bye { nr_records: 1, agent_cpu_ns: 7, ..Bye::default() }), &mut bytes)
             .unwrap();
         bytes
     }
 
     fn converted(bytes: &[u8]) -> Collected {
+        converted_with(&[], bytes)
+    }
+
+    fn converted_with(drained: &[u8], bytes: &[u8]) -> Collected {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, bytes).unwrap();
+        std::fs::write(dir.path().join(DRAINED_LOG), drained).unwrap();
         let host = HostAccount { run_delay_ns: BTreeMap::from([(1, 77)]), ..HostAccount::default() };
         convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &host).unwrap()
     }
@@ -387,9 +432,10 @@ mod tests {
         assert_eq!(c.quality.cpus, [cpu1]);
         assert_eq!(c.quality.host_run_delay_max_ns, Some(77));
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
+        let filled = |table| u64::from(["migrations", "cpus"].contains(&table));
         let expected =
-            [("slices", 0), ("migrations", 1), ("tasks", 0), ("histograms", 0), ("cpus", 1), ("phases", 0)];
-        assert_eq!(rows, expected);
+            ["slices", "migrations", "tasks", "histograms", "cpus", "phases", "programs", "cgroups"];
+        assert_eq!(rows, expected.map(|table| (table, filled(table))));
     }
 
     #[test]
@@ -399,6 +445,35 @@ mod tests {
             let c = converted(&bytes[..cut]);
             assert!(c.truncated.is_some(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn slice_of_another_cpu_is_told() {
+        let mut payload = 1u32.to_le_bytes().to_vec();
+        payload.extend(Record::Slice(crate::slices::stored::slice(1, 1, 2, 3)).to_bytes());
+        let mut bytes = Vec::new();
+        encode(Kind::Records, 0, &payload, &mut bytes).unwrap();
+        let c = converted(&bytes);
+        assert_eq!(c.truncated.unwrap(), "a slice of CPU 2 among those of CPU 1");
+        assert_eq!(c.tables[0].rows, 0);
+    }
+
+    #[test]
+    fn what_the_host_took_is_received_as_well() {
+        let mut drained = Vec::new();
+        for seq in 0..3 {
+            encode(Kind::Records, seq, &records(), &mut drained).unwrap();
+        }
+        let received = |c: &Collected| (c.truncated.is_some(), c.quality.cpus[0].received);
+        let rows = |c: &Collected| c.tables.iter().find(|t| t.table == "migrations").map(|t| t.rows);
+        let whole = converted_with(&drained, &log());
+        assert_eq!((received(&whole), rows(&whole)), ((false, 4), Some(4)));
+        // One that is damaged is told, and the rest still read.
+        let middle = drained.len() / 2;
+        drained[middle] ^= 0xff;
+        let damaged = converted_with(&drained, &log());
+        assert_eq!((received(&damaged), rows(&damaged)), ((true, 2), Some(2)));
+        assert!(damaged.truncated.unwrap().contains("what the host read"));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use ktstr_wire::histogram::{BUCKETS, MAX_NS, bounds, bucket_of};
 
-use crate::metrics::{MetricRow, Scope, row};
 use crate::registry::DURATION_STATS;
+use crate::rows::{MetricRow, Scope, row};
 
 /// Nearest ranks that are wanted, in thousandths: p50, p90, p99, p99.9.
-const RANKS: [u64; 4] = [500, 900, 990, 999];
+pub(crate) const RANKS: [u64; 4] = [500, 900, 990, 999];
 
 /// Durations of one metric of one scope.
 #[derive(Debug, Default)]
@@ -36,7 +36,8 @@ enum Values {
     Counts { from: u64, counts: Vec<u64> },
 }
 
-fn rank(per_mille: u64, count: u64) -> u64 {
+/// The nearest rank, from 1 on, of so many values.
+pub(crate) fn rank(per_mille: u64, count: u64) -> u64 {
     (per_mille * count).div_ceil(1000).max(1)
 }
 

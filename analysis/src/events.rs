@@ -13,13 +13,22 @@ use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::durations::Durations;
-use crate::metrics::{MetricRow, Scope, row};
 use crate::reader::{Table, numbers, places};
-use crate::slices::{Extents, Slices};
+use crate::rows::{MetricRow, Scope, row};
+use crate::rules::MAX_TID;
+use crate::slices::{Before, Slices};
 
-/// Metrics of durations, in the order of [`Lens::durations`].
-const DURATIONS: [&str; 6] =
-    ["wakeup_latency", "waking_latency", "run_delay", "preemption_wait", "slice_length", "blocked_time"];
+/// Metrics of durations and of lengths of queues, in the order of [`durations`].
+pub(crate) const DURATIONS: [&str; 8] = [
+    "wakeup_latency",
+    "waking_latency",
+    "run_delay",
+    "preemption_wait",
+    "slice_length",
+    "blocked_time",
+    "runqueue_length",
+    "dsq_length",
+];
 
 /// Those of them that phases have.
 const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_wait", "slice_length"];
@@ -27,6 +36,9 @@ const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_w
 /// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
 pub(crate) const WAKEUPS: [&str; 5] =
     ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
+
+/// Metrics of wakeups by the place of [`Placement`], which begins with 1.
+pub(crate) const PLACEMENTS: [&str; 3] = ["wakeups_direct", "wakeups_queued", "wakeups_held"];
 
 /// Metrics of migrations by their context, and its name in the table.
 pub(crate) const CONTEXTS: [(&str, &str); 4] = [
@@ -43,9 +55,6 @@ pub(crate) const DISTANCES: [(&str, &str); 4] = [
     ("migrations_other_llc", "other_llc"),
     ("migrations_other_node", "other_node"),
 ];
-
-/// A tid is less than this (PID_MAX_LIMIT in include/linux/threads.h).
-const MAX_TID: usize = 4 << 20;
 
 /// Tasks that are counted together.
 #[derive(Clone, Debug)]
@@ -73,12 +82,18 @@ pub(crate) struct Place {
 /// What is counted of a group in the window or in a phase.
 #[derive(Debug, Default)]
 struct Cell {
-    durations: [Durations; 6],
+    durations: [Durations; 8],
     switches: u64,
     preempted: u64,
     yielded: u64,
     /// By [`WAKEUPS`].
     wakeups: [u64; 5],
+    /// Wakeups whose runqueue was seen.
+    seen: u64,
+    /// Those of them that found no other task there.
+    idle: u64,
+    /// By [`PLACEMENTS`].
+    placed: [u64; 3],
     /// Wakers and whom they woke.
     pairs: HashSet<(u32, u32)>,
     /// By [`CONTEXTS`] and [`DISTANCES`].
@@ -89,7 +104,7 @@ struct Cell {
 
 impl Cell {
     /// Hands over the durations that there are, nanoseconds, in one of the readings.
-    fn take(&mut self, durations: [Option<u64>; 6], take: fn(&mut Durations, u64)) {
+    fn take(&mut self, durations: [Option<u64>; 8], take: fn(&mut Durations, u64)) {
         for (own, ns) in self.durations.iter_mut().zip(durations) {
             ns.into_iter().for_each(|ns| take(own, ns));
         }
@@ -149,20 +164,13 @@ impl<'a> Lens<'a> {
     }
 
     /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
-    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 6] {
+    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 8] {
         let began = inside(s.ts_ns, phase.map_or(self.window, span));
         // By its beginning like the waits before it, but in a phase by its end, with the context switch.
-        let counts =
-            phase.map_or(began, |p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
-        let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| began && kinds.contains(&s.wait_kind));
-        [
-            wait(&[WaitKind::Wakeup]),
-            s.waking_ns.filter(|_| began && phase.is_none()),
-            s.run_delay_ns.filter(|_| began),
-            wait(&[WaitKind::Preempt, WaitKind::Yield]),
-            counts.then_some(s.dur_ns),
-            s.blocked_ns.filter(|_| began && phase.is_none()),
-        ]
+        let counts = phase.map_or(began, |p| inside(end_of(s), span(p)));
+        let of_window = began && phase.is_none();
+        let mut taken = [began, of_window, began, began, counts, of_window, of_window, of_window].into_iter();
+        durations(s).map(|ns| ns.filter(|_| taken.next() == Some(true)))
     }
 
     fn count(&self, s: &SliceRecord, phase: Option<&Phase>, cell: &mut Cell) {
@@ -180,9 +188,31 @@ impl<'a> Lens<'a> {
             if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
                 *n += 1;
             }
+            if let Some(length) = s.rq_length {
+                cell.seen += 1;
+                cell.idle += u64::from(length == 0);
+            }
+            if let Some(placement) = s.placement {
+                cell.placed[placement as usize - 1] += 1;
+            }
             cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
         }
     }
+}
+
+/// The durations, and the lengths of queues, that a slice has, by [`DURATIONS`]; one that the window's end cuts has no length.
+pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; 8] {
+    let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| kinds.contains(&s.wait_kind));
+    [
+        wait(&[WaitKind::Wakeup]),
+        s.waking_ns,
+        s.run_delay_ns,
+        wait(&[WaitKind::Preempt, WaitKind::Yield]),
+        Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd),
+        s.blocked_ns,
+        s.rq_length.filter(|_| s.wait_kind == WaitKind::Wakeup).map(u64::from),
+        s.dsq_length.map(u64::from),
+    ]
 }
 
 fn span(p: &Phase) -> (u64, u64) {
@@ -209,7 +239,7 @@ fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
     (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
 }
 
-/// Reads the tables of `dir`; says also where the CPUs are in the table of slices.
+/// Reads the tables of `dir`; says also what was before each block of the table of slices.
 pub(crate) fn count<'a>(
     dir: &Path,
     slices: &Slices,
@@ -217,7 +247,7 @@ pub(crate) fn count<'a>(
     phases: &'a [Phase],
     groups: &'a [Group],
     cpus: &[Place],
-) -> Result<(Counted<'a>, Extents), ParquetError> {
+) -> Result<(Counted<'a>, Before), ParquetError> {
     let lens = Lens::new(window, phases, groups, cpus);
     let mut cells: Vec<Cell> = Vec::new();
     for group in groups {
@@ -225,7 +255,7 @@ pub(crate) fn count<'a>(
         let on_cpu_ns: BTreeMap<u32, u64> = group.tids.iter().map(|t| (*t, 0)).collect();
         cells.extend(phases.iter().map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
     }
-    let extents = slices.each(|s| {
+    let before = slices.each(|s| {
         lens.cells(s, |place, phase| {
             let cell = &mut cells[place];
             lens.count(s, phase, cell);
@@ -238,7 +268,7 @@ pub(crate) fn count<'a>(
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
     count_migrations(dir, &lens, &mut cells)?;
-    Ok((Counted { groups, phases, cells }, extents))
+    Ok((Counted { groups, phases, cells }, before))
 }
 
 fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(), ParquetError> {
@@ -276,10 +306,12 @@ impl Counted<'_> {
         value("preemptions", cell.preempted);
         value("yields", cell.yielded);
         WAKEUPS.iter().zip(cell.wakeups).for_each(|(name, n)| value(name, n));
+        PLACEMENTS.iter().zip(cell.placed).for_each(|(name, n)| value(name, n));
         value("waker_pairs", cell.pairs.len() as u64);
         let [contexts, distances] = cell.migrations;
         CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
         DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
+        rows.extend(to_idle(scope, cell.seen, cell.idle));
         rows
     }
 
@@ -311,6 +343,15 @@ fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
         rows.extend(fairness(scope, &times));
     }
     rows
+}
+
+/// Wakeups that found no other task on the runqueue, of those whose runqueue was seen; null where there is none.
+pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] {
+    let idle = (seen > 0).then_some(idle as f64);
+    [
+        row("wakeups_to_idle", scope, "value", idle),
+        row("wakeups_to_idle_frac", scope, "value", idle.map(|n| n / seen as f64)),
+    ]
 }
 
 /// How evenly tasks shared on-CPU time; null for fewer than two, or none.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::metrics::columns;
+use crate::rows::columns;
 use crate::sidecar::{Sidecar, SidecarError};
 
 /// Writes `RUN_ID.parquet` into `dir`: the rows of [`crate::schema::METRICS`] with the run's dimensions beside them.

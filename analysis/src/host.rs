@@ -1,7 +1,10 @@
-//! What the host knows of a run, and the guest cannot: when it kept the guest's CPUs from running.
+//! What the host knows of a run, and the guest cannot: when it kept the guest's CPUs from running, and what it read of the guest's
+//! memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use ktstr_wire::message::Drained;
 
 /// The host's account of a window. Keys are CPUs of the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub struct HostAccount {
     pub stolen: Option<Stolen>,
     /// Why nobody watched although it would have been of use.
     pub unwatched: Option<String>,
+    /// What it read of the probes' log; `None`: nothing.
+    pub drained: Option<Drained>,
 }
 
 /// Times at which a guest's CPUs could have run and did not, by the guest's clock.

@@ -5,6 +5,7 @@
 //! column or a metric. What comes from a guest or a file never panics here.
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod assertion;
 pub mod columns;
 pub mod compare;
@@ -19,19 +20,29 @@ pub mod oracle;
 pub mod permutation;
 pub mod policy;
 pub mod pool;
+#[cfg(test)]
+mod proofs;
+mod raw;
 mod reader;
 pub mod registry;
 mod reported;
+pub mod rows;
+mod rules;
 pub mod schema;
 pub mod sidecar;
+mod slice_table;
 mod slices;
 pub mod statistics;
 mod tables;
 mod totals;
 pub mod trace;
+mod utilization;
 
-pub use convert::{Collected, ConvertError, CpuQuality, Quality, TableFile, convert};
+pub use convert::{
+    Collected, ConvertError, CpuQuality, DRAINED_LOG, GuestPages, Quality, TableFile, convert,
+};
 pub use history::write_history;
 pub use host::{HostAccount, Stolen};
-pub use metrics::{MetricRow, MetricsError, compute_metrics};
+pub use metrics::{MetricsError, compute_metrics};
+pub use rows::MetricRow;
 pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

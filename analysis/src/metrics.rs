@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use crate::columns::Columns;
+use crate::accounts;
 use crate::conservation::{CpuSet, Span, Waiters, idle_while_waiting};
-use crate::convert::{Collected, TableFile};
+use crate::convert::Collected;
 use crate::events::{self, Counted, Group, Place, fairness};
-use crate::registry;
+use crate::rows::{self, MetricRow, Scope, row};
 use crate::slices::Slices;
 use crate::totals::Totals;
+use crate::utilization;
 use ktstr_wire::body::Phase;
 use parquet::errors::ParquetError;
 
@@ -45,30 +45,6 @@ pub enum MetricsError {
     },
 }
 
-/// One metric value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MetricRow {
-    /// Name in the registry.
-    pub name: String,
-    /// `run`, `role`, `cpu`, `phase`.
-    pub scope: String,
-    /// The role.
-    pub role: Option<String>,
-    /// The phase.
-    #[serde(default)]
-    pub phase: Option<String>,
-    /// The CPU.
-    pub cpu: Option<u32>,
-    /// Statistic.
-    pub stat: String,
-    /// `None`: could not be measured.
-    pub value: Option<f64>,
-    /// ns, count, frac.
-    pub unit: String,
-    /// Which direction is better.
-    pub polarity: String,
-}
-
 /// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none. Where records were lost,
 /// or were not asked for, they come from the counters and histograms of the tasks, and what these do not tell is null.
 pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<MetricRow>, MetricsError> {
@@ -83,7 +59,7 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
             let read = |source| MetricsError::Read { dir: dir.into(), source };
             let run = Run::load(dir, window).map_err(read)?;
             let totals = Totals::load(dir).map_err(read)?;
-            if collected.quality.has_all_events() {
+            let mut rows = if collected.quality.has_all_events() {
                 let phases = collected.phases().to_vec();
                 let events = |source| MetricsError::Events { dir: dir.into(), source };
                 let told = run.read(dir, &phases).map_err(events)?;
@@ -93,48 +69,38 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
                 rows
             } else {
                 run.metrics(&Told::Totals(&totals))
+            };
+            if collected.scheduler_started.is_none() {
+                accounts::without_sched_ext(&mut rows);
             }
+            rows.extend(run.account_rows(collected));
+            rows
         }
         None => Vec::new(),
     };
     rows.extend(crate::reported::rows(collected));
-    let file = write(dir, &rows).map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
+    let file = rows::columns(&rows)
+        .write(dir, "metrics")
+        .map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
     collected.tables.push(file);
     Ok(rows)
-}
-
-fn write(dir: &Path, rows: &[MetricRow]) -> Result<TableFile, parquet::errors::ParquetError> {
-    columns(rows).write(dir, "metrics")
-}
-
-/// Metric rows as columns of [`crate::schema::METRICS`].
-pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
-    let r = || rows.iter();
-    Columns::new()
-        .str("name", r().map(|m| Some(m.name.as_str())))
-        .str("scope", r().map(|m| Some(m.scope.as_str())))
-        .str("role", r().map(|m| m.role.as_deref()))
-        .str("phase", r().map(|m| m.phase.as_deref()))
-        .u32("cpu", r().map(|m| m.cpu))
-        .str("stat", r().map(|m| Some(m.stat.as_str())))
-        .f64("value", r().map(|m| m.value))
-        .str("unit", r().map(|m| Some(m.unit.as_str())))
-        .str("polarity", r().map(|m| Some(m.polarity.as_str())))
 }
 
 struct Task {
     tid: u32,
     role: Option<String>,
     class: String,
+    cgroup: Option<String>,
     allowed: Option<CpuSet>,
     on_cpu: i64,
     open_wait: Option<i64>,
     migrations: i64,
 }
 
-struct Cpu {
-    place: Place,
-    busy: i64,
+/// A CPU, and how long it had a task in the window, nanoseconds.
+pub(crate) struct Cpu {
+    pub place: Place,
+    pub busy: i64,
 }
 
 /// What does not grow with the length of the run.
@@ -199,10 +165,12 @@ impl Run {
 }
 
 fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
-    let names = ["tid", "role", "class", "cpus_allowed", "on_cpu_ns", "open_wait_ns", "nr_migrations"];
+    let names =
+        ["tid", "role", "class", "cgroup", "cpus_allowed", "on_cpu_ns", "open_wait_ns", "nr_migrations"];
     let df = scan(dir, "tasks", &names)?;
     let migrations = i64s(&df, "nr_migrations")?;
     let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
+    let cgroup = strs(&df, "cgroup")?;
     let (allowed, on_cpu, open) =
         (strs(&df, "cpus_allowed")?, i64s(&df, "on_cpu_ns")?, i64s(&df, "open_wait_ns")?);
     Ok((0..df.height())
@@ -210,6 +178,7 @@ fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
             tid: tid[i].unwrap_or(0),
             role: role[i].clone(),
             class: class[i].clone().unwrap_or_default(),
+            cgroup: cgroup[i].clone(),
             allowed: allowed[i].as_deref().and_then(CpuSet::parse),
             on_cpu: on_cpu[i].unwrap_or(0),
             open_wait: open[i],
@@ -233,42 +202,12 @@ fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
         .collect())
 }
 
-/// Where a value belongs.
-#[derive(Clone, Copy)]
-pub(crate) enum Scope<'a> {
-    Run,
-    Role(&'a str),
-    Cpu(u32),
-}
-
-pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
-    let metric = registry::metric(name);
-    let (scope, role, cpu) = match scope {
-        Scope::Run => ("run", None, None),
-        Scope::Role(r) => ("role", Some(r.to_string()), None),
-        Scope::Cpu(c) => ("cpu", None, Some(c)),
-    };
-    MetricRow {
-        name: name.into(),
-        scope: scope.into(),
-        role,
-        phase: None,
-        cpu,
-        stat: stat.into(),
-        value,
-        unit: metric.map_or("", |m| if stat == "count" { "count" } else { m.unit }).into(),
-        polarity: metric
-            .map_or("neutral", |m| if stat == "count" { "neutral" } else { m.polarity.name() })
-            .into(),
-    }
-}
-
 impl Run {
     /// Reads the slices and migrations.
     fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
         let slices = Slices::open(dir)?;
         let places: Vec<Place> = self.cpus.iter().map(|c| c.place).collect();
-        let (counted, extents) = events::count(dir, &slices, self.window, phases, &self.groups, &places)?;
+        let (counted, before) = events::count(dir, &slices, self.window, phases, &self.groups, &places)?;
         // A task that had ended before its CPUs could be read counts as allowed everywhere.
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
@@ -276,7 +215,7 @@ impl Run {
         let open = self.tasks.iter().filter_map(|t| Some((t.tid, u64::try_from(t.open_wait?).ok()?)));
         let waiters =
             Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open: open.collect() };
-        let idle_while_waiting_ns = idle_while_waiting(self.window, slices.backwards(extents), &waiters)?;
+        let idle_while_waiting_ns = idle_while_waiting(self.window, &slices, &before, &waiters)?;
         Ok(Events { counted, idle_while_waiting_ns })
     }
 
@@ -289,7 +228,7 @@ impl Run {
             });
             rows.extend(self.task_rows(group));
         }
-        rows.extend(self.cpu_rows());
+        rows.extend(utilization::rows(&self.cpus, self.window));
         rows.extend(self.conservation_rows(told));
         let harness = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu as f64).sum();
         rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness)));
@@ -321,6 +260,20 @@ impl Run {
         found
     }
 
+    /// What the kernel's own accounts tell.
+    fn account_rows(&self, collected: &Collected) -> Vec<MetricRow> {
+        let mut rows = accounts::scheduler_rows(collected, self.window, self.cpus.len());
+        for group in &self.groups {
+            let tasks = self.tasks.iter().filter(|t| group.tids.contains(&t.tid));
+            rows.push(accounts::throttled(
+                group.scope(),
+                tasks.filter_map(|t| t.cgroup.as_deref()),
+                collected,
+            ));
+        }
+        rows
+    }
+
     /// What the accounts of the tasks tell.
     fn task_rows(&self, group: &Group) -> Vec<MetricRow> {
         let scope = group.scope();
@@ -334,35 +287,6 @@ impl Run {
         if group.role.is_some() {
             rows.extend(fairness(scope, &tasks().map(|t| t.on_cpu as f64).collect::<Vec<_>>()));
         }
-        rows
-    }
-
-    /// The busiest group of CPUs against the idlest, as parts of their time; null where there is one group only.
-    fn spread(&self, group: fn(&Place) -> u32) -> Option<f64> {
-        let mut groups: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        for c in &self.cpus {
-            let (busy, n) = groups.entry(group(&c.place)).or_default();
-            *busy += c.busy as f64;
-            *n += 1.0;
-        }
-        let length = (self.window.1 - self.window.0) as f64;
-        let fracs = || groups.values().map(|(busy, n)| busy / (n * length));
-        let (least, most) = (fracs().fold(f64::INFINITY, f64::min), fracs().fold(0.0, f64::max));
-        (groups.len() > 1).then_some(most - least)
-    }
-
-    fn cpu_rows(&self) -> Vec<MetricRow> {
-        let length = (self.window.1 - self.window.0) as f64;
-        let mut rows: Vec<MetricRow> = self
-            .cpus
-            .iter()
-            .map(|c| row("cpu_busy_frac", Scope::Cpu(c.place.cpu), "value", Some(c.busy as f64 / length)))
-            .collect();
-        let busy = self.cpus.iter().map(|c| c.busy as f64).sum::<f64>();
-        let all = (!self.cpus.is_empty()).then(|| busy / (length * self.cpus.len() as f64));
-        rows.push(row("cpu_busy_frac", Scope::Run, "value", all));
-        rows.push(row("llc_busy_spread", Scope::Run, "value", self.spread(|c| c.llc)));
-        rows.push(row("node_busy_spread", Scope::Run, "value", self.spread(|c| c.node)));
         rows
     }
 

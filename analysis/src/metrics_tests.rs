@@ -35,6 +35,7 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
         tid,
         role: Some(role.into()),
         class: "workload".into(),
+        cgroup: None,
         allowed: None,
         on_cpu,
         open_wait: None,
@@ -202,11 +203,18 @@ fn records_that_are_missing_are_told_by_the_counters() {
     let spread = |count, sum, max| Spread { count, sum, max: Some(max), buckets: None };
     let none = || Spread { buckets: None, ..Spread::default() };
     // Task 1: wakeup 10, preemption 50, run delays 10 and 50, slices 100 and 100. Task 2: wakeup 30, run delay 30, slice 300.
-    let one = [spread(1, 10.0, 10), spread(1, 50.0, 50), spread(2, 60.0, 50), spread(2, 200.0, 100)];
-    let two = [spread(1, 30.0, 30), none(), spread(1, 30.0, 30), spread(1, 300.0, 300)];
+    let one = [
+        spread(1, 10.0, 10),
+        spread(1, 50.0, 50),
+        spread(2, 60.0, 50),
+        spread(2, 200.0, 100),
+        none(),
+        none(),
+    ];
+    let two = [spread(1, 30.0, 30), none(), spread(1, 30.0, 30), spread(1, 300.0, 300), none(), none()];
     let mut totals = Totals(vec![
-        TaskTotals { tid: 1, durations: one, switches: 2, preempted: 1, yielded: 0 },
-        TaskTotals { tid: 2, durations: two, switches: 1, preempted: 0, yielded: 0 },
+        TaskTotals { tid: 1, durations: one, switches: 2, preempted: 1, ..Default::default() },
+        TaskTotals { tid: 2, durations: two, switches: 1, ..Default::default() },
     ]);
     assert_eq!(run().disagreements(&totals), Vec::<String>::new());
     totals.0[1].switches += 1;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::sidecar::{Sidecar, SidecarError};
 
 /// What runs can be told apart by.
-pub const DIMENSIONS: [&str; 6] = ["test", "scheduler", "topology", "kernel", "commit", "accel"];
+pub const DIMENSIONS: [&str; 7] = ["test", "scheduler", "topology", "kernel", "commit", "accel", "probes"];
 
 /// A run and where its sidecar is.
 #[derive(Clone, Debug)]
@@ -46,6 +46,7 @@ pub fn dimension(sidecar: &Sidecar, name: &str) -> String {
         "kernel" => id.kernel.clone(),
         "commit" => format!("{}{}", id.project_commit, if id.dirty { "-dirty" } else { "" }),
         "accel" => id.accel.clone(),
+        "probes" => id.probes.name().into(),
         _ => String::new(),
     }
 }

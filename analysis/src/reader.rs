@@ -11,10 +11,8 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
 
-/// Rows of a batch.
-const BATCH_ROWS: usize = 1 << 14;
+use crate::columns::ROW_GROUP_ROWS;
 
 /// A table on disk.
 pub(crate) struct Table {
@@ -26,9 +24,7 @@ impl Table {
     /// Opens `TABLE.parquet` in `dir`.
     pub fn open(dir: &Path, table: &str) -> Result<Table, ParquetError> {
         let path = dir.join(format!("{table}.parquet"));
-        // Pages that are not asked for are passed over by their index.
-        let options = || ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let plain = ArrowReaderMetadata::load(&File::open(&path)?, options())?;
+        let plain = ArrowReaderMetadata::load(&File::open(&path)?, ArrowReaderOptions::new())?;
         // Strings as numbers of their few values.
         let as_numbers = |f: &Arc<Field>| match f.data_type() {
             DataType::Utf8 => {
@@ -38,7 +34,7 @@ impl Table {
             _ => f.clone(),
         };
         let schema = Schema::new(plain.schema().fields().iter().map(as_numbers).collect::<Vec<_>>());
-        let options = options().with_schema(Arc::new(schema));
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let metadata = ArrowReaderMetadata::try_new(plain.metadata().clone(), options)?;
         Ok(Table { path, metadata })
     }
@@ -47,7 +43,7 @@ impl Table {
         let file = File::open(&self.path)?;
         let mask = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-        Ok(builder.with_projection(mask).with_batch_size(BATCH_ROWS))
+        Ok(builder.with_projection(mask).with_batch_size(ROW_GROUP_ROWS))
     }
 
     /// These columns of all rows.
@@ -55,21 +51,14 @@ impl Table {
         self.reader(columns)?.build()
     }
 
-    /// Rows of each row group.
-    pub fn groups(&self) -> Vec<usize> {
-        let groups = self.metadata.metadata().row_groups();
-        groups.iter().map(|g| usize::try_from(g.num_rows()).unwrap_or(0)).collect()
+    /// How many row groups there are.
+    pub fn nr_groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
     }
 
-    /// These columns of `len` rows of a row group, from row `from` of it.
-    pub fn part(
-        &self,
-        columns: &[&str],
-        group: usize,
-        from: usize,
-        len: usize,
-    ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        self.reader(columns)?.with_row_groups(vec![group]).with_offset(from).with_limit(len).build()
+    /// These columns of the rows of a group.
+    pub fn group(&self, columns: &[&str], group: usize) -> Result<ParquetRecordBatchReader, ParquetError> {
+        self.reader(columns)?.with_row_groups(vec![group]).build()
     }
 }
 

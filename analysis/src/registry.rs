@@ -69,6 +69,18 @@ const fn duration(
     Metric { name, unit: "ns", polarity, stats: &DURATION_STATS, compared, material_frac: 0.05, definition }
 }
 
+const fn length(name: &'static str, definition: &'static str) -> Metric {
+    Metric {
+        name,
+        unit: "count",
+        polarity: Polarity::Neutral,
+        stats: &DURATION_STATS,
+        compared: &[],
+        material_frac: 0.05,
+        definition,
+    }
+}
+
 const fn value(
     name: &'static str,
     unit: &'static str,
@@ -81,7 +93,7 @@ const fn value(
 
 /// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
 /// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
-pub const METRICS: [Metric; 37] = [
+pub const METRICS: [Metric; 49] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
@@ -168,6 +180,49 @@ pub const METRICS: [Metric; 37] = [
         0.05,
         "the same, on another node; the five leave out wakeups before which no slice was seen",
     ),
+    length(
+        "runqueue_length",
+        "other tasks on the runqueue that a wakeup chose (nr_running, with the running one and, under EEVDF, those whose dequeue is delayed), at sched_wakeup, for the wakeups of wakeup_latency; under sched_ext a task in a shared DSQ counts on the runqueue that its wakeup chose; percentiles are null at the level summary",
+    ),
+    value(
+        "wakeups_to_idle",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "wakeups of runqueue_length that found no other task there: the CPU was idle, or about to be",
+    ),
+    value(
+        "wakeups_to_idle_frac",
+        "frac",
+        Polarity::Higher,
+        0.05,
+        "the same as a part of the wakeups of runqueue_length; null where there is none",
+    ),
+    value(
+        "wakeups_direct",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "wakeups of wakeup_latency after which sched_ext had put the task into a CPU's local DSQ (direct dispatch), at sched_wakeup; null, as the next three, under the kernel's own scheduler",
+    ),
+    value(
+        "wakeups_queued",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "the same, into another DSQ, from which a CPU has to take it",
+    ),
+    value(
+        "wakeups_held",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "the same, into none: the scheduler has the task in a structure of its own",
+    ),
+    length(
+        "dsq_length",
+        "other tasks in the DSQ, other than a CPU's local one, into which a task was put, at the sched_wakeup or the switch-out while runnable that follows, for slices whose switch-in lies in the window; a CPU that takes the task at that moment can make it one less; percentiles are null at the level summary",
+    ),
     value(
         "waker_pairs",
         "count",
@@ -231,7 +286,7 @@ pub const METRICS: [Metric; 37] = [
         "frac",
         Polarity::Neutral,
         0.02,
-        "part of the window in which the CPU ran a task other than idle; in the run's scope over all CPUs",
+        "part of the window in which the CPU ran a task other than idle; in the scopes of the run, a last-level cache and a node over their CPUs",
     ),
     value(
         "llc_busy_spread",
@@ -291,6 +346,35 @@ pub const METRICS: [Metric; 37] = [
         "on-CPU time of the agent and the test body in the window",
     ),
     value(
+        "scheduler_calls",
+        "count",
+        Polarity::Neutral,
+        0.05,
+        "calls of the programs in the scheduler's sched_ext_ops in the window; null, as the next two, under the kernel's own scheduler and at probe levels other than programs",
+    ),
+    value(
+        "scheduler_cpu_time",
+        "ns",
+        Polarity::Lower,
+        0.05,
+        "run time of these calls by the kernel's statistics of BPF programs, less for each what they say of an empty program in the same guest, at least 0 for each program; with what the kernel does for a program inside of it",
+    ),
+    value("scheduler_cpu_frac", "frac", Polarity::Lower, 0.05, "the same as a part of CPUs times window"),
+    value(
+        "rejected_tasks",
+        "count",
+        Polarity::Lower,
+        0.05,
+        "tasks that the scheduler refused in the window (growth of sched_ext's nr_rejected); null under the kernel's own scheduler",
+    ),
+    value(
+        "throttled_time",
+        "ns",
+        Polarity::Lower,
+        0.05,
+        "time that runqueues of cgroups with tasks of the scope, or of cgroups above these, were throttled by cpu.max, summed over CPUs, as cpu.stat counts it when the throttling ends; null where the cpu controller counts none of them, or one is gone",
+    ),
+    value(
         "worker_throughput",
         "1/s",
         Polarity::Higher,
@@ -319,6 +403,8 @@ pub fn page() -> String {
          its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
          `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
          most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\
+         Names with a dot are not in the registry: those of tests and payloads, and `sched_ext.NAME`, the kernel's own counters by name\n\
+         as growth over the window (`/sys/kernel/sched_ext/root/events`, from Linux 6.15 on).\n\n\
          | metric | unit | better | statistics | definition |\n|---|---|---|---|---|\n",
     );
     for m in METRICS {

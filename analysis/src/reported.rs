@@ -3,8 +3,8 @@
 use ktstr_wire::body::Reported;
 
 use crate::convert::Collected;
-use crate::metrics::MetricRow;
 use crate::registry::{Metric, Polarity, metric};
+use crate::rows::MetricRow;
 
 /// Registered metrics that a body measures; no other registered name is taken from it.
 const BY_BODY: [&str; 3] = ["worker_throughput", "worker_iteration", "worker_lateness"];
@@ -37,6 +37,8 @@ fn row(v: Reported) -> MetricRow {
         role: v.role,
         phase: v.phase,
         cpu: None,
+        llc: None,
+        node: None,
         stat: v.stat,
         value: v.value.filter(|v| v.is_finite()),
         unit: if is_count { "count".into() } else { unit },

@@ -15,13 +15,17 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task; sorted by `cpu`, then `ts_ns`, as the logs of the CPUs come.
-pub const SLICES: [Column; 16] = [
+/// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
+/// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
+pub const SLICES: [Column; 18] = [
     c("ts_ns", "i64", "switch-in"),
-    c("dur_ns", "i64", "switch-in to switch-out, or to the window's end"),
+    c(
+        "own_end_ns",
+        "i64",
+        "switch-out, or the window's end; null: the ts_ns of the row below, where the CPU's next slice begins",
+    ),
     c("cpu", "u32", "CPU of the slice"),
     c("tid", "u32", "thread id, 0 for the idle task"),
-    c("idle", "bool", "the idle task"),
     c("wait_kind", "str", "unknown, wakeup, new, preempt, yield: how the task came to wait before the slice"),
     c(
         "wait_ns",
@@ -34,12 +38,28 @@ pub const SLICES: [Column; 16] = [
         "the kernel's own run delay before the slice (sched_info); null for the idle task",
     ),
     c("waking_ns", "i64", "sched_waking to sched_wakeup; null: not a wakeup"),
-    c("blocked_ns", "i64", "switch-out to sched_wakeup; null: not a wakeup, or its start was not seen"),
+    c(
+        "own_blocked_ns",
+        "i64",
+        "switch-out to sched_wakeup; null: not a wakeup, or ts_ns - wait_ns less the end of the task's slice before; -1: its \
+         start was not seen, although there is a slice before",
+    ),
     c("end_state", "str", "blocked, preempted, yielded, exited, window_end"),
     c("prev_cpu", "u32", "CPU of the task's slice before; null: not seen"),
     c("waker_tid", "u32", "task in whose context the wakeup ran; null: the idle task's, or not a wakeup"),
     c("waker_cpu", "u32", "CPU on which the wakeup ran; null: not a wakeup"),
-    c("prio", "i64", "kernel priority at switch-out: 0 to 99 real time, 100 to 139 normal"),
+    c("prio", "i64", "kernel priority at switch-out: -1 deadline, 0 to 99 real time, 100 to 139 normal"),
+    c(
+        "placement",
+        "str",
+        "where the enqueue before the slice put the task: direct (a CPU's local DSQ), queued (another DSQ), held (none: the scheduler has it); null: not under sched_ext, or not seen",
+    ),
+    c(
+        "rq_length",
+        "u32",
+        "other tasks on the runqueue at the wakeup, or the first one after a fork, the running one included; null: neither, or not seen",
+    ),
+    c("dsq_length", "u32", "other tasks in the DSQ in which it was queued, at that moment; null: not queued"),
     c(
         "host_stolen_ns",
         "i64",
@@ -47,7 +67,23 @@ pub const SLICES: [Column; 16] = [
     ),
 ];
 
-/// One row is one migration; in order of time for each CPU that did some, CPU after CPU.
+/// What follows from the columns of [`SLICES`]; `docs/slices.md` has it for polars, DuckDB and pandas.
+pub const DERIVED: [Column; 3] = [
+    c(
+        "dur_ns",
+        "i64",
+        "switch-in to switch-out, or to the window's end: own_end_ns, or ts_ns of the row below, less ts_ns",
+    ),
+    c(
+        "blocked_ns",
+        "i64",
+        "switch-out to sched_wakeup: own_blocked_ns, or for a wakeup ts_ns - wait_ns less the end of the task's slice before; \
+         null: not a wakeup, or its start was not seen",
+    ),
+    c("idle", "bool", "the idle task: tid is 0"),
+];
+
+/// One row is one migration; in order of time.
 pub const MIGRATIONS: [Column; 6] = [
     c("ts_ns", "i64", "sched_migrate_task"),
     c("tid", "u32", "thread id"),
@@ -58,7 +94,7 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 43] = [
+pub const TASKS: [Column; 53] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
@@ -87,6 +123,24 @@ pub const TASKS: [Column; 43] = [
     c("slice_length_ns", "i64", "switch-in to switch-out of these in sum"),
     c("slice_length_min_ns", "i64", "shortest"),
     c("slice_length_max_ns", "i64", "longest"),
+    c(
+        "rq_length_count",
+        "i64",
+        "wakeups of wakeup_count whose runqueue was seen; null, as the next three: none could be",
+    ),
+    c("rq_length_sum", "i64", "other tasks on these runqueues, the running one included, in sum"),
+    c("rq_length_max", "i64", "most"),
+    c("nr_to_idle", "i64", "wakeups that found no other task there"),
+    c("nr_direct", "i64", "wakeups that sched_ext put into the local DSQ of a CPU"),
+    c("nr_queued", "i64", "wakeups that it put into another DSQ"),
+    c("nr_held", "i64", "wakeups that left the task with the scheduler, in no DSQ"),
+    c(
+        "dsq_length_count",
+        "i64",
+        "slices before which the task was put into another DSQ, by a wakeup or when it was switched out while runnable",
+    ),
+    c("dsq_length_sum", "i64", "other tasks in these DSQs at that moment, in sum"),
+    c("dsq_length_max", "i64", "most"),
     c(
         "has_histograms",
         "bool",
@@ -149,17 +203,38 @@ pub const CPUS: [Column; 15] = [
     c("nr_switches", "i64", "context switches in the window"),
 ];
 
+/// One row is one program of a scheduler that was in charge; empty where it was not asked for.
+pub const PROGRAMS: [Column; 6] = [
+    c("member", "str", "operation: its member of struct sched_ext_ops"),
+    c("program", "str", "its name"),
+    c("calls", "i64", "times it was called in the window"),
+    c("run_ns", "i64", "what the kernel's statistics say that it took"),
+    c("baseline_ns", "i64", "what they say of a call of a program that does nothing, in the same guest"),
+    c("cost_ns", "i64", "run_ns less calls times baseline_ns, at least 0"),
+];
+
+/// One row is one cgroup of the test that was there when the window closed.
+pub const CGROUPS: [Column; 5] = [
+    c("cgroup", "str", "path below the cgroup root"),
+    c("usage_ns", "i64", "CPU time of its tasks and of those below it, by cpu.stat"),
+    c("nr_periods", "i64", "periods of its CPU bandwidth; null, as the next two: no cpu controller there"),
+    c("nr_throttled", "i64", "periods in which it was throttled"),
+    c("throttled_ns", "i64", "how long its runqueues were throttled, summed over CPUs, by cpu.stat"),
+];
+
 /// One row is one phase of the test, as its scenario names them; they do not overlap.
 pub const PHASES: [Column; 3] =
     [c("name", "str", "name"), c("start_ns", "i64", "its start"), c("end_ns", "i64", "its end")];
 
 /// One row is one metric value.
-pub const METRICS: [Column; 9] = [
+pub const METRICS: [Column; 11] = [
     c("name", "str", "name in the registry, or the test's or a payload's own, which has a dot"),
-    c("scope", "str", "run, role, cpu, phase"),
-    c("role", "str", "role; null: of the whole workload, or a CPU"),
+    c("scope", "str", "run, role, cpu, llc, node, phase"),
+    c("role", "str", "role; null: of the whole workload, or of CPUs"),
     c("phase", "str", "phase; null outside of that scope"),
     c("cpu", "u32", "CPU; null outside of that scope"),
+    c("llc", "u32", "last-level cache; null outside of that scope"),
+    c("node", "u32", "NUMA node; null outside of that scope"),
     c("stat", "str", "count, mean, p50, p90, p99, p99.9, max, or value"),
     c("value", "f64", "the value; null: could not be measured"),
     c("unit", "str", "ns, count, frac, 1/s, or the test's own"),
@@ -167,12 +242,14 @@ pub const METRICS: [Column; 9] = [
 ];
 
 /// Every table by name.
-pub const TABLES: [(&str, &[Column]); 7] = [
+pub const TABLES: [(&str, &[Column]); 9] = [
     ("slices", &SLICES),
     ("migrations", &MIGRATIONS),
     ("tasks", &TASKS),
     ("histograms", &HISTOGRAMS),
     ("cpus", &CPUS),
     ("phases", &PHASES),
+    ("programs", &PROGRAMS),
+    ("cgroups", &CGROUPS),
     ("metrics", &METRICS),
 ];

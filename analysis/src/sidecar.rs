@@ -10,7 +10,7 @@ use ktstr_wire::topology::{Observed, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{Collected, Quality, TableFile};
-use crate::metrics::MetricRow;
+use crate::rows::MetricRow;
 
 /// Version of the sidecar's form. Readers take their own version only.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -120,6 +120,9 @@ pub struct Identity {
     /// Each CPU of the guest had one of the host's.
     #[serde(default)]
     pub pinned: bool,
+    /// The guest's memory was in huge pages that the host had reserved.
+    #[serde(default)]
+    pub huge_pages: bool,
     /// What the probes recorded.
     #[serde(default)]
     pub probes: ProbeLevel,
@@ -230,6 +233,16 @@ impl Sidecar {
             }
             Some(found) => Err(SidecarError::Version { path: path.into(), found }),
             None => Err(form("no schema_version".into())),
+        }
+    }
+
+    /// In what pages of the host most of the guest's memory was; empty: not known.
+    pub fn most_pages(&self) -> &'static str {
+        match self.quality.pages {
+            _ if self.identity.huge_pages => "reserved huge pages",
+            Some(p) if p.thp_bytes >= p.small_bytes => "transparent huge pages",
+            Some(_) => "small pages",
+            None => "",
         }
     }
 

@@ -1,35 +1,20 @@
-//! The slices of a run from their table: once forwards, CPU after CPU, and backwards in time for each CPU.
+//! The slices of a run from their table: forwards and backwards in time, block of rows after block of rows.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{Int64Type, UInt32Type};
-use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
+use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::reader::{Table, numbers, places};
-use crate::tables::{END_STATES, WAIT_KINDS};
+use crate::rules::{Ends, NOT_SEEN, in_order};
+use crate::schema::SLICES;
+use crate::slice_table::{END_STATES, PLACEMENTS, WAIT_KINDS};
 
-/// Columns of a slice that metrics are made of.
-const COLUMNS: [&str; 12] = [
-    "ts_ns",
-    "dur_ns",
-    "cpu",
-    "tid",
-    "wait_kind",
-    "wait_ns",
-    "run_delay_ns",
-    "waking_ns",
-    "blocked_ns",
-    "end_state",
-    "prev_cpu",
-    "waker_tid",
-];
-
-/// Of these the ones that work conservation is made of.
-const CONSERVATION_COLUMNS: [&str; 4] = ["ts_ns", "dur_ns", "tid", "wait_ns"];
+/// Who ran where and when, and had waited how long: what work conservation is made of.
+const PLACE_COLUMNS: [&str; 5] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_ns"];
 
 /// By their places in [`WAIT_KINDS`].
 const KINDS: [WaitKind; 5] =
@@ -39,20 +24,17 @@ const KINDS: [WaitKind; 5] =
 const ENDS: [EndState; 5] =
     [EndState::Blocked, EndState::Preempted, EndState::Yielded, EndState::Exited, EndState::WindowEnd];
 
-/// Rows that are read at a time backwards: for each CPU as many are in memory.
-const BACKWARD_ROWS: usize = 1 << 13;
+/// By their places in [`PLACEMENTS`].
+const PLACES: [Placement; 3] = [Placement::Direct, Placement::Queued, Placement::Held];
 
-/// Where the slices of each CPU are in the table, as rows of it.
+/// For each block, and for the end of the table, the slice before it of each CPU.
 #[derive(Debug, Default)]
-pub(crate) struct Extents(BTreeMap<u16, Vec<Range<usize>>>);
+pub(crate) struct Before(Vec<BTreeMap<u16, SliceRecord>>);
 
-impl Extents {
-    fn note(&mut self, cpu: u16, row: usize) {
-        let own = self.0.entry(cpu).or_default();
-        match own.last_mut() {
-            Some(last) if last.end == row => last.end += 1,
-            _ => own.push(row..row + 1),
-        }
+impl Before {
+    /// The last slice of each CPU.
+    pub fn last(&self) -> impl Iterator<Item = &SliceRecord> {
+        self.0.last().into_iter().flat_map(BTreeMap::values)
     }
 }
 
@@ -65,69 +47,87 @@ impl Slices {
         Ok(Slices(Table::open(dir, "slices")?))
     }
 
-    /// Calls `each` for every slice, in the order of the table, and says where the CPUs are in it.
-    pub fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Extents, ParquetError> {
-        let (mut extents, mut row) = (Extents::default(), 0);
-        for batch in self.0.batches(&COLUMNS)? {
-            for s in records(&batch?)? {
-                extents.note(s.cpu, row);
-                row += 1;
-                each(&s);
+    /// Calls `each` for every slice in order of time, the CPUs side by side.
+    pub fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
+        let (mut before, mut ends) = (Before(vec![BTreeMap::new()]), Ends::default());
+        let mut latest = BTreeMap::new();
+        for group in 0..self.0.nr_groups() {
+            let (mut slices, own_blocked) = self.block(&SLICES.map(|c| c.name), group)?;
+            for i in in_order(&slices) {
+                let s = &mut slices[i];
+                s.blocked_ns = match own_blocked[i] {
+                    None => ends.blocked_ns(s),
+                    Some(NOT_SEEN) => None,
+                    Some(ns) => Some(ns as u64),
+                };
+                ends.note(s);
+                each(s);
+            }
+            let lasts = slices.chunk_by(|a, b| a.cpu == b.cpu).filter_map(<[_]>::last);
+            latest.extend(lasts.map(|s| (s.cpu, *s)));
+            before.0.push(latest.clone());
+        }
+        Ok(before)
+    }
+
+    /// Calls `each` for every slice against the order of time, with the slice before it on its CPU. Of the fields those of
+    /// [`PLACE_COLUMNS`] are set. Ends when `each` returns `false`.
+    pub fn each_backwards(
+        &self,
+        before: &Before,
+        mut each: impl FnMut(&SliceRecord, Option<&SliceRecord>) -> bool,
+    ) -> Result<(), ParquetError> {
+        for group in (0..self.0.nr_groups()).rev() {
+            let (slices, _) = self.block(&PLACE_COLUMNS, group)?;
+            for i in in_order(&slices).into_iter().rev() {
+                let s = &slices[i];
+                let above = i.checked_sub(1).map(|i| &slices[i]).filter(|above| above.cpu == s.cpu);
+                let earlier = || before.0.get(group)?.get(&s.cpu);
+                if !each(s, above.or_else(earlier)) {
+                    return Ok(());
+                }
             }
         }
-        Ok(extents)
-    }
-
-    /// The slices of each CPU from its last to its first; of the fields those of [`CONSERVATION_COLUMNS`] are set.
-    pub fn backwards(&self, extents: Extents) -> BTreeMap<u16, Backwards<'_>> {
-        let of = |(cpu, rest)| (cpu, Backwards { table: &self.0, rest, read: Vec::new() });
-        extents.0.into_iter().map(of).collect()
-    }
-}
-
-/// The slices of one CPU, backwards.
-pub(crate) struct Backwards<'a> {
-    table: &'a Table,
-    rest: Vec<Range<usize>>,
-    read: Vec<SliceRecord>,
-}
-
-impl Backwards<'_> {
-    /// The one before, if there is one.
-    pub fn previous(&mut self) -> Result<Option<SliceRecord>, ParquetError> {
-        while self.read.is_empty() {
-            let Some(rows) = self.rest.pop() else { return Ok(None) };
-            self.read(rows)?;
-        }
-        Ok(self.read.pop())
-    }
-
-    /// Reads the end of `rows`, as far as it is in one row group, and leaves the rest for later.
-    fn read(&mut self, rows: Range<usize>) -> Result<(), ParquetError> {
-        let mut start = 0;
-        let mut groups = self.table.groups().into_iter().enumerate().map(|(group, len)| {
-            start += len;
-            (group, start - len)
-        });
-        let last = groups.by_ref().take_while(|(_, start)| *start < rows.end).last();
-        let (group, start) = last.ok_or_else(|| ParquetError::General("the table is empty".into()))?;
-        let from = rows.start.max(start).max(rows.end.saturating_sub(BACKWARD_ROWS));
-        if rows.start < from {
-            self.rest.push(rows.start..from);
-        }
-        for batch in self.table.part(&CONSERVATION_COLUMNS, group, from - start, rows.end - from)? {
-            self.read.extend(conservation_records(&batch?)?);
-        }
         Ok(())
+    }
+
+    /// The slices of a block in the order of the table, without `blocked_ns`, and the column `own_blocked_ns`, if it is among
+    /// `columns`.
+    fn block(
+        &self,
+        columns: &[&str],
+        group: usize,
+    ) -> Result<(Vec<SliceRecord>, Vec<Option<i64>>), ParquetError> {
+        let (mut slices, mut own_end, mut own_blocked) = (Vec::new(), Vec::new(), Vec::new());
+        for batch in self.0.group(columns, group)? {
+            let batch = batch?;
+            let first = slices.len();
+            place(&batch, &mut slices)?;
+            own_end.extend(numbers::<Int64Type>(&batch, "own_end_ns")?);
+            if columns.contains(&"own_blocked_ns") {
+                complete(&batch, &mut slices[first..])?;
+                own_blocked.extend(numbers::<Int64Type>(&batch, "own_blocked_ns")?);
+            }
+        }
+        let mut next_ts = 0;
+        for (s, own_end) in slices.iter_mut().zip(own_end).rev() {
+            s.dur_ns = own_end.map_or(next_ts, |ns| ns as u64).wrapping_sub(s.ts_ns);
+            next_ts = s.ts_ns;
+        }
+        Ok((slices, own_blocked))
     }
 }
 
 fn time(column: &Int64Array, i: usize) -> Option<u64> {
-    column.is_valid(i).then(|| u64::try_from(column.value(i)).ok())?
+    column.is_valid(i).then(|| column.value(i) as u64)
 }
 
 fn number(column: &UInt32Array, i: usize) -> Option<u32> {
     column.is_valid(i).then(|| column.value(i))
+}
+
+fn small(column: &UInt32Array, i: usize) -> Option<u16> {
+    number(column, i).and_then(|v| u16::try_from(v).ok())
 }
 
 /// A slice of which nothing is known.
@@ -146,52 +146,56 @@ const UNKNOWN: SliceRecord = SliceRecord {
     prio: 0,
     wait_kind: WaitKind::Unknown,
     end_state: EndState::Blocked,
+    placement: None,
+    rq_length: None,
+    dsq_length: None,
 };
 
-fn records(b: &RecordBatch) -> Result<Vec<SliceRecord>, ParquetError> {
-    let t = |name| numbers::<Int64Type>(b, name);
-    let n = |name| numbers::<UInt32Type>(b, name);
-    let (ts, dur, wait, delay) = (t("ts_ns")?, t("dur_ns")?, t("wait_ns")?, t("run_delay_ns")?);
-    let (waking, blocked) = (t("waking_ns")?, t("blocked_ns")?);
-    let (cpu, tid, prev, waker) = (n("cpu")?, n("tid")?, n("prev_cpu")?, n("waker_tid")?);
-    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
-    let end = places(b, "end_state", &END_STATES)?;
-    let small = |v: Option<u32>| v.and_then(|v| u16::try_from(v).ok());
-    let record = |i: usize| SliceRecord {
+/// Adds the slices of a batch, as far as [`PLACE_COLUMNS`] tell them.
+fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
+    let (ts, wait) = (numbers::<Int64Type>(b, "ts_ns")?, numbers::<Int64Type>(b, "wait_ns")?);
+    let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
+    slices.extend((0..b.num_rows()).map(|i| SliceRecord {
         ts_ns: time(ts, i).unwrap_or(0),
-        dur_ns: time(dur, i).unwrap_or(0),
         wait_ns: time(wait, i),
-        run_delay_ns: time(delay, i),
-        waking_ns: time(waking, i),
-        blocked_ns: time(blocked, i),
+        cpu: small(cpu, i).unwrap_or(0),
         tid: number(tid, i).unwrap_or(0),
-        waker_tid: number(waker, i),
-        cpu: small(number(cpu, i)).unwrap_or(0),
-        prev_cpu: small(number(prev, i)),
-        wait_kind: kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]),
-        end_state: end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]),
         ..UNKNOWN
-    };
-    Ok((0..b.num_rows()).map(record).collect())
+    }));
+    Ok(())
 }
 
-fn conservation_records(b: &RecordBatch) -> Result<Vec<SliceRecord>, ParquetError> {
+/// Sets the other fields of the slices of a batch.
+fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetError> {
     let t = |name| numbers::<Int64Type>(b, name);
-    let (ts, dur, wait, tid) = (t("ts_ns")?, t("dur_ns")?, t("wait_ns")?, numbers::<UInt32Type>(b, "tid")?);
-    let record = |i: usize| SliceRecord {
-        ts_ns: time(ts, i).unwrap_or(0),
-        dur_ns: time(dur, i).unwrap_or(0),
-        wait_ns: time(wait, i),
-        tid: number(tid, i).unwrap_or(0),
-        ..UNKNOWN
-    };
-    Ok((0..b.num_rows()).map(record).collect())
+    let n = |name| numbers::<UInt32Type>(b, name);
+    let (delay, waking, prio) = (t("run_delay_ns")?, t("waking_ns")?, t("prio")?);
+    let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
+    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
+    let end = places(b, "end_state", &END_STATES)?;
+    let placement = places(b, "placement", &PLACEMENTS)?;
+    let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
+    for (i, s) in slices.iter_mut().enumerate() {
+        s.run_delay_ns = time(delay, i);
+        s.waking_ns = time(waking, i);
+        s.prev_cpu = small(prev_cpu, i);
+        s.waker_tid = number(waker_tid, i);
+        s.waker_cpu = small(waker_cpu, i);
+        s.prio = time(prio, i).unwrap_or(0) as i16;
+        s.wait_kind = kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]);
+        s.end_state = end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]);
+        s.placement = placement[i].map(|p| PLACES[usize::from(p)]);
+        s.rq_length = small(rq_length, i);
+        s.dsq_length = small(dsq_length, i);
+    }
+    Ok(())
 }
 
 /// Slices in a table of their own, for the tests of what reads them.
 #[cfg(test)]
 pub(crate) mod stored {
     use super::*;
+    use crate::slice_table::SliceTable;
 
     /// A slice of which everything else is unknown.
     pub fn slice(ts_ns: u64, dur_ns: u64, cpu: u16, tid: u32) -> SliceRecord {
@@ -201,7 +205,11 @@ pub(crate) mod stored {
     /// The directory of the table, which goes with the value, and the table.
     pub fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
         let dir = tempfile::tempdir().unwrap();
-        crate::tables::slices(slices, None).write(dir.path(), "slices").unwrap();
+        let mut table = SliceTable::create(dir.path(), None).unwrap();
+        let mut by_cpu = slices.to_vec();
+        by_cpu.sort_by_key(|s| s.cpu);
+        in_order(&by_cpu).into_iter().for_each(|i| table.push(&by_cpu[i]).unwrap());
+        table.finish().unwrap();
         let table = Slices::open(dir.path()).unwrap();
         (dir, table)
     }
@@ -211,38 +219,122 @@ pub(crate) mod stored {
 mod tests {
     use super::stored::{slice, table};
     use super::*;
+    use crate::columns::ROW_GROUP_ROWS;
+
+    /// What the table tells of each CPU, in its order.
+    fn by_cpu(slices: &[SliceRecord]) -> BTreeMap<u16, Vec<SliceRecord>> {
+        let mut cpus: BTreeMap<u16, Vec<SliceRecord>> = BTreeMap::new();
+        slices.iter().for_each(|s| cpus.entry(s.cpu).or_default().push(*s));
+        cpus
+    }
+
+    fn read(table: &Slices) -> Vec<SliceRecord> {
+        let mut read = Vec::new();
+        table.each(|s| read.push(*s)).unwrap();
+        read
+    }
 
     #[test]
     fn what_was_written_is_read() {
         let mut s = slice(5, 7, 3, 9);
         (s.wait_ns, s.run_delay_ns, s.waking_ns, s.blocked_ns) = (Some(1), None, Some(0), Some(4));
-        (s.prev_cpu, s.waker_tid) = (Some(2), Some(8));
+        (s.prev_cpu, s.waker_tid, s.waker_cpu, s.prio) = (Some(2), Some(8), Some(1), -1);
         let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
         let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
-        let all = [kinds, ends].concat();
-        let mut read = Vec::new();
-        table(&all).1.each(|s| read.push(*s)).unwrap();
-        assert_eq!(read, all);
+        let placed =
+            PLACES.map(|p| SliceRecord { placement: Some(p), rq_length: Some(0), dsq_length: Some(3), ..s });
+        let all = [&kinds[..], &ends, &placed].concat();
+        assert_eq!(read(&table(&all).1), all);
+    }
+
+    /// Records of two CPUs: slices that follow one another or leave gaps, of tasks that slept as long as the slices before say, or
+    /// longer, or not known for how long.
+    fn random_records() -> Vec<SliceRecord> {
+        let any = |of: &[u64]| Some(of[fastrand::usize(..of.len())]).filter(|_| fastrand::u8(..4) != 0);
+        let mut all = Vec::new();
+        for cpu in 0..2 {
+            let mut ts = 0;
+            for _ in 0..fastrand::usize(..20) {
+                ts += if fastrand::u8(..5) == 0 { fastrand::u64(1..50) } else { 0 };
+                let mut s = slice(ts, fastrand::u64(..20), cpu, fastrand::u32(..4));
+                s.wait_kind = KINDS[fastrand::usize(..KINDS.len())];
+                s.end_state = ENDS[fastrand::usize(..ENDS.len())];
+                s.wait_ns = any(&[0, fastrand::u64(..=ts), 1 << 40]);
+                s.run_delay_ns = any(&[0, s.wait_ns.unwrap_or(3), 1 << 41]);
+                s.waking_ns = any(&[0, 7]);
+                s.blocked_ns = any(&[0, 5, 1 << 42]);
+                s.prev_cpu = any(&[0, 1]).map(|c| c as u16);
+                s.waker_tid = any(&[1, 4_194_304, 4_000_000_000]).map(|t| t as u32);
+                s.waker_cpu = any(&[0, 1]).map(|c| c as u16);
+                s.prio = fastrand::i16(..);
+                s.placement = any(&[0, 1, 2]).map(|p| PLACES[p as usize]);
+                s.rq_length = any(&[0, 9]).map(|n| n as u16);
+                s.dsq_length = any(&[0, 70]).map(|n| n as u16);
+                ts += s.dur_ns;
+                all.push(s);
+            }
+        }
+        let mut ends = Ends::default();
+        for i in in_order(&all) {
+            if fastrand::bool() {
+                all[i].blocked_ns = ends.blocked_ns(&all[i]);
+            }
+            ends.note(&all[i]);
+        }
+        all
     }
 
     #[test]
-    fn each_cpu_is_read_backwards_wherever_its_rows_are() {
-        // More than is read at a time, and CPU 1 in two places.
-        let n = BACKWARD_ROWS as u64 + 3;
-        let mut all: Vec<SliceRecord> = (0..n).map(|i| slice(i, 1, 0, 1)).collect();
-        all.push(slice(0, 1, 1, 2));
-        all.extend((n..2 * n).map(|i| slice(i, 1, 0, 1)));
-        all.extend((1..4).map(|i| slice(i, 1, 1, 2)));
-        let (_dir, table) = table(&all);
-        let extents = table.each(|_| ()).unwrap();
-        let mut found = BTreeMap::new();
-        for (cpu, mut backwards) in table.backwards(extents) {
-            let all: Vec<u64> =
-                std::iter::from_fn(|| backwards.previous().unwrap()).map(|s| s.ts_ns).collect();
-            found.insert(cpu, all);
+    fn whatever_was_recorded_is_read_again() {
+        fastrand::seed(11);
+        for _ in 0..300 {
+            let all = random_records();
+            let (_dir, table) = table(&all);
+            let mut found = read(&table);
+            assert_eq!(by_cpu(&found), by_cpu(&all));
+            let before = table.each(|_| ()).unwrap();
+            let mut backwards = Vec::new();
+            let each = |s: &SliceRecord, previous: Option<&SliceRecord>| {
+                backwards.push((s.ts_ns, s.cpu, previous.map(|p| (p.ts_ns, p.dur_ns))));
+                true
+            };
+            table.each_backwards(&before, each).unwrap();
+            found.reverse();
+            let previous = |i: usize| found[i + 1..].iter().find(|p| p.cpu == found[i].cpu);
+            let expected: Vec<_> = (0..found.len())
+                .map(|i| (found[i].ts_ns, found[i].cpu, previous(i).map(|p| (p.ts_ns, p.dur_ns))))
+                .collect();
+            assert_eq!(backwards, expected);
         }
-        let expected = BTreeMap::from([(0, (0..2 * n).rev().collect()), (1, vec![3, 2, 1, 0])]);
-        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn blocks_follow_one_another_in_time() {
+        // More than two blocks; CPU 1 has one long slice in all of them.
+        let n = 2 * ROW_GROUP_ROWS as u64 + 3;
+        let mut all = vec![slice(0, n, 1, 0)];
+        let slept = |i| SliceRecord {
+            wait_kind: WaitKind::Wakeup,
+            wait_ns: Some(0),
+            blocked_ns: (i > 2).then_some(1),
+            ..slice(i, 1, 0, 7 + (i % 2) as u32)
+        };
+        all.extend((1..n).map(slept));
+        all.push(SliceRecord { blocked_ns: Some(3), ..SliceRecord { cpu: 1, ..slept(n + 2) } });
+        let (_dir, table) = table(&all);
+        assert_eq!(table.0.nr_groups(), 3);
+        let mut found = Vec::new();
+        let before = table.each(|s| found.push(*s)).unwrap();
+        found.sort_by_key(|s| s.ts_ns);
+        assert_eq!(found[1..], all[1..]);
+        let mut idle = Vec::new();
+        table
+            .each_backwards(&before, |s, previous| {
+                idle.extend(previous.filter(|p| p.tid == 0).map(|p| (s.ts_ns, p.ts_ns, p.dur_ns)));
+                true
+            })
+            .unwrap();
+        assert_eq!(idle, [(n + 2, 0, n)]);
     }
 
     #[test]

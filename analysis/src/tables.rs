@@ -4,73 +4,72 @@ use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
-use ktstr_wire::message::{Buckets, DurationStats, Histograms, TaskClass, TaskInfo};
-use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
+use ktstr_wire::message::{
+    Buckets, CgroupStat, DurationStats, Histograms, LengthStats, ProgramRuns, TaskClass, TaskInfo,
+};
+use ktstr_wire::record::{MigrationContext, MigrationRecord, Record};
 use ktstr_wire::topology::Topology;
 
 use parquet::errors::ParquetError;
 
+use crate::accounts;
 use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
 use crate::host::Stolen;
+use crate::slice_table::SliceTable;
 
-/// Rows that are collected before they are written.
-const BATCH_ROWS: usize = 1 << 16;
-
-/// The tables of records, which are written as the records come.
+/// The tables of records, which are written as the records come, in order of time.
 pub(crate) struct RecordTables<'a> {
     dir: PathBuf,
     topology: Topology,
-    stolen: Option<&'a Stolen>,
-    slices: Vec<SliceRecord>,
+    slices: SliceTable<'a>,
     migrations: Vec<MigrationRecord>,
-    writers: [TableWriter; 2],
+    migration_writer: TableWriter,
 }
 
-const RECORD_TABLES: [&str; 2] = ["slices", "migrations"];
+/// Migrations that are collected before they are written.
+const BATCH_ROWS: usize = 1 << 16;
 
 impl<'a> RecordTables<'a> {
-    /// Begins the tables in `dir`.
+    /// Begins the tables in `dir`. `stolen` is what the host took, where that is known.
     pub fn create(
         dir: &Path,
         topology: Topology,
         stolen: Option<&'a Stolen>,
     ) -> Result<RecordTables<'a>, ConvertError> {
-        let create = |table| TableWriter::create(dir, table).map_err(write_error(dir, table));
         Ok(RecordTables {
             dir: dir.into(),
             topology,
-            stolen,
-            slices: Vec::with_capacity(BATCH_ROWS),
+            slices: SliceTable::create(dir, stolen).map_err(write_error(dir, "slices"))?,
             migrations: Vec::new(),
-            writers: [create(RECORD_TABLES[0])?, create(RECORD_TABLES[1])?],
+            migration_writer: TableWriter::create(dir, "migrations")
+                .map_err(write_error(dir, "migrations"))?,
         })
     }
 
     /// Adds a record.
-    pub fn push(&mut self, record: Record) -> Result<(), ConvertError> {
+    pub fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
         match record {
-            Record::Slice(s) => self.slices.push(s),
-            Record::Migration(m) => self.migrations.push(m),
+            Record::Slice(s) => self.slices.push(s).map_err(write_error(&self.dir, "slices")),
+            Record::Migration(m) => {
+                self.migrations.push(*m);
+                if self.migrations.len() == BATCH_ROWS { self.write_migrations() } else { Ok(()) }
+            }
         }
-        if self.slices.len().max(self.migrations.len()) == BATCH_ROWS { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), ConvertError> {
-        let batches = [slices(&self.slices, self.stolen), migrations(&self.migrations, self.topology)];
-        self.slices.clear();
-        self.migrations.clear();
-        for ((writer, batch), table) in self.writers.iter_mut().zip(batches).zip(RECORD_TABLES) {
-            writer.write(batch).map_err(write_error(&self.dir, table))?;
-        }
-        Ok(())
+    fn write_migrations(&mut self) -> Result<(), ConvertError> {
+        let columns = migrations(&std::mem::take(&mut self.migrations), self.topology);
+        self.migration_writer.write(columns).map_err(write_error(&self.dir, "migrations"))
     }
 
     /// Ends the tables.
     pub fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
-        self.flush()?;
-        let finished = self.writers.into_iter().zip(RECORD_TABLES);
-        finished.map(|(writer, table)| writer.finish().map_err(write_error(&self.dir, table))).collect()
+        self.write_migrations()?;
+        Ok(vec![
+            self.slices.finish().map_err(write_error(&self.dir, "slices"))?,
+            self.migration_writer.finish().map_err(write_error(&self.dir, "migrations"))?,
+        ])
     }
 }
 
@@ -86,34 +85,9 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
         write(histograms(&rows.tasks), "histograms")?,
         write(cpus(rows, t), "cpus")?,
         write(phases(&rows.phases), "phases")?,
+        write(programs(rows.programs.as_ref()), "programs")?,
+        write(cgroups(&rows.cgroups), "cgroups")?,
     ])
-}
-
-/// Names by [`ktstr_wire::record::WaitKind`].
-pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
-
-/// Names by [`ktstr_wire::record::EndState`], which begins with 1.
-pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
-
-pub(crate) fn slices(rows: &[SliceRecord], stolen: Option<&Stolen>) -> Columns {
-    let r = || rows.iter();
-    Columns::new()
-        .i64("ts_ns", r().map(|s| Some(s.ts_ns)))
-        .i64("dur_ns", r().map(|s| Some(s.dur_ns)))
-        .u32("cpu", r().map(|s| Some(s.cpu.into())))
-        .u32("tid", r().map(|s| Some(s.tid)))
-        .bool("idle", r().map(|s| s.tid == 0))
-        .names("wait_kind", &WAIT_KINDS, r().map(|s| s.wait_kind as u8))
-        .i64("wait_ns", r().map(|s| s.wait_ns))
-        .i64("run_delay_ns", r().map(|s| s.run_delay_ns))
-        .i64("waking_ns", r().map(|s| s.waking_ns))
-        .i64("blocked_ns", r().map(|s| s.blocked_ns))
-        .names("end_state", &END_STATES, r().map(|s| s.end_state as u8 - 1))
-        .u32("prev_cpu", r().map(|s| s.prev_cpu.map(u32::from)))
-        .u32("waker_tid", r().map(|s| s.waker_tid))
-        .u32("waker_cpu", r().map(|s| s.waker_cpu.map(u32::from)))
-        .i64("prio", r().map(|s| u64::try_from(s.prio).ok()))
-        .i64("host_stolen_ns", r().map(|s| Some(stolen?.within(s.cpu.into(), s.ts_ns..s.ts_ns + s.dur_ns))))
 }
 
 fn context(c: MigrationContext) -> &'static str {
@@ -181,7 +155,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
     let columns = stats(columns, rows, names, |t| &t.preemption_wait);
     let names = ["slice_count", "slice_length_ns", "slice_length_min_ns", "slice_length_max_ns"];
     let columns = stats(columns, rows, names, |t| &t.slice_length);
-    columns
+    enqueues(columns, rows)
         .bool("has_histograms", r().map(|t| t.histograms.is_some()))
         .i64("nr_blocked", r().map(|t| Some(t.nr_blocked)))
         .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
@@ -197,6 +171,32 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .f64("nice", r().map(|t| t.nice.map(f64::from)))
         .i64("weight", r().map(|t| t.weight.map(u64::from)))
         .str("policy", r().map(|t| t.policy.and_then(policy)))
+}
+
+/// What the tasks' enqueues met.
+fn enqueues(columns: Columns, rows: &[TaskInfo]) -> Columns {
+    let r = || rows.iter().map(|t| &t.enqueues);
+    let names = ["rq_length_count", "rq_length_sum", "rq_length_max"];
+    let columns = lengths(columns, rows, names, |t| t.enqueues.rq_length)
+        .i64("nr_to_idle", r().map(|e| e.nr_to_idle))
+        .i64("nr_direct", r().map(|e| Some(e.nr_direct)))
+        .i64("nr_queued", r().map(|e| Some(e.nr_queued)))
+        .i64("nr_held", r().map(|e| Some(e.nr_held)));
+    let names = ["dsq_length_count", "dsq_length_sum", "dsq_length_max"];
+    lengths(columns, rows, names, |t| Some(t.enqueues.dsq_length))
+}
+
+/// Count, sum, longest.
+fn lengths(
+    columns: Columns,
+    rows: &[TaskInfo],
+    names: [&str; 3],
+    of: fn(&TaskInfo) -> Option<LengthStats>,
+) -> Columns {
+    columns
+        .i64(names[0], rows.iter().map(|t| Some(of(t)?.count)))
+        .i64(names[1], rows.iter().map(|t| Some(of(t)?.sum)))
+        .i64(names[2], rows.iter().map(|t| of(t)?.max))
 }
 
 /// Scheduling policies (include/uapi/linux/sched.h).
@@ -242,6 +242,28 @@ fn phases(rows: &[Phase]) -> Columns {
         .i64("end_ns", r().map(|p| Some(p.end_ns)))
 }
 
+fn programs(runs: Option<&ProgramRuns>) -> Columns {
+    let baseline = runs.map_or(0, |r| r.baseline_ns);
+    let r = || runs.iter().flat_map(|r| &r.programs);
+    Columns::new()
+        .str("member", r().map(|p| Some(p.member.as_str())))
+        .str("program", r().map(|p| Some(p.name.as_str())))
+        .i64("calls", r().map(|p| Some(p.calls)))
+        .i64("run_ns", r().map(|p| Some(p.run_ns)))
+        .i64("baseline_ns", r().map(|_| Some(baseline)))
+        .i64("cost_ns", r().map(|p| Some(accounts::cost_ns(p, baseline))))
+}
+
+fn cgroups(rows: &[CgroupStat]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("cgroup", r().map(|c| Some(c.path.as_str())))
+        .i64("usage_ns", r().map(|c| Some(c.usage_ns)))
+        .i64("nr_periods", r().map(|c| c.nr_periods))
+        .i64("nr_throttled", r().map(|c| c.nr_throttled))
+        .i64("throttled_ns", r().map(|c| c.throttled_ns))
+}
+
 /// Count, sum, shortest, longest.
 fn stats(
     columns: Columns,
@@ -279,7 +301,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, SLICES, TASKS};
+    use crate::schema::{CGROUPS, CPUS, Column, HISTOGRAMS, MIGRATIONS, PHASES, PROGRAMS, TASKS};
 
     fn same(columns: Columns, schema: &[Column]) {
         let expected: Vec<_> = schema.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
@@ -289,12 +311,13 @@ mod tests {
     #[test]
     fn tables_are_as_the_schema_says() {
         let t: Topology = "1n1l1c1t".parse().unwrap();
-        same(slices(&[], None), &SLICES);
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);
         same(cpus(&Rows::default(), t), &CPUS);
         same(phases(&[]), &PHASES);
+        same(programs(None), &PROGRAMS);
+        same(cgroups(&[]), &CGROUPS);
     }
 
     #[test]

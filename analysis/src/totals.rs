@@ -8,17 +8,25 @@ use std::path::Path;
 
 use polars::prelude::PolarsResult;
 
-use crate::events::{CONTEXTS, DISTANCES, WAKEUPS};
-use crate::metrics::{MetricRow, Scope, i64s, row, scan, strs, u32s};
+use crate::durations::{RANKS, rank};
+use crate::events::{CONTEXTS, DISTANCES, PLACEMENTS, WAKEUPS, to_idle};
+use crate::metrics::{i64s, scan, strs, u32s};
 use crate::registry::DURATION_STATS;
+use crate::rows::{MetricRow, Scope, row};
 
-/// The metrics that histograms are kept of, with the columns of count, sum and longest.
-const DURATIONS: [(&str, [&str; 3]); 4] = [
+/// The metrics of durations, of which histograms are kept, and of the lengths of queues, of which there are none, with the columns of
+/// count, sum and longest.
+const DURATIONS: [(&str, [&str; 3]); 6] = [
     ("wakeup_latency", ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_max_ns"]),
     ("preemption_wait", ["preemption_count", "preemption_wait_ns", "preemption_wait_max_ns"]),
     ("run_delay", ["run_delay_count", "run_delay_ns", "run_delay_max_ns"]),
     ("slice_length", ["slice_count", "slice_length_ns", "slice_length_max_ns"]),
+    ("runqueue_length", ["rq_length_count", "rq_length_sum", "rq_length_max"]),
+    ("dsq_length", ["dsq_length_count", "dsq_length_sum", "dsq_length_max"]),
 ];
+
+/// The place of runqueue_length in [`DURATIONS`].
+const RUNQUEUE: usize = 4;
 
 /// The metrics of durations that only events tell.
 const EVENTS_ONLY: [&str; 2] = ["waking_latency", "blocked_time"];
@@ -35,12 +43,12 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// The nearest-rank percentile.
-    fn rank(&self, per_mille: i64) -> Option<f64> {
-        let rank = (per_mille * self.count + 999) / 1000;
+    fn nearest(&self, per_mille: u64) -> Option<f64> {
+        let rank = rank(per_mille, u64::try_from(self.count).ok()?);
         let mut below = 0;
         let (from, to) = self.buckets.as_ref()?.iter().find_map(|(bounds, n)| {
-            below += n;
-            (below >= rank.max(1)).then_some(*bounds)
+            below += n.unsigned_abs();
+            (below >= rank).then_some(*bounds)
         })?;
         let middle = (from + to) as f64 / 2.0;
         Some(self.max.map_or(middle, |max| middle.min(max as f64)))
@@ -48,15 +56,8 @@ impl Spread {
 
     fn rows(&self, name: &str, scope: Scope<'_>) -> Vec<MetricRow> {
         let mean = (self.count > 0).then(|| self.sum / self.count as f64);
-        let stats = [
-            Some(self.count as f64),
-            mean,
-            self.rank(500),
-            self.rank(900),
-            self.rank(990),
-            self.rank(999),
-            self.max.map(|v| v as f64),
-        ];
+        let [p50, p90, p99, p999] = RANKS.map(|r| self.nearest(r));
+        let stats = [Some(self.count as f64), mean, p50, p90, p99, p999, self.max.map(|v| v as f64)];
         DURATION_STATS.iter().zip(stats).map(|(stat, value)| row(name, scope, stat, value)).collect()
     }
 }
@@ -66,10 +67,14 @@ impl Spread {
 pub(crate) struct TaskTotals {
     pub tid: u32,
     /// Of [`DURATIONS`].
-    pub durations: [Spread; 4],
+    pub durations: [Spread; 6],
     pub switches: i64,
     pub preempted: i64,
     pub yielded: i64,
+    /// Wakeups that found no other task on the runqueue.
+    pub to_idle: i64,
+    /// By [`PLACEMENTS`].
+    pub placed: [i64; 3],
 }
 
 /// Counters of all tasks.
@@ -81,8 +86,9 @@ impl Totals {
     pub fn load(dir: &Path) -> PolarsResult<Totals> {
         let mut buckets = load_buckets(dir)?;
         let names = ["tid", "nr_blocked", "nr_preempted", "nr_yielded", "exited", "has_histograms"];
+        let names = names.into_iter().chain(["nr_to_idle", "nr_direct", "nr_queued", "nr_held"]);
         let durations = DURATIONS.iter().flat_map(|(_, columns)| columns.iter().copied());
-        let df = scan(dir, "tasks", &names.into_iter().chain(durations).collect::<Vec<_>>())?;
+        let df = scan(dir, "tasks", &names.chain(durations).collect::<Vec<_>>())?;
         let number = |name: &str| -> PolarsResult<Vec<i64>> {
             Ok(i64s(&df, name)?.into_iter().map(|v| v.unwrap_or(0)).collect())
         };
@@ -91,6 +97,8 @@ impl Totals {
         };
         let (blocked, preempted, yielded) =
             (number("nr_blocked")?, number("nr_preempted")?, number("nr_yielded")?);
+        let idle = number("nr_to_idle")?;
+        let (direct, queued, held) = (number("nr_direct")?, number("nr_queued")?, number("nr_held")?);
         let (exited, has_histograms, tids) = (flag("exited")?, flag("has_histograms")?, u32s(&df, "tid")?);
         let mut tasks: Vec<TaskTotals> = (0..df.height())
             .map(|i| TaskTotals {
@@ -98,6 +106,8 @@ impl Totals {
                 switches: blocked[i] + preempted[i] + yielded[i] + i64::from(exited[i]),
                 preempted: preempted[i],
                 yielded: yielded[i],
+                to_idle: idle[i],
+                placed: [direct[i], queued[i], held[i]],
                 ..TaskTotals::default()
             })
             .collect();
@@ -134,9 +144,14 @@ impl Totals {
         value("context_switches", Some(tasks().map(|t| t.switches).sum()));
         value("preemptions", Some(tasks().map(|t| t.preempted).sum()));
         value("yields", Some(tasks().map(|t| t.yielded).sum()));
+        let placed = |p: usize| Some(tasks().map(|t| t.placed[p]).sum());
+        PLACEMENTS.iter().enumerate().for_each(|(p, name)| value(name, placed(p)));
         value("waker_pairs", None);
         WAKEUPS.iter().for_each(|name| value(name, None));
         CONTEXTS.iter().chain(&DISTANCES).for_each(|(name, _)| value(name, None));
+        let seen: i64 = tasks().map(|t| t.durations[RUNQUEUE].count).sum();
+        let idle: i64 = tasks().map(|t| t.to_idle).sum();
+        rows.extend(to_idle(scope, seen.unsigned_abs(), idle.unsigned_abs()));
         rows
     }
 }
@@ -193,7 +208,14 @@ mod tests {
         tasks[0].durations[0] = spread(&[((10, 10), 9), ((1024, 1087), 1)], 1120.0, 1030);
         tasks[1].durations[0] = spread(&[((40, 41), 10)], 400.0, 40);
         tasks.iter_mut().flat_map(|t| &mut t.durations[1..]).for_each(|d| *d = spread(&[], 0.0, 0));
+        (tasks[0].durations[RUNQUEUE], tasks[0].to_idle) = (length(8, 2.0, 2), 7);
+        (tasks[1].durations[RUNQUEUE], tasks[1].to_idle) = (length(2, 1.0, 1), 1);
+        tasks[1].placed = [1, 4, 0];
         Totals(tasks)
+    }
+
+    fn length(count: i64, sum: f64, max: i64) -> Spread {
+        Spread { count, sum, max: Some(max), buckets: None }
     }
 
     #[test]
@@ -208,6 +230,11 @@ mod tests {
         assert_eq!(get(&rows, "wakeup_latency", "max"), Some(1030.0));
         assert_eq!(get(&rows, "context_switches", "value"), Some(20.0));
         assert_eq!(get(&rows, "preemptions", "value"), Some(3.0));
+        // 7 of 8 wakeups and 1 of 2.
+        assert_eq!(get(&rows, "wakeups_to_idle_frac", "value"), Some(0.8));
+        // Of these ten three tasks were met.
+        assert_eq!(get(&rows, "runqueue_length", "mean"), Some(0.3));
+        assert_eq!(get(&rows, "wakeups_queued", "value"), Some(4.0));
         let alone = totals().rows(Scope::Run, &BTreeSet::from([1]));
         assert_eq!(get(&alone, "wakeup_latency", "p50"), Some(10.0));
     }
@@ -219,10 +246,13 @@ mod tests {
         assert_eq!(get(&rows, "migrations_at_wakeup", "value"), None);
         assert_eq!(get(&rows, "run_delay", "count"), Some(0.0));
         assert_eq!(get(&rows, "run_delay", "p50"), None);
+        assert_eq!(get(&rows, "runqueue_length", "p50"), None);
         let mut one_without = totals();
         one_without.0[1].durations[0].buckets = None;
         let rows = one_without.rows(Scope::Run, &BTreeSet::from([1, 2]));
         assert_eq!(get(&rows, "wakeup_latency", "p50"), None);
         assert_eq!(get(&rows, "wakeup_latency", "mean"), Some(76.0));
+        let without_wakeups = Totals(vec![]).rows(Scope::Run, &BTreeSet::from([1, 2]));
+        assert_eq!(get(&without_wakeups, "wakeups_to_idle", "value"), None);
     }
 }

@@ -3,23 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ktstr_wire::record::SliceRecord;
 use polars::prelude::*;
 
 use crate::metrics::{MetricsError, i64s, scan, strs, u32s};
+use crate::slice_table::{END_STATES, WAIT_KINDS};
+use crate::slices::Slices;
 
 /// Names of tasks by tid.
 type Names = BTreeMap<u32, String>;
 
 /// The slices and migrations in the tables of `dir`, idle left out. Times are microseconds since `start_ns`.
 pub fn lines(dir: &Path, start_ns: i64) -> Result<Vec<String>, MetricsError> {
-    let read = || -> PolarsResult<Vec<(i64, String)>> {
-        let names = names(dir)?;
-        let mut events = slices(dir, &names)?;
-        events.extend(migrations(dir, &names)?);
-        events.sort();
-        Ok(events)
-    };
-    let events = read().map_err(|source| MetricsError::Read { dir: dir.into(), source })?;
+    let read = |source| MetricsError::Read { dir: dir.into(), source };
+    let names = names(dir).map_err(read)?;
+    let mut events = migrations(dir, &names).map_err(read)?;
+    let each = |s: &SliceRecord| events.extend(slice(s, &names));
+    Slices::open(dir)
+        .and_then(|slices| slices.each(each))
+        .map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
+    events.sort();
     Ok(events.into_iter().map(|(ts, text)| format!("{:>14} {text}", micros(ts - start_ns))).collect())
 }
 
@@ -41,26 +44,18 @@ fn named(names: &Names, tid: u32) -> String {
     }
 }
 
-fn slices(dir: &Path, names: &Names) -> PolarsResult<Vec<(i64, String)>> {
-    let columns = ["ts_ns", "dur_ns", "cpu", "tid", "wait_kind", "wait_ns", "end_state", "waker_tid"];
-    let df = scan(dir, "slices", &columns)?;
-    let (ts, dur, cpu, tid) =
-        (i64s(&df, "ts_ns")?, i64s(&df, "dur_ns")?, u32s(&df, "cpu")?, u32s(&df, "tid")?);
-    let (kind, wait) = (strs(&df, "wait_kind")?, i64s(&df, "wait_ns")?);
-    let (end, waker) = (strs(&df, "end_state")?, u32s(&df, "waker_tid")?);
-    let text = |i: usize| {
-        let tid = tid[i].filter(|t| *t != 0)?;
-        let mut text =
-            format!("cpu{:<3} {} runs {} us", cpu[i]?, named(names, tid), micros(dur[i].unwrap_or(0)));
-        if let Some(wait) = wait[i] {
-            text += &format!(" after {} us ({}", micros(wait), kind[i].as_deref().unwrap_or_default());
-            text += &waker[i].map_or(String::new(), |w| format!(" by {}", named(names, w)));
-            text.push(')');
-        }
-        text += &format!(", {}", end[i].as_deref().unwrap_or_default());
-        Some((ts[i]?, text))
-    };
-    Ok((0..df.height()).filter_map(text).collect())
+fn slice(s: &SliceRecord, names: &Names) -> Option<(i64, String)> {
+    if s.tid == 0 {
+        return None;
+    }
+    let mut text = format!("cpu{:<3} {} runs {} us", s.cpu, named(names, s.tid), micros(s.dur_ns as i64));
+    if let Some(wait) = s.wait_ns {
+        text += &format!(" after {} us ({}", micros(wait as i64), WAIT_KINDS[s.wait_kind as usize]);
+        text += &s.waker_tid.map_or(String::new(), |w| format!(" by {}", named(names, w)));
+        text.push(')');
+    }
+    text += &format!(", {}", END_STATES[s.end_state as usize - 1]);
+    Some((s.ts_ns as i64, text))
 }
 
 fn migrations(dir: &Path, names: &Names) -> PolarsResult<Vec<(i64, String)>> {

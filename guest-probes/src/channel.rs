@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 
-use ktstr_wire::frame::{self, HEADER_BYTES, Kind};
+use ktstr_wire::frame::{self, Decoder, HEADER_BYTES, Kind};
 use ktstr_wire::message::to_json;
 use serde::Serialize;
 
@@ -44,8 +44,8 @@ impl Channel {
         self.send_bytes(kind, &to_json(message))
     }
 
-    /// Waits for the host's acknowledgement, at most `seconds`.
-    pub fn wait_for_ack(&mut self, seconds: i64) -> io::Result<()> {
+    /// Waits for an answer of the host, which has no payload, at most `seconds`. `None`: one of a kind that is not known.
+    pub fn answer(&mut self, seconds: i64) -> io::Result<Option<Kind>> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let timeout = libc::timeval { tv_sec: seconds, tv_usec: 0 };
         let len = size_of::<libc::timeval>() as libc::socklen_t;
@@ -59,7 +59,12 @@ impl Channel {
                 len,
             )
         };
-        stream.read_exact(&mut [0; HEADER_BYTES])
+        let mut header = [0; HEADER_BYTES];
+        stream.read_exact(&mut header)?;
+        let mut decoder = Decoder::new();
+        decoder.push(&header);
+        let frame = decoder.next_frame().map_err(io::Error::other)?;
+        Ok(frame.and_then(|f| Kind::from_u16(f.kind)))
     }
 }
 

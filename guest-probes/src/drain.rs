@@ -4,17 +4,15 @@ use std::error::Error;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{
-    Bye, CpuCounters, Log, SchedExtCounts, SchedulerExit, TaskInfo, TestResult, WindowEdge,
+    Bye, CgroupStat, CpuCounters, Drained, Log, ProgramRuns, SchedExtCounts, SchedulerExit, TaskInfo,
+    TestResult, WindowEdge,
 };
-use ktstr_wire::record::RECORD_BYTES;
 
 use crate::channel::Channel;
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::Stat;
 use crate::system;
 
-/// Records in one frame: about a megabyte.
-const RECORDS_PER_FRAME: usize = 14_000;
 /// Tasks in one frame: with every bucket of their histograms filled they are 3 MB of JSON.
 const TASKS_PER_FRAME: usize = 100;
 
@@ -40,6 +38,12 @@ pub struct Measured {
     pub agent_cpu_ns: u64,
     /// What sched_ext counted in the window.
     pub sched_ext: SchedExtCounts,
+    /// What the scheduler's programs took in the window, where that was asked for.
+    pub programs: Option<ProgramRuns>,
+    /// The test's cgroups in the window.
+    pub cgroups: Vec<CgroupStat>,
+    /// What was sent of the log while the window was open.
+    pub drained: Option<Drained>,
 }
 
 impl Measured {
@@ -60,11 +64,14 @@ impl Measured {
         let bye = Bye {
             agent_cpu_ns: self.agent_cpu_ns,
             sched_ext: self.sched_ext.clone(),
+            programs: self.programs.clone(),
+            cgroups: self.cgroups.clone(),
             clocksource: system::clocksource(),
+            drained: self.drained,
             ..Bye::default()
         };
         match &self.probes {
-            Some(probes) => send_log(probes, &cpus, bye, channel),
+            Some(probes) => send_log(probes, bye, channel),
             None => Ok(channel.send(Kind::Bye, &bye)?),
         }
     }
@@ -80,30 +87,19 @@ impl Measured {
     }
 }
 
-/// Sends the records and the end.
-fn send_log(
-    probes: &Probes,
-    cpus: &[CpuCounters],
-    bye: Bye,
-    channel: &mut Channel,
-) -> Result<(), Box<dyn Error>> {
+/// Sends the records that nobody has read yet, and the end.
+fn send_log(probes: &Probes, bye: Bye, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
     if !probes.yields_seen {
         let text =
             "sched_yield cannot be traced on this kernel: yields are counted as preemptions".to_string();
         channel.send(Kind::Log, &Log { text })?;
     }
-    let log = probes.map_log()?;
-    let mut nr_records = 0;
-    for c in cpus {
-        let records = usize::try_from(c.emitted - c.dropped)?;
-        let start = probes.log_offset(c.cpu);
-        let bytes = log.bytes().get(start..start + records * RECORD_BYTES).ok_or("log too short")?;
-        for chunk in bytes.chunks(RECORDS_PER_FRAME * RECORD_BYTES) {
-            let mut payload = c.cpu.to_le_bytes().to_vec();
-            payload.extend_from_slice(chunk);
-            channel.send_bytes(Kind::Records, &payload)?;
-        }
-        nr_records += records as u64;
+    let log = probes.log()?;
+    let mut nr_records = bye.drained.map_or(0, |d| d.records);
+    for cpu in log.cpus() {
+        let filled = log.filled(cpu)?;
+        log.send(cpu, filled, channel)?;
+        nr_records += filled.len();
     }
     let bye = Bye {
         nr_records,

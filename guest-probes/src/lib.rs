@@ -2,16 +2,22 @@
 //!
 //! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), probes ([`probes`]), the
 //! scheduler under test ([`scheduler`]), the [`window`] around the test body ([`body`]), the [`drain`], power-off ([`life`]). Nothing
-//! is sent while the window is open. Or a [`shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written
+//! is sent while the window is open, but what would not fit the [`log`] if the host cannot read it ([`edges`]). Or a [`shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written
 //! to the console; PID 1 never exits.
 
 pub mod body;
+pub mod cgroup_stat;
 pub mod channel;
 pub mod drain;
+pub mod edges;
 pub mod life;
+pub mod log;
+pub mod mapped;
 pub mod observe;
+pub mod pagemap;
 pub mod probes;
 pub mod procfs;
+pub mod programs;
 pub mod reign;
 pub mod rows;
 pub mod scheduler;

@@ -10,8 +10,10 @@ use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
 use crate::channel::Channel;
+use crate::edges::Edges;
 use crate::observe::observe;
 use crate::probes::{Capacity, ProbeError, Probes};
+use crate::programs::ProgramStats;
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::turns::Turns;
 use crate::window::measure;
@@ -61,7 +63,7 @@ fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
         eprintln!("ktstr-guest: {}", t.reason);
         report(spec, &mut channel, t);
     }
-    if let Err(e) = channel.wait_for_ack(ACK_LIMIT_S) {
+    if let Err(e) = channel.answer(ACK_LIMIT_S) {
         eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
     }
 }
@@ -139,6 +141,11 @@ fn load_probes(spec: &GuestSpec) -> Result<Option<Probes>, ProbeError> {
     Probes::load(spec.probes, capacity).map(Some)
 }
 
+/// The kernel's own scheduler has no programs.
+fn wants_programs(spec: &GuestSpec) -> bool {
+    spec.probes == ProbeLevel::Programs && spec.scheduler_path.is_some()
+}
+
 fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), Trouble> {
     if spec.test.wire_version != WIRE_VERSION {
         let found = spec.test.wire_version;
@@ -162,17 +169,21 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
     channel.send(Kind::Hello, &hello).map_err(other)?;
     system::make_cgroups().map_err(other)?;
     let probes = load_probes(spec)?;
+    let mut programs = wants_programs(spec).then(ProgramStats::enable).transpose()?;
     let scheduler = start_scheduler(spec)?;
+    if let Some(p) = &mut programs {
+        p.notice()?;
+    }
     if let Some(s) = &scheduler {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
     let turns = spec.sim.map(begin_turns).transpose()?;
-    let measured = measure(spec, probes, scheduler, |edge| {
-        if spec.sim.is_none() {
-            // A host that is gone is noticed when the results are sent.
-            let _ = channel.send(edge, &system::clock_reading());
-        }
-    })?;
+    let mut edges = match spec.sim {
+        Some(_) => Edges::silent(),
+        None => Edges::told_to(channel, spec, probes.as_ref())?,
+    };
+    let mut measured = measure(spec, probes, scheduler, programs, &mut edges)?;
+    measured.drained = edges.settle().map_err(other)?;
     drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");

@@ -10,16 +10,19 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use ktstr_wire::histogram::BUCKETS;
 use ktstr_wire::message::{Buckets, CpuCounters, Histograms};
-use ktstr_wire::record::RECORD_BYTES;
+use ktstr_wire::ring::STATE_BYTES;
 use ktstr_wire::spec::ProbeLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, OpenObject, ProgramMut, RingBufferBuilder};
 
+use crate::log::Log;
+use crate::mapped::Mapped;
+use crate::programs;
 use crate::rows::{ROW_BYTES, Row};
 use crate::system::now_ns;
 
@@ -44,11 +47,13 @@ pub enum ProbeError {
     },
 }
 
-fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> ProbeError {
+/// For `map_err`.
+pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> ProbeError {
     move |source| ProbeError::Bpf { what, source }
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
+/// For `map_err`.
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
     move |source| ProbeError::System { what, source }
 }
 
@@ -97,7 +102,7 @@ pub struct Probes {
 impl Probes {
     /// Loads the programs that `level`, which is not `Off`, needs, and attaches them.
     pub fn load(level: ProbeLevel, mut capacity: Capacity) -> Result<Probes, ProbeError> {
-        let with_records = level == ProbeLevel::Full;
+        let with_records = level.has_records();
         if !with_records {
             capacity.records_per_cpu = 0;
         }
@@ -118,6 +123,7 @@ impl Probes {
             .load()
             .map_err(bpf("load (the kernel needs CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS)"))?;
         let mut probes = Probes { skel, links: Vec::new(), capacity, yields_seen: false };
+        probes.place_logs()?;
         probes.adopt_tasks()?;
         probes.attach(with_records)?;
         for cpu in 0..capacity.nr_cpus {
@@ -125,6 +131,20 @@ impl Probes {
             let _ = run_on_cpu(&probes.skel.progs.open_cpu, cpu);
         }
         Ok(probes)
+    }
+
+    /// Tells each CPU which part of the log is its own.
+    fn place_logs(&self) -> Result<(), ProbeError> {
+        let Capacity { nr_cpus, records_per_cpu, .. } = self.capacity;
+        let mask = records_per_cpu.next_power_of_two() - 1;
+        for cpu in 0..nr_cpus {
+            let mut state = [0; STATE_BYTES];
+            state[16..20].copy_from_slice(&(cpu * records_per_cpu).to_le_bytes());
+            state[20..24].copy_from_slice(&mask.to_le_bytes());
+            let cpus = &self.skel.maps.cpus;
+            cpus.update(&cpu.to_le_bytes(), &state, MapFlags::ANY).map_err(bpf("place the logs"))?;
+        }
+        Ok(())
     }
 
     fn adopt_tasks(&self) -> Result<(), ProbeError> {
@@ -169,15 +189,10 @@ impl Probes {
 
     /// Closes the window on every CPU and gives its edge, nanoseconds.
     pub fn close_window(&mut self) -> Result<u64, ProbeError> {
-        let now = now_ns();
-        if let Some(data) = self.data() {
-            data.window_end_ns = now;
-        }
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         for cpu in 0..self.capacity.nr_cpus {
             run_on_cpu(&self.skel.progs.close_window, cpu).map_err(system("close the window"))?;
         }
-        Ok(now)
+        Ok(self.data().map_or_else(now_ns, |data| data.window_end_ns))
     }
 
     /// Every task that the probes have seen, the dead and then the living. A tid can be there twice.
@@ -192,7 +207,9 @@ impl Probes {
         let len = self.capacity.nr_blocks as usize * BLOCK_BYTES;
         let map =
             Mapped::map(self.skel.maps.histograms.as_fd(), len).map_err(system("map the histograms"))?;
-        let block = |n: u32| map.bytes().chunks_exact(BLOCK_BYTES).nth(n as usize).map(parse_block);
+        // SAFETY: the window is closed, and nothing writes any more.
+        let bytes = unsafe { map.bytes() };
+        let block = |n: u32| bytes.chunks_exact(BLOCK_BYTES).nth(n as usize).map(parse_block);
         Ok(rows.iter().map(|r| r.block.and_then(block)).collect())
     }
 
@@ -237,31 +254,28 @@ impl Probes {
             let at = |i: usize| {
                 value.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
             };
-            let dropped = at(0).saturating_sub(self.capacity.records_per_cpu.into());
+            let dropped = at(8);
             all.push(CpuCounters {
                 cpu,
-                emitted: at(0),
+                emitted: at(0) + dropped,
                 dropped,
-                dropped_span_ns: (dropped > 0).then(|| (at(1), at(2))),
+                dropped_span_ns: (dropped > 0).then(|| (at(9), at(10))),
+                dropped_in_a_row: at(12),
                 idle_ns: at(3),
                 busy_ns: at(4),
                 nr_switches: at(5),
-                tick_late_max_ns: at(6),
+                tick_late_max_ns: at(7),
                 steal_ns: None,
             });
         }
         Ok(all)
     }
 
-    /// Maps the log; [`Probes::log_offset`] says where the records of a CPU are.
-    pub fn map_log(&self) -> Result<Mapped, ProbeError> {
-        let len = self.capacity.nr_cpus as usize * self.capacity.records_per_cpu as usize * RECORD_BYTES;
-        Mapped::map(self.skel.maps.records.as_fd(), len).map_err(system("map the log"))
-    }
-
-    /// Bytes of the log where the records of `cpu` begin.
-    pub fn log_offset(&self, cpu: u32) -> usize {
-        cpu as usize * self.capacity.records_per_cpu as usize * RECORD_BYTES
+    /// Maps the log.
+    pub fn log(&self) -> Result<Log, ProbeError> {
+        let maps = &self.skel.maps;
+        let arrays = [maps.records.as_fd(), maps.cpus.as_fd(), maps.readers.as_fd()];
+        Log::map(arrays, self.capacity.nr_cpus, self.capacity.records_per_cpu).map_err(system("map the log"))
     }
 
     /// Times that a program was skipped because it ran already on the same CPU.
@@ -279,18 +293,7 @@ fn parse_row(b: &[u8]) -> Option<Row> {
 }
 
 fn misses(program: &ProgramMut<'_>) -> Option<u64> {
-    // SAFETY: bpf_prog_info holds integers only, for which zero is valid; zero pointers ask for no arrays.
-    let mut info: libbpf_rs::libbpf_sys::bpf_prog_info = unsafe { std::mem::zeroed() };
-    let mut len = size_of_val(&info) as u32;
-    // SAFETY: info has len bytes and lives until the call returns; the descriptor is the program's.
-    let r = unsafe {
-        libbpf_rs::libbpf_sys::bpf_prog_get_info_by_fd(
-            program.as_fd().as_raw_fd(),
-            &raw mut info,
-            &raw mut len,
-        )
-    };
-    (r == 0).then_some(info.recursion_misses)
+    Some(programs::info(program.as_fd()).ok()?.recursion_misses)
 }
 
 /// Runs an iterator over all tasks and gives what it writes.
@@ -339,45 +342,6 @@ fn run(program: &ProgramMut<'_>, argument: u32, on: Option<u32>) -> io::Result<(
     let r =
         unsafe { libbpf_rs::libbpf_sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) };
     if r == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-r)) }
-}
-
-/// A BPF array, mapped for reading.
-#[derive(Debug)]
-pub struct Mapped {
-    start: *const u8,
-    len: usize,
-}
-
-impl Mapped {
-    fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
-        if len == 0 {
-            return Ok(Mapped { start: std::ptr::NonNull::dangling().as_ptr(), len });
-        }
-        // SAFETY: a new shared read-only mapping of a BPF array; the kernel chooses the place.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd.as_raw_fd(), 0)
-        };
-        if start == libc::MAP_FAILED {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(Mapped { start: start.cast(), len })
-        }
-    }
-
-    /// The bytes of the array. Call it when the window is closed: nothing writes any more.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: there are len readable bytes at start as long as self lives; the window is closed, nobody writes.
-        unsafe { std::slice::from_raw_parts(self.start, self.len) }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: the mapping was made by map with this length and no slice of it outlives self.
-            unsafe { libc::munmap(self.start.cast_mut().cast(), self.len) };
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Which scheduler is in charge: the one under test, and those that the test changes to.
 
 use ktstr_wire::ALSO_DIR;
-use ktstr_wire::message::SchedulerExit;
+use ktstr_wire::message::{ProgramRuns, SchedulerExit};
 use ktstr_wire::spec::GuestSpec;
 
+use crate::probes::ProbeError;
+use crate::programs::ProgramStats;
 use crate::scheduler::Scheduler;
 
 /// The scheduler in charge, and how those before it ended.
@@ -11,6 +13,8 @@ use crate::scheduler::Scheduler;
 pub struct Reign<'a> {
     spec: &'a GuestSpec,
     now: Option<Scheduler>,
+    /// Where the costs of its programs are wanted.
+    programs: Option<ProgramStats>,
     /// Process ids of all that were started.
     pub pids: Vec<u32>,
     /// The last one that ended because the test asked for it.
@@ -21,9 +25,18 @@ pub struct Reign<'a> {
 
 impl<'a> Reign<'a> {
     /// Begins with the scheduler under test, if there is one.
-    pub fn new(spec: &'a GuestSpec, scheduler: Option<Scheduler>) -> Reign<'a> {
+    pub fn new(
+        spec: &'a GuestSpec,
+        scheduler: Option<Scheduler>,
+        programs: Option<ProgramStats>,
+    ) -> Reign<'a> {
         let pids = scheduler.iter().map(Scheduler::pid).collect();
-        Reign { spec, now: scheduler, pids, ended: None, failed: None }
+        Reign { spec, now: scheduler, programs, pids, ended: None, failed: None }
+    }
+
+    /// What the programs of all schedulers have cost, where that is wanted.
+    pub fn programs(&self) -> Result<Option<ProgramRuns>, ProbeError> {
+        self.programs.as_ref().map(ProgramStats::read).transpose()
     }
 
     /// A scheduler that nobody told to end has ended.
@@ -49,7 +62,7 @@ impl<'a> Reign<'a> {
             Ok(scheduler) => {
                 self.pids.push(scheduler.pid());
                 self.now = Some(scheduler);
-                Ok(())
+                self.programs.as_mut().map_or(Ok(()), ProgramStats::notice).map_err(|e| e.to_string())
             }
             Err(exit) => {
                 self.failed = Some(*exit);

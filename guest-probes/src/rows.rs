@@ -1,9 +1,10 @@
 //! Task rows as the BPF programs write them (`struct task_row` in `bpf/record.h`).
 
-use ktstr_wire::message::DurationStats;
+use ktstr_wire::message::{DurationStats, Enqueues, LengthStats};
+use ktstr_wire::record::NO_LENGTH;
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 256;
+pub const ROW_BYTES: usize = 296;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -31,6 +32,8 @@ pub struct Row {
     pub nr_migrations: u64,
     /// Preemptions on its way to sleep.
     pub nr_unqueued: u64,
+    /// What its enqueues met.
+    pub enqueues: Enqueues,
     /// kernfs id of its cgroup.
     pub cgroup_id: u64,
     /// How long it had waited for a CPU when the window closed.
@@ -67,6 +70,10 @@ fn u32_at(b: &[u8; ROW_BYTES], at: usize) -> u32 {
     u32::from_le_bytes(get(b, at))
 }
 
+fn u16_at(b: &[u8; ROW_BYTES], at: usize) -> u16 {
+    u16::from_le_bytes(get(b, at))
+}
+
 fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
     let count = u64_at(b, at);
     let some = |v| (count > 0).then_some(v);
@@ -78,15 +85,31 @@ fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
     }
 }
 
+/// What the enqueues met; `wakeups` is how many of them were wakeups.
+fn enqueues(b: &[u8; ROW_BYTES], wakeups: u64) -> Enqueues {
+    let lengths = |count, sum, max| LengthStats { count, sum, max: (count > 0).then_some(u64::from(max)) };
+    let count = |at| u64::from(u32_at(b, at));
+    let measured = u16_at(b, 236) != NO_LENGTH;
+    Enqueues {
+        rq_length: measured.then(|| lengths(wakeups, u64_at(b, 200), u16_at(b, 236))),
+        nr_to_idle: measured.then(|| count(216)),
+        nr_direct: count(220),
+        nr_queued: count(224),
+        nr_held: count(228),
+        dsq_length: lengths(count(232), u64_at(b, 208), u16_at(b, 238)),
+    }
+}
+
 impl Row {
     /// Reads a row.
     pub fn parse(b: &[u8; ROW_BYTES]) -> Row {
-        let comm: [u8; 16] = get(b, 240);
+        let comm: [u8; 16] = get(b, 280);
         let len = comm.iter().position(|c| *c == 0).unwrap_or(comm.len());
+        let wakeup_latency = stats(b, 64);
         Row {
             on_cpu: stats(b, 0),
             run_delay: stats(b, 32),
-            wakeup_latency: stats(b, 64),
+            wakeup_latency,
             preemption_wait: stats(b, 96),
             slice_length: stats(b, 128),
             nr_blocked: u64_at(b, 160),
@@ -94,16 +117,17 @@ impl Row {
             nr_yielded: u64_at(b, 176),
             nr_migrations: u64_at(b, 184),
             nr_unqueued: u64_at(b, 192),
-            cgroup_id: u64_at(b, 200),
-            open_wait_ns: Some(u64_at(b, 208)).filter(|t| *t != u64::MAX),
-            tid: u32_at(b, 216),
-            tgid: u32_at(b, 220),
-            kernel: u32_at(b, 224) & PF_KTHREAD != 0,
-            weight: u32_at(b, 228),
-            block: Some(u32_at(b, 232)).filter(|n| *n != u32::MAX),
-            nice: i16::from_le_bytes(get(b, 236)),
-            exited: b[238] != 0,
-            policy: b[239],
+            enqueues: enqueues(b, wakeup_latency.count),
+            cgroup_id: u64_at(b, 240),
+            open_wait_ns: Some(u64_at(b, 248)).filter(|t| *t != u64::MAX),
+            tid: u32_at(b, 256),
+            tgid: u32_at(b, 260),
+            kernel: u32_at(b, 264) & PF_KTHREAD != 0,
+            weight: u32_at(b, 268),
+            block: Some(u32_at(b, 272)).filter(|n| *n != u32::MAX),
+            nice: i16::from_le_bytes(get(b, 276)),
+            exited: b[278] != 0,
+            policy: b[279],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
         }
     }
@@ -111,5 +135,35 @@ impl Row {
     /// It did or wanted something in the window.
     pub fn is_active(&self) -> bool {
         self.on_cpu.count > 0 || self.open_wait_ns.is_some() || self.nr_migrations > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_enqueues_met_is_read() {
+        let mut b = [0; ROW_BYTES];
+        let mut put = |at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
+        put(64, &5u64.to_le_bytes()); // wakeups
+        put(200, &[7, 0, 0, 0, 0, 0, 0, 0, 8]);
+        [1u8, 2, 3, 4, 6].into_iter().zip([216, 220, 224, 228, 232]).for_each(|(n, at)| put(at, &[n]));
+        put(236, &[9, 0, 10, 0]);
+        put(280, b"name");
+        let row = Row::parse(&b);
+        let lengths = |count, sum, max| LengthStats { count, sum, max: Some(max) };
+        let expected = Enqueues {
+            rq_length: Some(lengths(5, 7, 9)),
+            nr_to_idle: Some(1),
+            nr_direct: 2,
+            nr_queued: 3,
+            nr_held: 4,
+            dsq_length: lengths(6, 8, 10),
+        };
+        assert_eq!((row.enqueues, row.comm.as_str()), (expected, "name"));
+        b[236..238].copy_from_slice(&NO_LENGTH.to_le_bytes());
+        let unseen = Row::parse(&b).enqueues;
+        assert_eq!((unseen.rq_length, unseen.nr_to_idle, unseen.nr_direct), (None, None, 2));
     }
 }

@@ -1,37 +1,40 @@
-//! The window: the body runs between its edges, and nothing is sent.
+//! The window: the body runs between its edges.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{Histograms, Schedstat, TaskClass, TaskInfo, WindowEdge};
 use ktstr_wire::spec::GuestSpec;
 
 use crate::body::{Body, BodyEnd};
+use crate::cgroup_stat;
 use crate::drain::Measured;
+use crate::edges::Edges;
 use crate::life::{Trouble, other};
 use crate::probes::{ProbeError, Probes};
 use crate::procfs::{self, Cgroups};
+use crate::programs::ProgramStats;
 use crate::reign::Reign;
 use crate::rows::Row;
 use crate::scheduler::{self, Scheduler};
 use crate::system;
 
-/// Opens the window, runs the body, closes it, and ends the scheduler. `edge` is told when it is about to open
-/// and when it has closed.
+/// Opens the window, runs the body, closes it, and ends the scheduler.
 pub fn measure(
     spec: &GuestSpec,
     mut probes: Option<Probes>,
     scheduler: Option<Scheduler>,
-    mut edge: impl FnMut(Kind),
+    programs: Option<ProgramStats>,
+    edges: &mut Edges<'_>,
 ) -> Result<Measured, Trouble> {
-    let mut reign = Reign::new(spec, scheduler);
+    let mut reign = Reign::new(spec, scheduler, programs);
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
+    let cgroups_before = cgroup_stat::all();
     let sched_ext_before = scheduler::counts();
     let before = procfs::stat();
     let cpu_before = system::own_cpu_ns();
-    edge(Kind::WindowOpening);
+    edges.opening().map_err(other)?;
     let open_ns = probes.as_mut().map_or_else(system::now_ns, Probes::open_window);
     let mut body = Body::start(spec).map_err(|e| other(format!("{}: {e}", spec.test_path)))?;
     let limit = Duration::from_nanos(spec.timeout_ns);
@@ -40,10 +43,12 @@ pub fn measure(
         Some(probes) => probes.close_window()?,
         None => system::now_ns(),
     };
-    edge(Kind::WindowClosed);
+    edges.closed();
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
+    let programs = reign.programs()?;
     let sched_ext = scheduler::counts().since(&sched_ext_before);
+    let cgroup_stats = cgroup_stat::growth(&cgroups_before, cgroup_stat::all());
     let schedstats_after = procfs::all_schedstats();
     cgroups.refresh();
     let about = About {
@@ -70,6 +75,9 @@ pub fn measure(
         exit,
         agent_cpu_ns,
         sched_ext,
+        programs,
+        cgroups: cgroup_stats,
+        drained: None,
     })
 }
 
@@ -124,6 +132,7 @@ impl About {
             wakeup_latency: row.wakeup_latency,
             preemption_wait: row.preemption_wait,
             slice_length: row.slice_length,
+            enqueues: row.enqueues,
             histograms,
             nice: Some(row.nice),
             weight: Some(row.weight),

@@ -78,6 +78,8 @@ impl AccelArg {
 /// What the probes record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbesArg {
+    /// All of full, and what each of the scheduler's BPF programs costs, which slows every BPF program down.
+    Programs,
     /// Every slice and every migration.
     Full,
     /// Counters and histograms of each task.
@@ -90,6 +92,7 @@ impl ProbesArg {
     /// As the wire has it.
     pub fn level(self) -> ProbeLevel {
         match self {
+            ProbesArg::Programs => ProbeLevel::Programs,
             ProbesArg::Full => ProbeLevel::Full,
             ProbesArg::Summary => ProbeLevel::Summary,
             ProbesArg::Off => ProbeLevel::Off,
@@ -131,9 +134,14 @@ pub struct TestArgs {
     /// [default: full, where a test does not say otherwise]
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub probes: Option<ProbesArg>,
-    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours (kvm and tcg)
+    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours, and take the memory of each of its nodes from the
+    /// node of these CPUs (kvm and tcg)
     #[arg(long)]
     pub pin: bool,
+    /// Take the memory of guests from huge pages of 2 MiB that this host has reserved (sudo sysctl vm.nr_hugepages=N), so that
+    /// no boot depends on how many transparent ones there are
+    #[arg(long)]
+    pub huge_pages: bool,
     /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
     /// more than once, under each
     #[arg(long, value_name = "SCHEDULER")]

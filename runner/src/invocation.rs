@@ -18,6 +18,8 @@ pub const TARGET_ENV: &str = "KTSTR_TARGET_DIR";
 pub const ACCEL_ENV: &str = "KTSTR_ACCEL";
 /// Environment variable: set where each CPU of a guest gets one of the host's.
 pub const PIN_ENV: &str = "KTSTR_PIN";
+/// Environment variable: set where the memory of guests is in huge pages that the host has reserved.
+pub const HUGE_PAGES_ENV: &str = "KTSTR_HUGE_PAGES";
 /// Environment variable: what the probes record, where a test does not say.
 pub const PROBES_ENV: &str = "KTSTR_PROBES";
 /// Environment variable: boots of each test.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use ktstr_vmm::{GuestConfig, InitramfsError, StartError};
+use ktstr_vmm::{GuestConfig, HostMemory, InitramfsError, StartError};
 use ktstr_wire::spec::ShellSpec;
 
 use crate::cli::AccelArg;
@@ -102,6 +102,7 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
         initramfs,
         topology: preview.spec.topology,
         memory_mib: preview.spec.memory_mib,
+        host_memory: HostMemory::default(),
         cmdline: Vec::new(),
         run_dir: dir.path().into(),
         console_log: dir.path().join("console.log"),

@@ -112,7 +112,7 @@ impl Preview {
             kernel: (plan.kernel.release.clone(), plan.kernel.image.clone()),
             scheduler: plan.scheduler.clone(),
             accel: accel.into(),
-            records_per_cpu: image::records_per_cpu(spec),
+            records_per_cpu: image::records_per_cpu(spec, plan.settings.mode == Mode::Sim),
             extras: plan.extras.iter().map(|e| e.host.clone()).collect(),
             isolation: share::isolation(spec, &plan.settings),
             estimate_ms: past.boot_ms(&test, &topology, accel, spec.topology.nr_cpus(), spec.duration_ns),

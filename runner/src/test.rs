@@ -7,8 +7,8 @@ use std::process::{ExitStatus, Stdio};
 use crate::accel::Mode;
 use crate::cli::TestArgs;
 use crate::invocation::{
-    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, Invocation, PIN_ENV, POSITION_ENV, PROBES_ENV, REPEAT_ENV,
-    RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
+    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, HUGE_PAGES_ENV, Invocation, PIN_ENV, POSITION_ENV,
+    PROBES_ENV, REPEAT_ENV, RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
 };
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
@@ -93,6 +93,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let dimensions = dimensions(args, &kernels, &resolved);
     let mut nextest = invocation.nextest(Path::new("."))?;
     nextest.envs(args.pin.then_some((PIN_ENV, "1")));
+    nextest.envs(args.huge_pages.then_some((HUGE_PAGES_ENV, "1")));
     nextest.envs(args.probes.map(|p| (PROBES_ENV, p.level().name())));
     nextest.envs(dimensions.iter().map(|(name, value)| (name, value)));
     let selection = match budget {
@@ -215,6 +216,7 @@ fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
         boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
         position: number(POSITION_ENV),
         pin: var(PIN_ENV).is_some(),
+        huge_pages: var(HUGE_PAGES_ENV).is_some(),
     })
 }
 

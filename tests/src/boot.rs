@@ -33,6 +33,11 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
 }
 
+/// A program of this package.
+pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
 /// The newest test binary of a suite.
 pub fn suite(name: &str) -> PathBuf {
     let is_suite = |p: &PathBuf| {
@@ -62,9 +67,13 @@ pub fn spec(binary: &Path, test: &str, changes: &Value) -> Value {
 
 /// Starts a run with its results below `dir` and its temporary files in `dir/tmp`.
 pub fn start(spec: &Value, dir: &Path) -> Child {
+    start_by(runner(), spec, dir)
+}
+
+fn start_by(mut runner: Command, spec: &Value, dir: &Path) -> Child {
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary).unwrap();
-    let mut child = runner()
+    let mut child = runner
         .arg("internal-run")
         .env("KTSTR_TARGET_DIR", dir)
         .env("TMPDIR", temporary)
@@ -87,6 +96,13 @@ pub fn text_of(out: &Output) -> String {
 pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
     let left = |p: &PathBuf| p.to_string_lossy().contains(".partial") || p.starts_with(dir.join("tmp/"));
     walk(dir).into_iter().filter(|p| left(p) && *p != dir.join("tmp")).collect()
+}
+
+/// Command lines of the processes that name `dir`, such as the guest of a run in it.
+pub fn processes_of(dir: &Path) -> Vec<String> {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = lines.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
+    lines.filter(|l| l.contains(&*dir.to_string_lossy())).collect()
 }
 
 /// The sidecar below a directory, and its path.
@@ -118,8 +134,24 @@ pub struct Finished {
 /// Runs a spec to its end.
 pub fn run(spec: &Value) -> Finished {
     let dir = tempfile::tempdir().unwrap();
-    let out = start(spec, dir.path()).wait_with_output().unwrap();
+    let child = start(spec, dir.path());
+    finish(child, dir)
+}
+
+/// Runs a spec to its end on another kernel.
+pub fn run_on(kernel: &Path, spec: &Value) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = runner();
+    // The session's kernel would go before.
+    runner.env_remove("KTSTR_RESOLVED_KERNEL").env("KTSTR_KERNEL", kernel);
+    let child = start_by(runner, spec, dir.path());
+    finish(child, dir)
+}
+
+fn finish(child: Child, dir: tempfile::TempDir) -> Finished {
+    let out = child.wait_with_output().unwrap();
     assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
+    assert_eq!(processes_of(dir.path()), Vec::<String>::new());
     Finished {
         status: out.status.code().unwrap(),
         output: text_of(&out),
@@ -153,7 +185,7 @@ impl Finished {
 
 /// Boots `test` of the program `body` of this package, or of the one at that path, in `sim`. `changes` replaces fields of the spec.
 pub fn boot(body: &str, test: &str, topology: &str, changes: Value) -> Booted {
-    let mut spec = spec(&programs().join(body), test, &changes);
+    let mut spec = spec(&program(body), test, &changes);
     spec["topology"] = json!(topology);
     if spec["accel"].is_null() {
         spec["accel"] = json!("sim");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use ktstr_tests::boot::{self, Finished, leftovers, runner, sidecar_below, text_of, walk};
+use ktstr_tests::boot::{self, Finished, leftovers, processes_of, runner, sidecar_below, text_of, walk};
 use serde_json::{Value, json};
 
 /// Runs `test` of the suite `sched_basic` on four CPUs under the fixture scheduler with `args`, or under `binary`.
@@ -61,13 +61,6 @@ fn run_and_signal(signal: &str, dir: &Path) -> Output {
     let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(sent.success());
     child.wait_with_output().unwrap()
-}
-
-/// Command lines of the processes that name `dir`, such as the guest of a run in it.
-fn processes_of(dir: &Path) -> Vec<String> {
-    let lines = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = lines.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
-    lines.filter(|l| l.contains(&*dir.to_string_lossy())).collect()
 }
 
 fn exit(f: &Finished) -> &Value {
@@ -174,7 +167,7 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
     let (_, sidecar) = sidecar_below(dir.path()).unwrap();
     assert_eq!(
         (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
-        (&json!("inconclusive"), 7)
+        (&json!("inconclusive"), 9)
     );
     // The guest went with its runner.
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());

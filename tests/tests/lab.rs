@@ -23,7 +23,7 @@ fn run_disturbed(spec: &Value, dir: &Path) -> (Value, PathBuf) {
     fs::write(dir.join("spec"), spec.to_string()).unwrap();
     let kernel = std::env::var_os("KTSTR_TEST_KERNEL").expect("make test sets KTSTR_TEST_KERNEL");
     let lab = boot::workspace().join("vmm/lab/run");
-    let status = Command::new(lab).arg(kernel).arg(dir).status().unwrap();
+    let status = Command::new(lab).arg(kernel).arg(dir).args(["1500", "3072", "steady"]).status().unwrap();
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
     let said = format!("{}\nconsole of the lab:\n{}", read("output"), read("console"));
     assert!(status.success(), "{said}");

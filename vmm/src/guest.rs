@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use ktstr_wire::topology::Topology;
 
 use crate::cpu_threads::CpuThreads;
+use crate::guest_memory::GuestMemory;
+use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
+use crate::kvm::memory;
 use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
 use crate::process::{self, Process};
 use crate::qemu::{self, Emulation};
@@ -28,6 +31,8 @@ pub struct GuestConfig {
     pub topology: Topology,
     /// Memory in MiB, spread evenly over the nodes.
     pub memory_mib: u32,
+    /// Where it comes from.
+    pub host_memory: HostMemory,
     /// More kernel parameters.
     pub cmdline: Vec<String>,
     /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
@@ -65,10 +70,10 @@ pub enum GuestEnd {
     PoweredOff,
     /// It reset itself: with `panic=-1` this is what a panic does.
     Reset,
-    /// A CPU met a fault that not even its fault handlers could take. QEMU does not tell this from a reset.
+    /// A CPU met a fault that not even its fault handlers could take.
     TripleFault {
-        /// Which.
-        cpu: u32,
+        /// Which; QEMU does not tell.
+        cpu: Option<u32>,
     },
     /// QEMU or KVM ended in another way.
     Crashed {
@@ -111,6 +116,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Too few huge pages for a guest in QEMU.
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
     /// Our own VMM could not start it.
     #[error(transparent)]
     Kvm(#[from] KvmError),
@@ -157,6 +165,12 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
         Accel::Tcg => Emulation::Threads,
         Accel::Sim => Emulation::Counted,
     };
+    if config.host_memory.huge_pages {
+        // QEMU maps them likewise, and would not say how to get more.
+        let bytes = u64::from(config.memory_mib) << 20;
+        HugePagesError::check(bytes)?;
+        memory::allocate_huge(bytes).map_err(|_| HugePagesError::of(bytes))?;
+    }
     process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
 }
 
@@ -182,8 +196,10 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
         cmdline: cmdline.join(" "),
         topology: config.topology,
         memory_bytes: u64::from(config.memory_mib) << 20,
+        host_memory: config.host_memory.clone(),
         console_log: config.console_log.clone(),
         vendor: None,
+        spread_apic_ids: false,
     }
 }
 
@@ -196,11 +212,28 @@ impl Guest {
         }
     }
 
+    /// Its memory, also while it runs. Under QEMU it is empty until the vsock device has been set up.
+    pub fn memory(&self) -> GuestMemory {
+        match &self.0 {
+            Backend::Qemu(process) => process.memory(),
+            Backend::Kvm(machine) => machine.memory(),
+        }
+    }
+
     /// What the guest's time stamp counter shows more than the host's, modulo 2^64; `None`: not known.
     pub fn tsc_offset(&self) -> Option<u64> {
         match &self.0 {
             Backend::Qemu(_) => None,
             Backend::Kvm(machine) => machine.tsc_offset(),
+        }
+    }
+
+    /// The host's pages under the guest's memory, as far as the guest has touched it. `None`: that of QEMU, which is gone with the
+    /// guest, or unknown.
+    pub fn pages(&self) -> Option<GuestPages> {
+        match &self.0 {
+            Backend::Qemu(_) => None,
+            Backend::Kvm(machine) => machine.pages(),
         }
     }
 
@@ -233,7 +266,7 @@ fn wait_machine(machine: &mut Machine, deadline: Option<Instant>, stop: &AtomicB
         match machine.wait(STEP) {
             Some(MachineEnd::PoweredOff) => return GuestEnd::PoweredOff,
             Some(MachineEnd::Reset) => return GuestEnd::Reset,
-            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu },
+            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu: Some(cpu) },
             Some(MachineEnd::Failed(status)) => return GuestEnd::Crashed { status, stderr: String::new() },
             None => {}
         }

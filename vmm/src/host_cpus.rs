@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 
+use ktstr_wire::topology::Topology;
+
 /// The CPUs that this thread may run on.
 pub(crate) fn allowed() -> Vec<usize> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -33,6 +35,36 @@ pub(crate) fn place(cpu: usize) -> (u32, u32, u32) {
     )
 }
 
+/// The NUMA node of a CPU, by the link in its directory (Documentation/ABI/stable/sysfs-devices-node).
+fn node(cpu: usize) -> Option<u32> {
+    let links = fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}")).ok()?;
+    links.flatten().find_map(|l| l.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+}
+
+/// For each node of a guest whose CPU `i` is bound to the `i`th of these CPUs, the host's node that has most of its CPUs under it.
+/// Empty where the host has one node only, or does not say.
+pub fn nodes_under(topology: Topology, cpus: &[usize]) -> Vec<u32> {
+    // A list of numbers and ranges.
+    let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();
+    if !online.contains([',', '-']) {
+        return Vec::new();
+    }
+    let nodes: Option<Vec<u32>> = cpus.iter().map(|cpu| node(*cpu)).collect();
+    most_common(topology, &nodes.unwrap_or_default())
+}
+
+/// `nodes`: of each CPU of the guest.
+fn most_common(topology: Topology, nodes: &[u32]) -> Vec<u32> {
+    if nodes.len() < topology.nr_cpus() as usize {
+        return Vec::new();
+    }
+    let under =
+        |of: u32| (0..).zip(nodes).filter(move |(cpu, _)| topology.node_of(*cpu) == of).map(|(_, n)| *n);
+    let count = |of: u32, node: u32| under(of).filter(|n| *n == node).count();
+    // Of several with as many CPUs, the last.
+    (0..topology.numa_nodes).filter_map(|of| under(of).max_by_key(|node| (count(of, *node), *node))).collect()
+}
+
 /// Binds this thread, and those that it starts, to a CPU, and has them wait for their turn there instead of preempting each
 /// other. Async-signal-safe.
 pub fn settle(cpu: Option<usize>) -> io::Result<()> {
@@ -40,6 +72,20 @@ pub fn settle(cpu: Option<usize>) -> io::Result<()> {
         run_on(0, &[cpu])?;
     }
     set_policy(0, libc::SCHED_BATCH)
+}
+
+/// Keeps this thread off these CPUs, if it may use others.
+pub fn keep_off(cpus: &[usize]) -> io::Result<()> {
+    let others: Vec<usize> = allowed().into_iter().filter(|cpu| !cpus.contains(cpu)).collect();
+    if others.is_empty() { Ok(()) } else { run_on(0, &others) }
+}
+
+/// CPU time of this thread, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: t is a timespec that lives until the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 /// Binds a thread; 0 is this one.
@@ -74,10 +120,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_follows_most_cpus_of_a_node() {
+        let two = "2n1l2c1t".parse().unwrap();
+        assert_eq!(most_common(two, &[1, 1, 0, 0]), [1, 0]);
+        assert_eq!(most_common("2n1l3c1t".parse().unwrap(), &[0, 0, 1, 0, 1, 1]), [0, 1]);
+        assert_eq!(most_common(two, &[3, 3, 3, 3]), [3, 3]);
+        // CPUs that are bound to none.
+        assert!(most_common(two, &[0, 1]).is_empty());
+    }
+
+    #[test]
     fn a_settled_thread_stays_on_its_cpu() {
         let cpu = *allowed().last().unwrap();
         let seen = std::thread::spawn(move || settle(Some(cpu)).map(|()| allowed())).join().unwrap();
         assert_eq!(seen.unwrap(), [cpu]);
+    }
+
+    #[test]
+    fn a_thread_that_keeps_off_cpus_has_the_others() {
+        let all = allowed();
+        let kept = |off: Vec<usize>| {
+            std::thread::spawn(move || keep_off(&off).map(|()| allowed())).join().unwrap().unwrap()
+        };
+        assert_eq!(kept(vec![]), all);
+        assert_eq!(kept(all.clone()), all);
+        if all.len() > 1 {
+            assert_eq!(kept(vec![all[0]]), all[1..]);
+        }
     }
 
     #[test]

@@ -15,8 +15,10 @@ mod cpu_threads;
 pub mod fuzzing;
 mod gate;
 mod guest;
+mod guest_memory;
 mod host_clock;
 mod host_cpus;
+mod host_memory;
 pub mod initramfs;
 pub mod kvm;
 mod ledger;
@@ -31,7 +33,10 @@ pub use guest::{
     Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
     start,
 };
+pub use guest_memory::{GuestMemory, NoMemory};
 pub use host_clock::Moment;
+pub use host_cpus::{keep_off, nodes_under, thread_cpu_ns};
+pub use host_memory::{GuestPages, HostMemory, HugePagesError, huge_pages};
 pub use initramfs::{Initramfs, InitramfsError};
 pub use ledger::{Needs, Share, claim};
 pub use qemu::qemu_version;

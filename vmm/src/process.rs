@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use crate::counted::Counted;
 use crate::cpu_threads::CpuThreads;
 use crate::guest::{GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError};
-use crate::qemu::{self, Emulation};
+use crate::guest_memory::GuestMemory;
+use crate::qemu::{self, Emulation, Inherited};
 use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
 
@@ -30,10 +31,12 @@ pub struct Process {
     status: Option<ExitStatus>,
     /// What QEMU writes to standard error; a file without a name.
     stderr: File,
+    /// Its log, likewise.
+    log: File,
     /// Reason of the QMP event `SHUTDOWN`, once there was one.
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
-    vsock: Option<Server>,
+    vsock: Server,
     counted: Option<Counted>,
 }
 
@@ -49,6 +52,7 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
     let in_run_dir = |source| StartError::File { path: config.run_dir.clone(), source };
     let stderr = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
     let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
+    let log = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
     let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
     let counted = match emulation {
         Emulation::Counted => Some(Counted::new().map_err(|source| StartError::Spawn { source })?),
@@ -60,18 +64,25 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
     };
     let vsock = Server::start(&socket, qemu::GUEST_CID, accept)
         .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
+    let inherited = Inherited { qmp: child_qmp.as_raw_fd(), log: log.as_raw_fd() };
     let mut command = Command::new(qemu::PROGRAM);
     command
-        .args(qemu::arguments(config, emulation, &socket, child_qmp.as_raw_fd()))
+        .args(qemu::arguments(config, emulation, &socket, inherited))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(child_stderr)
         // Away from the terminal's signals: this process decides when the guest ends.
         .process_group(0);
-    let (parent, inherited) = (std::process::id(), child_qmp.as_raw_fd());
+    let parent = std::process::id();
     // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
     // nothing.
-    unsafe { command.pre_exec(move || die_with(parent).and_then(|()| inherit(inherited))) };
+    unsafe {
+        command.pre_exec(move || {
+            die_with(parent)?;
+            inherit(inherited.qmp)?;
+            inherit(inherited.log)
+        })
+    };
     if let Some(counted) = &counted {
         counted.prepare(&mut command);
     }
@@ -80,7 +91,7 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
         counted.runs_as(child.id());
     }
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest = Process { child, status: None, stderr, shutdown, qmp: None, vsock: Some(vsock), counted };
+    let mut guest = Process { child, status: None, stderr, log, shutdown, qmp: None, vsock, counted };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
@@ -111,6 +122,11 @@ impl Process {
     /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
     pub fn cpu_threads(&self) -> Option<CpuThreads> {
         self.counted.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> GuestMemory {
+        self.vsock.memory()
     }
 
     /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
@@ -158,19 +174,23 @@ impl Process {
         let reason = self.shutdown.lock().unwrap_or_else(|p| p.into_inner()).clone();
         match (status.success(), reason.as_deref()) {
             (true, Some("guest-shutdown")) => GuestEnd::PoweredOff,
+            (true, Some("guest-reset")) if self.has_met_a_triple_fault() => {
+                GuestEnd::TripleFault { cpu: None }
+            }
             (true, Some("guest-reset" | "guest-panic")) => GuestEnd::Reset,
             _ => GuestEnd::Crashed { status: status.to_string(), stderr: self.stderr_text() },
         }
     }
 
+    /// Whether the last that QEMU logged is a triple fault.
+    fn has_met_a_triple_fault(&self) -> bool {
+        let last = tail(&self.log, qemu::TRIPLE_FAULT.len() + 1);
+        last.trim_end() == qemu::TRIPLE_FAULT
+    }
+
     /// The last [`MAX_STDERR_BYTES`] of what QEMU wrote: it warns first and says why it ends last.
     fn stderr_text(&self) -> String {
-        let mut text = vec![0; MAX_STDERR_BYTES];
-        let written = self.stderr.metadata().map_or(0, |m| m.len());
-        let start = written.saturating_sub(MAX_STDERR_BYTES as u64);
-        // Without it the status still tells that QEMU failed.
-        let len = self.stderr.read_at(&mut text, start).unwrap_or(0);
-        String::from_utf8_lossy(&text[..len]).trim_end().to_string()
+        tail(&self.stderr, MAX_STDERR_BYTES).trim_end().to_string()
     }
 
     /// Ends the guest at once.
@@ -189,8 +209,17 @@ impl Drop for Process {
         if let Some(qmp) = self.qmp.take() {
             let _ = qmp.join();
         }
-        drop(self.vsock.take());
     }
+}
+
+/// The last `bytes` of what was written to a file.
+fn tail(file: &File, bytes: usize) -> String {
+    let mut text = vec![0; bytes];
+    let written = file.metadata().map_or(0, |m| m.len());
+    let start = written.saturating_sub(bytes as u64);
+    // Without it the status still tells how QEMU ended.
+    let len = file.read_at(&mut text, start).unwrap_or(0);
+    String::from_utf8_lossy(&text[..len]).into_owned()
 }
 
 /// `reason` of a QMP event `SHUTDOWN` (QEMU QMP reference, ShutdownCause). Events are one JSON object a line.

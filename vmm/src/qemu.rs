@@ -30,6 +30,9 @@ pub fn qemu_version() -> Option<String> {
     Some(String::from_utf8_lossy(&out.stdout).lines().next()?.trim().to_string())
 }
 
+/// What QEMU logs when a guest is reset because of one (QEMU, target/i386/tcg/excp_helper.c); QMP tells only of the reset.
+pub const TRIPLE_FAULT: &str = "Triple fault";
+
 /// Kernel parameters of every guest, also of our own VMM's. `panic=-1` with `-no-reboot` ends QEMU at once when the kernel panics.
 pub const CMDLINE: [&str; 7] = [
     "console=ttyS0",
@@ -41,16 +44,32 @@ pub const CMDLINE: [&str; 7] = [
     "rcupdate.rcu_expedited=1",
 ];
 
-/// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket` and QMP on the inherited
-/// descriptor `qmp`.
-pub fn arguments(config: &GuestConfig, emulation: Emulation, vsock_socket: &Path, qmp: RawFd) -> Vec<String> {
+/// Descriptors that QEMU inherits.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    /// QMP.
+    pub qmp: RawFd,
+    /// A file for what [`arguments`] have QEMU log.
+    pub log: RawFd,
+}
+
+/// The arguments of [`PROGRAM`] for `config`, with the vsock device at `vsock_socket`. QEMU logs the resets of CPUs, among them
+/// [`TRIPLE_FAULT`].
+pub fn arguments(
+    config: &GuestConfig,
+    emulation: Emulation,
+    vsock_socket: &Path,
+    inherited: Inherited,
+) -> Vec<String> {
     let mut args = machine(config, emulation);
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     arg("-serial", format!("file:{}", escaped(&config.console_log)));
     arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
     arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
-    arg("-chardev", format!("socket,id=qmp,fd={qmp}"));
+    arg("-chardev", format!("socket,id=qmp,fd={}", inherited.qmp));
     arg("-mon", "chardev=qmp,mode=control".into());
+    arg("-d", "cpu_reset".into());
+    arg("-D", format!("/proc/self/fd/{}", inherited.log));
     args
 }
 
@@ -214,10 +233,15 @@ fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&st
     } else {
         arg("-smp", format!("{},{}", t.nr_cpus(), shape(t.numa_nodes)));
     }
-    let per_node = config.memory_mib / t.numa_nodes;
+    // Whole huge pages of the host.
+    let per_node = (config.memory_mib / t.numa_nodes) & !1;
     for node in 0..t.numa_nodes {
         let size = if node == 0 { config.memory_mib - per_node * (t.numa_nodes - 1) } else { per_node };
-        arg("-object", format!("memory-backend-memfd,id=mem{node},size={size}M,share=on"));
+        let pages = if config.host_memory.huge_pages { ",hugetlb=on,hugetlbsize=2M" } else { "" };
+        let place = config.host_memory.nodes.get(node as usize);
+        // Not bind, with which the kernel ends QEMU where the node has none left.
+        let place = place.map_or_else(String::new, |host| format!(",host-nodes={host},policy=preferred"));
+        arg("-object", format!("memory-backend-memfd,id=mem{node},size={size}M,share=on{pages}{place}"));
         let cpus = t.nr_cpus() / t.numa_nodes;
         arg(
             "-numa",

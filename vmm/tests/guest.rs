@@ -2,14 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "the whole file is a test, its helpers included")]
 
 mod fixture;
+#[path = "../src/bin/vmm-fixture-init/pattern.rs"]
+mod pattern;
+mod streams;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fixture::{Booted, STOP, check_stream, deadline, kernel};
-use ktstr_vmm::{Accel, GuestConfig, GuestEnd, StartError, start};
+use ktstr_vmm::vsock::device::BUFFER_BYTES;
+use ktstr_vmm::{Accel, GuestConfig, GuestEnd, HostMemory, StartError, start};
+use streams::Step;
 
 fn boot(topology: &str, mode: &str) -> Booted {
     boot_kernel(kernel(), topology, mode)
@@ -30,6 +36,70 @@ fn stream_and_topology_of_each_shape() {
         let left = std::fs::read_dir(&run_dir).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
         assert_eq!(left.len(), 2, "only the initramfs and the console log are the caller's: {left:?}");
     }
+}
+
+/// In huge pages where the host has enough of them, and on the node that every kernel with NUMA has.
+#[test]
+fn memory_is_taken_from_where_it_is_wanted() {
+    let topology = "2n1l1c1t";
+    let (_dir, mut config) = fixture::prepare(kernel(), topology, "stream");
+    let has_node = Path::new("/sys/devices/system/node/node0").exists();
+    config.host_memory = HostMemory {
+        huge_pages: ktstr_vmm::huge_pages().1 >= u64::from(config.memory_mib) / 2,
+        nodes: if has_node { vec![0, 0] } else { vec![] },
+    };
+    eprintln!("{:?}", config.host_memory);
+    let (mut host, device) = UnixStream::pair().unwrap();
+    let mut guest = start(&config, Accel::Tcg, fixture::accept(device)).unwrap();
+    check_stream(&mut host, topology);
+    assert_eq!(guest.wait(deadline(60), &STOP), GuestEnd::PoweredOff);
+}
+
+#[test]
+fn huge_pages_that_the_host_lacks_are_refused_with_the_command_that_reserves_them() {
+    let (_dir, mut config) = fixture::prepare("/no/such/kernel".into(), "1n1l1c1t", "stream");
+    config.memory_mib = 1 << 24;
+    config.host_memory.huge_pages = true;
+    let e = start(&config, Accel::Tcg, Box::new(|_| None)).unwrap_err();
+    assert!(
+        matches!(e, StartError::HugePages(_)) && e.to_string().contains("sudo sysctl vm.nr_hugepages="),
+        "{e}"
+    );
+}
+
+/// One guest that does these steps.
+fn streams(steps: &[Step]) {
+    streams::run(Accel::Tcg, kernel(), steps);
+}
+
+#[test]
+fn gibibyte_from_the_guest_arrives_whole() {
+    streams(&[Step::Send(1 << 30)]);
+}
+
+#[test]
+fn sixty_four_mebibytes_for_the_guest_arrive_whole() {
+    streams(&[Step::Fetch(64 << 20)]);
+}
+
+#[test]
+fn slow_reader_stops_the_guest_and_gets_everything() {
+    streams(&[Step::Fill(4 << 20)]);
+}
+
+#[test]
+fn reader_that_vanishes_ends_the_stream_and_no_other() {
+    streams(&[Step::Orphan, Step::Send(1 << 20)]);
+}
+
+#[test]
+fn host_hears_that_the_guest_wants_no_more() {
+    streams(&[Step::Deafen, Step::Abandon, Step::Send(1 << 20)]);
+}
+
+#[test]
+fn what_a_guest_left_is_read_after_its_power_off() {
+    streams(&[Step::Leave(BUFFER_BYTES.into())]);
 }
 
 #[test]
@@ -81,6 +151,7 @@ fn run_directory_too_deep_for_a_socket_is_named() {
         initramfs: "/no/such/initramfs".into(),
         topology: "1n1l1c1t".parse().unwrap(),
         memory_mib: 512,
+        host_memory: HostMemory::default(),
         cmdline: vec![],
         run_dir,
         console_log: dir.path().join("console.log"),

@@ -55,8 +55,15 @@ pub enum Kind {
     WindowOpening = 13,
     /// JSON [`crate::message::ClockReading`]: the window has closed; the same.
     WindowClosed = 14,
+    /// JSON [`crate::message::LogMemory`], before the window: the host is asked to read the probes' logs while they fill, and
+    /// answers with `Reading` or `NotReading`.
+    LogMemory = 15,
     /// No payload, host to guest: `Bye` has arrived, the guest may power off.
     Ack = 100,
+    /// No payload, host to guest: the host reads the logs, until it has been told `WindowClosed` and answers `NotReading`.
+    Reading = 101,
+    /// No payload, host to guest: the logs are the guest's to send, from where their readers' positions are.
+    NotReading = 102,
 }
 
 impl Kind {
@@ -78,7 +85,10 @@ impl Kind {
             Bye,
             WindowOpening,
             WindowClosed,
+            LogMemory,
             Ack,
+            Reading,
+            NotReading,
         ]
         .into_iter()
         .find(|k| *k as u16 == v)
@@ -156,6 +166,45 @@ fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
 }
 
+/// A frame's header, of which magic, version and length are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The raw kind, see [`Kind::from_u16`]; an unknown one is to be skipped.
+    pub kind: u16,
+    /// Bytes of the payload, at most [`MAX_PAYLOAD_BYTES`].
+    pub len: usize,
+    /// Sequence number in the stream, from 0.
+    pub seq: u64,
+    bytes: [u8; HEADER_BYTES],
+}
+
+impl Header {
+    /// Reads a header. After an error the stream cannot be read further.
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameError> {
+        let magic = u32_at(bytes, 0);
+        if magic != MAGIC {
+            return Err(FrameError::Magic(magic));
+        }
+        let found = u16::from_le_bytes([bytes[4], bytes[5]]);
+        if found != WIRE_VERSION {
+            return Err(FrameError::Version { found });
+        }
+        let kind = u16::from_le_bytes([bytes[6], bytes[7]]);
+        let len = u32_at(bytes, 8);
+        if len as usize > MAX_PAYLOAD_BYTES {
+            return Err(FrameError::TooLong(len));
+        }
+        Ok(Header { kind, len: len as usize, seq: u64_at(bytes, 12), bytes: *bytes })
+    }
+
+    /// Compares the checksum of header and payload.
+    pub fn check(&self, payload: &[u8]) -> Result<(), FrameError> {
+        let found = u32_at(&self.bytes, 20);
+        let computed = checksum(&self.bytes[..20], payload);
+        if found == computed { Ok(()) } else { Err(FrameError::Checksum { seq: self.seq, found, computed }) }
+    }
+}
+
 /// Takes the bytes of a stream in pieces of any size and gives frames.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -181,35 +230,13 @@ impl Decoder {
     /// The next whole frame, or `None` if more bytes are needed. After an error the stream cannot be read further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let b = &self.buf[self.start..];
-        if b.len() < HEADER_BYTES {
-            return Ok(None);
-        }
-        let magic = u32_at(b, 0);
-        if magic != MAGIC {
-            return Err(FrameError::Magic(magic));
-        }
-        let found = u16::from_le_bytes([b[4], b[5]]);
-        if found != WIRE_VERSION {
-            return Err(FrameError::Version { found });
-        }
-        let kind = u16::from_le_bytes([b[6], b[7]]);
-        let len = u32_at(b, 8);
-        if len as usize > MAX_PAYLOAD_BYTES {
-            return Err(FrameError::TooLong(len));
-        }
-        let end = HEADER_BYTES + len as usize;
-        if b.len() < end {
-            return Ok(None);
-        }
-        let seq = u64_at(b, 12);
-        let found = u32_at(b, 20);
-        let computed = checksum(&b[..20], &b[HEADER_BYTES..end]);
-        if found != computed {
-            return Err(FrameError::Checksum { seq, found, computed });
-        }
-        let payload = b[HEADER_BYTES..end].to_vec();
-        self.start += end;
-        Ok(Some(Frame { kind, seq, payload }))
+        let Some((bytes, rest)) = b.split_first_chunk() else { return Ok(None) };
+        let header = Header::parse(bytes)?;
+        let Some(payload) = rest.get(..header.len) else { return Ok(None) };
+        header.check(payload)?;
+        let frame = Frame { kind: header.kind, seq: header.seq, payload: payload.to_vec() };
+        self.start += HEADER_BYTES + header.len;
+        Ok(Some(frame))
     }
 
     /// Bytes that arrived and are not yet part of a whole frame.

@@ -1,7 +1,8 @@
 //! The one definition of what crosses between a guest and its host.
 //!
 //! The guest agent connects to the host over vsock ([`VSOCK_PORT`]) and sends [`frame`]s: a checked header and a
-//! payload. Small things travel as JSON [`message`]s, the bulk as fixed-size binary [`record`]s. The host appends the
+//! payload. Small things travel as JSON [`message`]s, the bulk as fixed-size binary [`record`]s, which the host may also take from
+//! the guest's memory ([`ring`]). The host appends the
 //! frames to a raw log and converts that log when the guest is gone. What a guest has to do arrives in its initramfs
 //! as a [`spec::GuestSpec`] ([`GUEST_SPEC_PATH`]). Inside the guest the agent and the process that runs the test body
 //! talk over a socket pair in the lines of [`body`].
@@ -20,6 +21,7 @@ pub mod histogram;
 pub mod listing;
 pub mod message;
 pub mod record;
+pub mod ring;
 pub mod spec;
 pub mod topology;
 

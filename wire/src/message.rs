@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::body::BodyResult;
+use crate::spec::Drain;
 use crate::topology::Observed;
 
 /// The agent is up and `/sys` shows the topology that was asked for.
@@ -87,6 +88,34 @@ pub struct DurationStats {
     pub max_ns: Option<u64>,
 }
 
+/// Count, sum and greatest of the lengths of a queue, each as a task found it; `max` is `None` while `count` is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LengthStats {
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
+    /// The longest.
+    pub max: Option<u64>,
+}
+
+/// What the enqueues before a task's slices met, of slices whose switch-in lies in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enqueues {
+    /// Other tasks on the runqueue, the running one included, at each wakeup; `None`: could not be measured.
+    pub rq_length: Option<LengthStats>,
+    /// Wakeups that found no other.
+    pub nr_to_idle: Option<u64>,
+    /// Wakeups under sched_ext that put the task into the local DSQ of a CPU.
+    pub nr_direct: u64,
+    /// Those that put it into another DSQ.
+    pub nr_queued: u64,
+    /// Those that left it with the scheduler.
+    pub nr_held: u64,
+    /// Other tasks in these other DSQs, at each enqueue, also of one that was switched out while runnable.
+    pub dsq_length: LengthStats,
+}
+
 /// What sort of task it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,6 +161,9 @@ pub struct TaskInfo {
     /// Switch-in to switch-out of slices that lie in the window whole.
     #[serde(default)]
     pub slice_length: DurationStats,
+    /// What it met where it was enqueued.
+    #[serde(default)]
+    pub enqueues: Enqueues,
     /// How these durations are spread; `None`: it had no slice, or there was no room for the histograms of more tasks.
     #[serde(default)]
     pub histograms: Option<Histograms>,
@@ -178,6 +210,7 @@ impl TaskInfo {
             wakeup_latency: DurationStats::default(),
             preemption_wait: DurationStats::default(),
             slice_length: DurationStats::default(),
+            enqueues: Enqueues::default(),
             histograms: None,
             nice: None,
             weight: None,
@@ -235,9 +268,13 @@ pub struct CpuCounters {
     pub emitted: u64,
     /// Of these, the ones for which there was no room.
     pub dropped: u64,
-    /// Time of the first and of the last of these, nanoseconds since boot. The log is linear: between the two nothing was kept.
+    /// Time of the first and of the last of these, nanoseconds since boot. Between the two nothing was kept, unless the log was
+    /// read meanwhile.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
+    /// Of the dropped ones, how many followed each other at most without one that was kept.
+    #[serde(default)]
+    pub dropped_in_a_row: u64,
     /// Context switches in the window.
     #[serde(default)]
     pub nr_switches: u64,
@@ -290,6 +327,41 @@ pub struct Log {
     pub text: String,
 }
 
+/// Where the probes' logs lie in the guest's memory ([`crate::ring`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMemory {
+    /// CPUs.
+    pub nr_cpus: u32,
+    /// Records that each CPU's part of the log holds.
+    pub records_per_cpu: u32,
+    /// The records of all CPUs.
+    pub records: Pages,
+    /// The probes' positions, [`crate::ring::STATE_BYTES`] for each CPU.
+    pub states: Pages,
+    /// The readers' positions, [`crate::ring::READER_BYTES`] for each CPU.
+    pub readers: Pages,
+}
+
+/// What is one piece of memory to a process, as frames of guest-physical memory: runs of a first frame's number and how many follow
+/// each other from there.
+pub type Pages = Vec<(u64, u32)>;
+
+/// Bytes of a page and of a frame.
+pub const PAGE_BYTES: usize = 4096;
+
+/// What was read of the logs while they filled; by the host also the rest after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Who read.
+    pub by: Drain,
+    /// Records.
+    pub records: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// CPU time that this took the reader, nanoseconds.
+    pub cpu_ns: u64,
+}
+
 /// The end of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -308,9 +380,55 @@ pub struct Bye {
     /// What sched_ext counted in the window.
     #[serde(default)]
     pub sched_ext: SchedExtCounts,
+    /// What the programs of the scheduler took; `None`: not asked for, or there was no scheduler.
+    #[serde(default)]
+    pub programs: Option<ProgramRuns>,
+    /// The cgroups of the test that were there when the window closed.
+    #[serde(default)]
+    pub cgroups: Vec<CgroupStat>,
     /// The kernel's clock after the window, `current_clocksource` in /sys/devices/system/clocksource/clocksource0.
     #[serde(default)]
     pub clocksource: Option<String>,
+    /// What the agent read of the logs while the window was open; `None`: it left that to the host, or it was not needed.
+    #[serde(default)]
+    pub drained: Option<Drained>,
+}
+
+/// A program of a scheduler, in the window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramRun {
+    /// Which operation it is: its member of `struct sched_ext_ops`.
+    pub member: String,
+    /// Its name.
+    pub name: String,
+    /// Times it was called.
+    pub calls: u64,
+    /// What the kernel's statistics say that it took, nanoseconds.
+    pub run_ns: u64,
+}
+
+/// What the programs of the scheduler took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramRuns {
+    /// What the kernel's statistics say of a call of a program that does nothing, nanoseconds.
+    pub baseline_ns: u64,
+    /// Every program of every scheduler that was in charge.
+    pub programs: Vec<ProgramRun>,
+}
+
+/// A cgroup of the test, in the window, by `cpu.stat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupStat {
+    /// Path below the cgroup root.
+    pub path: String,
+    /// CPU time of its tasks and of those below it, nanoseconds.
+    pub usage_ns: u64,
+    /// Periods of its CPU bandwidth; `None`, as the next two: the cpu controller is not at work there.
+    pub nr_periods: Option<u64>,
+    /// Periods in which it was throttled.
+    pub nr_throttled: Option<u64>,
+    /// How long its runqueues were throttled, summed over CPUs, nanoseconds.
+    pub throttled_ns: Option<u64>,
 }
 
 /// What sched_ext counts, as growth over the window.

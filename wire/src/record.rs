@@ -12,6 +12,9 @@ pub const NO_TIME: u64 = u64::MAX;
 /// In a record: there is no such CPU.
 pub const NO_CPU: u16 = u16::MAX;
 
+/// In a record: this queue was not seen.
+pub const NO_LENGTH: u16 = u16::MAX;
+
 /// How a task came to wait for a CPU before a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -26,6 +29,18 @@ pub enum WaitKind {
     Preempt = 3,
     /// It called `sched_yield`.
     Yield = 4,
+}
+
+/// Where an enqueue under sched_ext put the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Placement {
+    /// Into the local DSQ of a CPU, without a detour.
+    Direct = 1,
+    /// Into another DSQ, from which a CPU has to take it.
+    Queued = 2,
+    /// Into none: the scheduler has it in a structure of its own.
+    Held = 3,
 }
 
 /// How a slice ended.
@@ -90,6 +105,12 @@ pub struct SliceRecord {
     pub wait_kind: WaitKind,
     /// How the slice ended.
     pub end_state: EndState,
+    /// Where the enqueue before the slice put the task; `None`: sched_ext did not enqueue it, or it was not seen.
+    pub placement: Option<Placement>,
+    /// Other tasks on the runqueue at that enqueue, the running one included; `None`: it was no wakeup, or was not seen.
+    pub rq_length: Option<u16>,
+    /// Other tasks in the DSQ in which it was queued.
+    pub dsq_length: Option<u16>,
 }
 
 /// One migration.
@@ -169,6 +190,12 @@ pub mod offset {
     pub const WAIT_KIND: usize = 65;
     /// u8.
     pub const END_STATE: usize = 66;
+    /// u8, 0 is none.
+    pub const PLACEMENT: usize = 67;
+    /// u16 or [`super::NO_LENGTH`].
+    pub const RQ_LENGTH: usize = 68;
+    /// u16 or [`super::NO_LENGTH`].
+    pub const DSQ_LENGTH: usize = 70;
 }
 
 impl Record {
@@ -208,6 +235,10 @@ fn cpu(b: &Bytes, at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(get(b, at))).filter(|c| *c != NO_CPU)
 }
 
+fn length(b: &Bytes, at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(get(b, at))).filter(|n| *n != NO_LENGTH)
+}
+
 fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
     use WaitKind::*;
     let wait_kind = match b[offset::WAIT_KIND] {
@@ -226,6 +257,13 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
         5 => EndState::WindowEnd,
         value => return Err(RecordError::Field { field: "end_state", value }),
     };
+    let placement = match b[offset::PLACEMENT] {
+        0 => None,
+        1 => Some(Placement::Direct),
+        2 => Some(Placement::Queued),
+        3 => Some(Placement::Held),
+        value => return Err(RecordError::Field { field: "placement", value }),
+    };
     Ok(SliceRecord {
         ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
         dur_ns: u64::from_le_bytes(get(b, offset::DUR_NS)),
@@ -241,6 +279,9 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
         prio: i16::from_le_bytes(get(b, offset::PRIO)),
         wait_kind,
         end_state,
+        placement,
+        rq_length: length(b, offset::RQ_LENGTH),
+        dsq_length: length(b, offset::DSQ_LENGTH),
     })
 }
 
@@ -278,7 +319,9 @@ fn put_slice(b: &mut Bytes, s: &SliceRecord) {
     put(b, offset::PREV_CPU, &s.prev_cpu.unwrap_or(NO_CPU).to_le_bytes());
     put(b, offset::WAKER_CPU, &s.waker_cpu.unwrap_or(NO_CPU).to_le_bytes());
     put(b, offset::PRIO, &s.prio.to_le_bytes());
-    put(b, offset::KIND, &[1, s.wait_kind as u8, s.end_state as u8]);
+    put(b, offset::KIND, &[1, s.wait_kind as u8, s.end_state as u8, s.placement.map_or(0, |p| p as u8)]);
+    put(b, offset::RQ_LENGTH, &s.rq_length.unwrap_or(NO_LENGTH).to_le_bytes());
+    put(b, offset::DSQ_LENGTH, &s.dsq_length.unwrap_or(NO_LENGTH).to_le_bytes());
 }
 
 fn put_migration(b: &mut Bytes, m: &MigrationRecord) {
@@ -310,6 +353,9 @@ mod tests {
             prio: 120,
             wait_kind: WaitKind::Wakeup,
             end_state: EndState::Yielded,
+            placement: Some(Placement::Queued),
+            rq_length: None,
+            dsq_length: Some(9),
         };
         assert_eq!(Record::parse(&Record::Slice(s).to_bytes()), Ok(Record::Slice(s)));
         let m = MigrationRecord {
@@ -330,5 +376,7 @@ mod tests {
         b[offset::KIND] = 1;
         b[offset::WAIT_KIND] = 9;
         assert_eq!(Record::parse(&b), Err(RecordError::Field { field: "wait_kind", value: 9 }));
+        (b[offset::WAIT_KIND], b[offset::END_STATE], b[offset::PLACEMENT]) = (0, 1, 4);
+        assert_eq!(Record::parse(&b), Err(RecordError::Field { field: "placement", value: 4 }));
     }
 }

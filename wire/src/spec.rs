@@ -37,15 +37,32 @@ pub struct TestSpec {
     /// What is recorded, if the test insists on it.
     #[serde(default)]
     pub probes: Option<ProbeLevel>,
-    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory.
+    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory. Of a log that wraps it is the next
+    /// smaller power of two.
     #[serde(default)]
     pub records_per_cpu: Option<u32>,
+    /// Who reads logs that fill before the window closes, if the test insists on it.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// How the guest shares its host with others, if the test says.
     #[serde(default)]
     pub isolation: Option<Isolation>,
     /// What the test says about its run beside that.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// Who reads the probes' logs when they are half full before the window has closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drain {
+    /// The host, out of the guest's memory; where it cannot, the guest.
+    Host,
+    /// The guest's agent, which sends what it reads.
+    Guest,
+    /// Nobody: what does not fit is dropped.
+    #[default]
+    Nobody,
 }
 
 /// How a guest shares the CPUs of its host with the other guests there.
@@ -170,6 +187,9 @@ pub struct PayloadSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeLevel {
+    /// All of `Full`, and run time and calls of each of the scheduler's programs, for which the kernel reads its clock twice more in
+    /// every run of every BPF program.
+    Programs,
     /// A record for each slice and migration, and counters and histograms of each task.
     #[default]
     Full,
@@ -183,6 +203,7 @@ impl ProbeLevel {
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            ProbeLevel::Programs => "programs",
             ProbeLevel::Full => "full",
             ProbeLevel::Summary => "summary",
             ProbeLevel::Off => "off",
@@ -191,7 +212,13 @@ impl ProbeLevel {
 
     /// The level of this name.
     pub fn from_name(name: &str) -> Option<ProbeLevel> {
-        [ProbeLevel::Full, ProbeLevel::Summary, ProbeLevel::Off].into_iter().find(|l| l.name() == name)
+        use ProbeLevel::*;
+        [Programs, Full, Summary, Off].into_iter().find(|l| l.name() == name)
+    }
+
+    /// There is a record for each slice and migration.
+    pub fn has_records(self) -> bool {
+        matches!(self, ProbeLevel::Programs | ProbeLevel::Full)
     }
 }
 
@@ -217,8 +244,11 @@ pub struct GuestSpec {
     pub scheduler_path: Option<String>,
     /// Kernel modules to load, in this order, as paths in the guest.
     pub modules: Vec<String>,
-    /// Capacity of each CPU's probe log, in records. Powers of two are not needed.
+    /// Capacity of each CPU's probe log, in records; a power of two where somebody drains it.
     pub records_per_cpu: u32,
+    /// Who reads the logs while the window is open; nobody in a deterministic guest.
+    #[serde(default)]
+    pub drain: Drain,
     /// What is recorded.
     #[serde(default)]
     pub probes: ProbeLevel,

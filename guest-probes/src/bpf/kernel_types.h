@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The kernel's types as far as the probes read them (include/linux/sched.h, cgroup-defs.h, kernfs.h, hrtimer_types.h of Linux 6.12).
+ * The kernel's types as far as the probes read them (include/linux/sched.h, sched/ext.h, cgroup-defs.h, kernfs.h, hrtimer_types.h and
+ * kernel/sched/sched.h of Linux 6.12).
  * Offsets come from the running kernel's BTF.
  */
 #pragma once
@@ -27,6 +28,10 @@ enum bpf_map_type {
 #define PF_KTHREAD 0x00200000
 #define TASK_DEAD 0x80
 #define TASK_WAKING 0x200
+
+#define SCX_TASK_QUEUED 1
+#define SCX_DSQ_FLAG_BUILTIN (1ULL << 63)
+#define SCX_DSQ_LOCAL (SCX_DSQ_FLAG_BUILTIN | 2)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -76,6 +81,21 @@ struct thread_info {
 	__u32 cpu;
 };
 
+struct scx_dispatch_q {
+	__u32 nr;
+	__u64 id;
+};
+
+struct sched_ext_entity {
+	struct scx_dispatch_q *dsq;
+	__u32 flags;
+	__u64 ddsp_dsq_id;
+};
+
+struct rq {
+	unsigned int nr_running;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;
@@ -87,6 +107,7 @@ struct task_struct {
 	int tgid;
 	const struct cpumask *cpus_ptr;
 	struct sched_entity se;
+	struct sched_ext_entity scx;
 	struct sched_info sched_info;
 	struct css_set *cgroups;
 	char comm[16];

@@ -3,17 +3,18 @@
  * The probes: one record per on-CPU slice, one per migration, exact counters per task and CPU.
  *
  * Every hook that writes records runs with interrupts off and under a runqueue or task lock, so that each CPU is the only
- * writer of its part of `records`. Stamps are kept always, records and counters only for what overlaps the window.
+ * writer of its part of the log. Stamps are kept always, records and counters only for what overlaps the window.
  */
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "record.h"
+#include "enqueue.h"
+#include "log.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-const volatile __u32 records_per_cpu = 1;
 const volatile __u32 nr_blocks = 1;
 /* Write records, not only counters. */
 const volatile _Bool with_records = 1;
@@ -27,14 +28,6 @@ __u64 rows_dropped;
 __u64 events_untracked;
 /* The next free block of histograms; may count beyond their number. */
 __u32 next_block;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* the agent sets CPUs times records_per_cpu */
-	__type(key, __u32);
-	__type(value, struct record);
-} records SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -73,7 +66,7 @@ struct task_state {
 	__u8 yielded;
 	__u8 running;
 	__u8 fresh; /* what was seen before this slice is not known */
-	__u64 pad[6];
+	struct enqueue enqueue;
 	struct counters counters;
 };
 
@@ -174,21 +167,6 @@ static __always_inline void count_in(struct histogram_block *b, __u32 histogram,
 		b->buckets[i]++;
 }
 
-/* The next free record of this CPU, or NULL if its part is full. */
-static __always_inline struct record *next_record(struct cpu_state *c, __u32 cpu, __u64 now)
-{
-	__u64 i = c->emitted++;
-	__u32 key = cpu * records_per_cpu + (__u32)i;
-
-	if (i >= records_per_cpu) {
-		if (i == records_per_cpu)
-			c->first_drop_ns = now;
-		c->last_drop_ns = now;
-		return 0;
-	}
-	return bpf_map_lookup_elem(&records, &key);
-}
-
 SEC("tp_btf/sched_waking")
 int BPF_PROG(sched_waking, struct task_struct *p)
 {
@@ -215,6 +193,8 @@ static __always_inline void make_runnable(struct task_struct *p, struct task_sta
 	now = bpf_ktime_get_ns();
 	s->wait_kind = kind;
 	s->runnable_since_ns = now;
+	note_runqueue(&s->enqueue, p);
+	note_placement(&s->enqueue, p);
 	if (!with_records)
 		return;
 	s->waking_ns = s->waking_ts_ns ? now - s->waking_ts_ns : NO_TIME;
@@ -290,46 +270,31 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 	}
 	if (!s->runnable_since_ns)
 		return;
+	count_dsq(n, &s->enqueue);
 	if (s->wait_kind == WAIT_WAKEUP) {
 		account(&n->wakeup_latency, in - s->runnable_since_ns);
 		count_in(b, HISTOGRAM_WAKEUP, in - s->runnable_since_ns);
+		count_wakeup(n, &s->enqueue);
 	} else if (s->wait_kind != WAIT_NEW) {
 		account(&n->preemption_wait, in - s->runnable_since_ns);
 		count_in(b, HISTOGRAM_PREEMPTION, in - s->runnable_since_ns);
 	}
 }
 
-/* Writes the slice of `p`, which is on this CPU until `now`; `s` is NULL for idle. */
-static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct task_struct *p, struct task_state *s,
-					__u64 now, __u8 end_state)
+/* What came before the slice of `p`, which began at `in`. */
+static __always_inline void fill_wait(struct record *r, struct task_struct *p, struct task_state *s, __u64 in)
 {
-	__u64 in = c->in_ts_ns;
-	struct record *r = next_record(c, cpu, now);
 	__u8 woken;
 
-	if (!r)
-		return;
-	r->ts_ns = in;
-	r->dur_ns = now - in;
-	r->tid = p->pid;
-	r->cpu = cpu;
-	r->prio = p->prio;
-	r->kind = RECORD_SLICE;
-	r->end_state = end_state;
-	r->wait_ns = NO_TIME;
-	r->run_delay_ns = NO_TIME;
-	r->waking_ns = NO_TIME;
-	r->blocked_ns = NO_TIME;
-	r->prev_cpu = NO_CPU;
-	r->waker_cpu = NO_CPU;
-	if (!s)
-		return;
 	r->run_delay_ns = p->sched_info.run_delay - s->run_delay_seen_ns;
 	r->prev_cpu = s->last_cpu;
 	if (!s->runnable_since_ns)
 		return;
 	r->wait_ns = in - s->runnable_since_ns;
 	r->wait_kind = s->wait_kind;
+	r->placement = s->enqueue.placement;
+	r->rq_length = s->enqueue.rq_length;
+	r->dsq_length = s->enqueue.dsq_length;
 	woken = s->wait_kind == WAIT_WAKEUP;
 	if (woken) {
 		r->waking_ns = s->waking_ns;
@@ -340,6 +305,38 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 		r->waker_tid = s->waker_tid;
 		r->waker_cpu = s->waker_cpu;
 	}
+}
+
+/* Writes the slice of `p`, which is on this CPU until `now`; `s` is NULL for idle. */
+static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct task_struct *p, struct task_state *s,
+					__u64 now, __u8 end_state)
+{
+	__u64 in = c->in_ts_ns;
+	struct record *r = log_reserve(c, cpu, now);
+
+	if (!r)
+		return;
+	r->ts_ns = in;
+	r->dur_ns = now - in;
+	r->wait_ns = NO_TIME;
+	r->run_delay_ns = NO_TIME;
+	r->waking_ns = NO_TIME;
+	r->blocked_ns = NO_TIME;
+	r->tid = p->pid;
+	r->waker_tid = 0;
+	r->cpu = cpu;
+	r->prev_cpu = NO_CPU;
+	r->waker_cpu = NO_CPU;
+	r->prio = p->prio;
+	r->kind = RECORD_SLICE;
+	r->wait_kind = WAIT_UNKNOWN;
+	r->end_state = end_state;
+	r->placement = PLACEMENT_UNKNOWN;
+	r->rq_length = NO_LENGTH;
+	r->dsq_length = NO_LENGTH;
+	if (s)
+		fill_wait(r, p, s, in);
+	log_commit(c);
 }
 
 static __always_inline void end_slice(struct cpu_state *c, __u32 cpu, struct task_struct *p, struct task_state *s,
@@ -431,6 +428,11 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	/* A waking stamp of a wakeup that has begun on another CPU must survive. */
 	s->runnable_since_ns = end == END_BLOCKED ? 0 : now;
 	s->wait_kind = end == END_YIELDED ? WAIT_YIELD : WAIT_PREEMPT;
+	if (end != END_BLOCKED) {
+		/* It is enqueued again by now (put_prev_task). */
+		s->enqueue.rq_length = NO_LENGTH;
+		note_placement(&s->enqueue, prev);
+	}
 }
 
 SEC("tp_btf/sched_switch")
@@ -509,15 +511,18 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 		s->counters.nr_migrations++;
 	if (!with_records)
 		return 0;
-	r = next_record(c, cpu, now);
+	r = log_reserve(c, cpu, now);
 	if (!r)
 		return 0;
-	r->ts_ns = now;
-	r->tid = p->pid;
-	r->cpu = from;
-	r->prev_cpu = dest_cpu;
-	r->kind = RECORD_MIGRATION;
-	r->wait_kind = migration_context_of(p, from);
+	*r = (struct record){
+		.ts_ns = now,
+		.tid = p->pid,
+		.cpu = from,
+		.prev_cpu = dest_cpu,
+		.kind = RECORD_MIGRATION,
+		.wait_kind = migration_context_of(p, from),
+	};
+	log_commit(c);
 	return 0;
 }
 
@@ -589,7 +594,8 @@ int open_cpu(void *ctx)
 }
 
 /*
- * Run once for each CPU after `window_end_ns` has been set: ends the slice that the closing window cuts. Called from an
+ * Run once for each CPU: ends the slice that the closing window cuts. The first CPU says when that is: between its clock and the
+ * store nothing comes, as it would in user space, while others go on and record what is too late. Called from an
  * inter-processor interrupt, and so `current` is what the CPU is running. A CPU that is offline is idle; another one runs this
  * for it, and gives its number.
  */
@@ -601,13 +607,15 @@ int BPF_PROG(close_window, __u64 for_cpu)
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct record *r;
 
+	if (window_end_ns == NO_TIME)
+		window_end_ns = bpf_ktime_get_ns();
 	if (!c || !c->in_ts_ns || c->in_ts_ns >= window_end_ns)
 		return 0;
 	if (here == cpu) {
 		end_slice(c, cpu, p, p->pid ? state_of(p) : 0, window_end_ns, END_WINDOW);
 	} else {
 		c->idle_ns += clipped(c->in_ts_ns, window_end_ns);
-		r = with_records ? next_record(c, cpu, window_end_ns) : 0;
+		r = with_records ? log_reserve(c, cpu, window_end_ns) : 0;
 		if (r) {
 			*r = (struct record){
 				.ts_ns = c->in_ts_ns,
@@ -619,9 +627,12 @@ int BPF_PROG(close_window, __u64 for_cpu)
 				.cpu = cpu,
 				.prev_cpu = NO_CPU,
 				.waker_cpu = NO_CPU,
+				.rq_length = NO_LENGTH,
+				.dsq_length = NO_LENGTH,
 				.kind = RECORD_SLICE,
 				.end_state = END_WINDOW,
 			};
+			log_commit(c);
 		}
 	}
 	c->in_ts_ns = NO_TIME;

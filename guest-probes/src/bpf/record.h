@@ -6,11 +6,14 @@
 
 #define NO_TIME (~0ULL)
 #define NO_CPU 0xffff
+#define NO_LENGTH 0xffff
 #define MAX_CPUS 256
 
 enum record_kind { RECORD_SLICE = 1, RECORD_MIGRATION = 2 };
 enum wait_kind { WAIT_UNKNOWN, WAIT_WAKEUP, WAIT_NEW, WAIT_PREEMPT, WAIT_YIELD };
 enum end_state { END_BLOCKED = 1, END_PREEMPTED, END_YIELDED, END_EXITED, END_WINDOW };
+/* Where an enqueue under sched_ext put a task: in a CPU's local DSQ, in another DSQ, or nowhere: the scheduler has it itself. */
+enum placement { PLACEMENT_UNKNOWN, PLACEMENT_DIRECT, PLACEMENT_QUEUED, PLACEMENT_HELD };
 enum migration_context { MIGRATED_AT_WAKEUP = 1, MIGRATED_BY_BALANCE, MIGRATED_AT_EXEC, MIGRATED_BY_AFFINITY };
 
 /* A migration uses ts_ns, tid, cpu (from), prev_cpu (to) and wait_kind (context). */
@@ -30,7 +33,9 @@ struct record {
 	unsigned char kind;
 	unsigned char wait_kind;
 	unsigned char end_state;
-	unsigned char pad[5];
+	unsigned char placement;
+	unsigned short rq_length; /* or NO_LENGTH, as the next */
+	unsigned short dsq_length;
 };
 
 struct duration_stats {
@@ -56,6 +61,16 @@ struct counters {
 	unsigned long long nr_migrations;
 	/* Preempted on its way to sleep: sched_info does not count the wait and the slice that follow (sched_info_depart). */
 	unsigned long long nr_unqueued;
+	/* What the enqueues before these slices met: the runqueue and the placement of wakeups, the DSQ of all. */
+	unsigned long long rq_length_sum;
+	unsigned long long dsq_length_sum;
+	unsigned int nr_to_idle;
+	unsigned int nr_direct;
+	unsigned int nr_queued;
+	unsigned int nr_held;
+	unsigned int dsq_count;
+	unsigned short rq_length_max; /* NO_LENGTH: not measured */
+	unsigned short dsq_length_max;
 };
 
 /* Log-linear: durations below 16 ns have a bucket each, from there on each octave has 16, up to 2^40 ns (18 minutes). */
@@ -87,19 +102,33 @@ struct task_row {
 
 #define NO_BLOCK (~0U)
 
-/* One CPU's part of the log and of the time. What does not fit is dropped: emitted less the capacity. */
+/* One CPU: its part of the log (log.h) and its time. What is used in every switch has a cache line of its own. */
 struct cpu_state {
-	unsigned long long emitted;
-	unsigned long long first_drop_ns;
-	unsigned long long last_drop_ns;
+	unsigned long long produced; /* records written */
+	unsigned long long limit; /* of `produced`, as far as the reader was seen to have come */
+	unsigned int first; /* of its part in `records`, set by the agent */
+	unsigned int mask; /* for the place in the part, set by the agent */
 	unsigned long long idle_ns;
 	unsigned long long busy_ns;
 	unsigned long long nr_switches;
-	unsigned long long tick_late_max_ns;
 	unsigned long long in_ts_ns; /* of the slice that is on the CPU now */
+	unsigned long long tick_late_max_ns;
+	unsigned long long dropped; /* records for which there was no room */
+	unsigned long long first_drop_ns;
+	unsigned long long last_drop_ns;
+	unsigned long long gap; /* dropped since the last record that was written */
+	unsigned long long longest_gap;
+	unsigned long long pad[3];
+};
+
+/* How far the reader of one CPU's log has come; on a cache line of its own. */
+struct log_reader {
+	unsigned long long consumed;
+	unsigned long long pad[7];
 };
 
 _Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
-_Static_assert(sizeof(struct counters) == 200, "the agent reads counters of 200 bytes");
-_Static_assert(sizeof(struct task_row) == 256, "the agent reads rows of 256 bytes");
-_Static_assert(sizeof(struct cpu_state) == 64, "the agent reads states of 64 bytes");
+_Static_assert(sizeof(struct counters) == 240, "the agent reads counters of 240 bytes");
+_Static_assert(sizeof(struct task_row) == 296, "the agent reads rows of 296 bytes");
+_Static_assert(sizeof(struct cpu_state) == 128, "ktstr-wire knows states of 128 bytes");
+_Static_assert(sizeof(struct log_reader) == 64, "ktstr-wire knows readers of 64 bytes");

@@ -141,6 +141,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         seed,
         probes: None,
         records_per_cpu: None,
+        drain: None,
         isolation: entry.isolation,
         terms,
     })

@@ -92,6 +92,7 @@ fn hardware() -> Vec<Finding> {
     let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
     let cpus = facts.nr_cpus.map_or_else(unknown, |n| n.to_string());
     let model = facts.cpu_model.unwrap_or_else(unknown);
+    let (reserved, free) = ktstr_vmm::huge_pages();
     let llcs = distinct("cache/index3/shared_cpu_list");
     let smt = match read("/sys/devices/system/cpu/smt/active").as_deref() {
         Some("1") => "on".into(),
@@ -111,6 +112,10 @@ fn hardware() -> Vec<Finding> {
         Finding::good("SMT", smt),
         Finding::good("NUMA nodes", read("/sys/devices/system/node/online").unwrap_or_else(unknown)),
         Finding::good("memory", facts.mem_bytes.map_or_else(unknown, gib)),
+        Finding::good(
+            "huge pages",
+            format!("{reserved} of 2 MiB reserved, {free} of them free (--huge-pages)"),
+        ),
         Finding::good("host kernel", facts.kernel.unwrap_or_else(unknown)),
     ]
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ktstr_analysis::{Identity, Sidecar, Verdict};
+use ktstr_analysis::{DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
 
 use super::terms;
 use super::verdict::{Circumstances, Judgement, judge};
@@ -81,6 +81,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         Some(spec) => terms::apply(judgement, spec, &collected, &metrics, work),
         None => judgement,
     };
+    collected.quality.pages = around.pages.map(pages);
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
@@ -92,6 +93,16 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
     publish(work, sidecar, judgement)
 }
 
+/// In the sidecar's words.
+fn pages(p: ktstr_vmm::GuestPages) -> GuestPages {
+    GuestPages {
+        hugetlb_bytes: p.hugetlb_bytes,
+        thp_bytes: p.thp_bytes,
+        small_bytes: p.small_bytes,
+        elsewhere_bytes: p.elsewhere_bytes,
+    }
+}
+
 /// What only the run itself needed. The raw log of a run that did not end in order is kept: it may hold more than could
 /// be read.
 fn remove_working_files(work: &Path, complete: bool) {
@@ -100,6 +111,7 @@ fn remove_working_files(work: &Path, complete: bool) {
     }
     if complete {
         let _ = fs::remove_file(work.join("raw.log"));
+        let _ = fs::remove_file(work.join(DRAINED_LOG));
     }
 }
 

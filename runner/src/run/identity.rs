@@ -76,6 +76,8 @@ pub struct Parts<'a> {
     pub agent: &'a Path,
     /// Place among the boots of a session in random order.
     pub position: Option<u32>,
+    /// The guest's memory is in huge pages that the host has reserved.
+    pub huge_pages: bool,
     /// The project's state.
     pub project: &'a Project,
     /// Name of the accelerator.
@@ -92,10 +94,10 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
     let scheduler = scheduler_label(p.spec.scheduler.as_ref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let probes = p.spec.probes.unwrap_or_default();
-    // Runs that recorded less are files of their own beside the others.
+    // Runs that recorded less, or more, are files of their own beside the others.
     let accel = match probes {
         ProbeLevel::Full => p.accel.to_string(),
-        less => format!("{}@{}", p.accel, less.name()),
+        other => format!("{}@{}", p.accel, other.name()),
     };
     Ok(Identity {
         run_id: new_id(),
@@ -124,6 +126,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         guest_sha256: sha256_file(p.agent)?,
         position: p.position,
         pinned: false,
+        huge_pages: p.huge_pages,
         started_unix_s: now.as_secs(),
         duration_ns: p.spec.duration_ns,
         memory_mib: p.spec.memory_mib,

@@ -6,7 +6,7 @@ use ktstr_vmm::{Initramfs, InitramfsError};
 use ktstr_wire::GUEST_SPEC_PATH;
 use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
-use ktstr_wire::spec::{GuestSpec, ShellSpec, TestSpec};
+use ktstr_wire::spec::{Drain, GuestSpec, ShellSpec, TestSpec};
 
 use super::extras::Extra;
 use super::seed;
@@ -34,15 +34,22 @@ pub struct Binaries<'a> {
     pub extras: &'a [Extra],
 }
 
-/// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory.
-pub fn records_per_cpu(spec: &TestSpec) -> u32 {
-    if let Some(asked) = spec.records_per_cpu {
-        return asked;
-    }
+/// Who reads the probes' log while the window is open: nobody in a deterministic guest.
+pub fn drain(spec: &TestSpec, sim: bool) -> Drain {
+    if sim { Drain::Nobody } else { spec.drain.unwrap_or(Drain::Host) }
+}
+
+/// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory. Of a
+/// log that is read meanwhile, and so wraps, a power of two.
+pub fn records_per_cpu(spec: &TestSpec, sim: bool) -> u32 {
+    let wraps = drain(spec, sim) != Drain::Nobody;
     let wanted = (spec.duration_ns / 1_000_000_000 + 2) * RECORDS_PER_SECOND;
     let memory = (u64::from(spec.memory_mib) << 20) / LOG_MEMORY_DIVISOR;
     let fits = memory / RECORD_BYTES as u64 / u64::from(spec.topology.nr_cpus());
-    u32::try_from(wanted.min(fits)).unwrap_or(u32::MAX)
+    let most = u32::try_from(fits).unwrap_or(u32::MAX);
+    let wanted = u32::try_from(if wraps { wanted.next_power_of_two() } else { wanted }).unwrap_or(u32::MAX);
+    let records = spec.records_per_cpu.unwrap_or(wanted.min(most));
+    if wraps { 1 << records.max(1).ilog2() } else { records }
 }
 
 /// The guest may use ten times the test's duration and a minute: emulated guests are slow to start and stop workers.
@@ -92,7 +99,8 @@ pub fn build(
         test_path: TEST_PATH.into(),
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
-        records_per_cpu: records_per_cpu(spec),
+        records_per_cpu: records_per_cpu(spec, manner.sim),
+        drain: drain(spec, manner.sim),
         probes: spec.probes.unwrap_or_default(),
         sim: manner.sim.then(|| seed::sim(spec.seed, spec.topology.nr_cpus())),
         timeout_ns: timeout_ns(spec),
@@ -122,12 +130,22 @@ mod tests {
             terms: Default::default(),
             probes: None,
             records_per_cpu: None,
+            drain: None,
             isolation: None,
         };
         // (2 s + 2 s) x 100,000 a second.
-        assert_eq!(records_per_cpu(&spec), 400_000);
+        assert_eq!(records_per_cpu(&spec, true), 400_000);
+        // A log that wraps is of the next power of two, if that fits.
+        assert_eq!(records_per_cpu(&spec, false), 524_288);
         spec.duration_ns = 60_000_000_000;
         // 512 MiB / 3 / 72 bytes / 4 CPUs.
-        assert_eq!(records_per_cpu(&spec), 621_378);
+        assert_eq!(records_per_cpu(&spec, true), 621_378);
+        assert_eq!(records_per_cpu(&spec, false), 524_288);
+        for (asked, given) in [(0, 1), (1000, 512), (1024, 1024), (u32::MAX, 1 << 31)] {
+            spec.records_per_cpu = Some(asked);
+            assert_eq!([true, false].map(|sim| records_per_cpu(&spec, sim)), [asked, given]);
+        }
+        spec.drain = Some(Drain::Nobody);
+        assert_eq!(records_per_cpu(&spec, false), u32::MAX);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. read the spec, resolve the kernel, find the scheduler's binary ([`scheduler`]);
 //! 2. make a work directory `VARIANT.RUN_ID.partial/` and lock it, write `identity.json`;
-//! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]);
+//! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]) and what the probes write
+//!    into its memory, if that would not hold it, to `drained.log` ([`drain`]);
 //! 4. when the guest is gone: convert, compute, judge ([`verdict`]), publish ([`finish`]);
 //! 5. print what failed ([`report`]).
 //!
@@ -10,8 +11,10 @@
 //! returns; a run whose runner was killed is finished by [`crate::recover`] from the same directory.
 
 pub mod collect;
+pub mod drain;
 pub mod extras;
 pub mod finish;
+pub mod guest_log;
 pub mod identity;
 pub mod image;
 pub mod layout;
@@ -41,7 +44,9 @@ use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
 use crate::witness::Watch;
-use collect::Collector;
+use collect::{Collector, Known};
+use drain::ReaderPlan;
+use guest_log::Shape;
 use share::Pinning;
 use verdict::{Circumstances, Judgement};
 
@@ -63,7 +68,7 @@ pub enum RunError {
     #[error("KTSTR_ACCEL is '{0}'; it may be auto, kvm, tcg or sim")]
     Accel(String),
     /// `KTSTR_PROBES` is wrong.
-    #[error("KTSTR_PROBES is '{0}'; it may be full, summary or off")]
+    #[error("KTSTR_PROBES is '{0}'; it may be programs, full, summary or off")]
     Probes(String),
     /// A condition of the test cannot be meant.
     #[error("assert(...) of the test: {0}")]
@@ -202,6 +207,8 @@ pub struct Settings {
     pub position: Option<u32>,
     /// Each CPU of the guest has one of the host's.
     pub pin: bool,
+    /// The guest's memory is in huge pages that the host has reserved.
+    pub huge_pages: bool,
 }
 
 impl Plan {
@@ -238,6 +245,7 @@ impl Plan {
             scheduler: self.scheduler.as_deref(),
             agent: &agent_path()?,
             position: self.settings.position,
+            huge_pages: self.settings.huge_pages,
             project: &self.project,
             accel: self.settings.mode.name(),
             repeat,
@@ -297,7 +305,8 @@ impl Plan {
             modules: &self.kernel.modules,
             extras: &self.extras,
         };
-        let manner = image::Manner { sim: self.settings.mode == Mode::Sim, shell: None };
+        let sim = self.settings.mode == Mode::Sim;
+        let manner = image::Manner { sim, shell: None };
         image::build(spec, &binaries, manner, &initramfs)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
@@ -308,25 +317,34 @@ impl Plan {
             initramfs: initramfs.clone(),
             topology: self.spec.topology,
             memory_mib: self.spec.memory_mib,
+            host_memory: share::host_memory(spec, &self.settings, share),
             cmdline: Vec::new(),
             run_dir: scratch.path().into(),
             console_log: work.join("console.log"),
         };
         let (host, device) = UnixStream::pair().map_err(file_error(work))?;
-        let cpus = Arc::new(OnceLock::new());
+        let known = Arc::new(OnceLock::new());
+        let reader = ReaderPlan {
+            shape: Shape {
+                nr_cpus: spec.topology.nr_cpus(),
+                records_per_cpu: image::records_per_cpu(spec, sim),
+            },
+            path: work.join(ktstr_analysis::DRAINED_LOG),
+            claimed: share.cpus.clone(),
+        };
         let collector =
-            Collector::start(host, &work.join("raw.log"), cpus.clone()).map_err(file_error(work))?;
+            Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
         let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
-        let mut pinning = None;
-        if let Some(threads) = guest.cpu_threads() {
-            pinning =
-                self.settings.pin.then(|| Pinning::new(threads.clone(), share, spec.topology.nr_cpus()));
-            let _ = cpus.set(threads);
-        }
+        let threads = guest.cpu_threads();
+        let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
+        let mut pinning = threads
+            .filter(|_| self.settings.pin)
+            .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
         let watch = (self.settings.mode == Mode::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
         let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
+        let pages = guest.pages();
         drop(guest);
         let progress = collector.finish();
         let (stolen, unwatched) = match watch.map(|w| w.finish(&progress)) {
@@ -339,9 +357,16 @@ impl Plan {
         Ok(Circumstances {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
-            host: HostAccount { run_delay_ns: progress.host_run_delay_ns, stolen, unwatched },
+            host: HostAccount {
+                run_delay_ns: progress.host_run_delay_ns,
+                stolen,
+                unwatched,
+                drained: progress.drained,
+            },
             age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
+            pages,
+            log_error: progress.log_error,
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()
         })

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use ktstr_vmm::{CpuThreads, Needs, Share};
+use ktstr_vmm::{CpuThreads, HostMemory, Needs, Share};
 use ktstr_wire::spec::{Isolation, TestSpec};
 
 use super::{RunError, Settings};
@@ -49,6 +49,13 @@ pub fn claim(spec: &TestSpec, settings: &Settings, stop: &AtomicBool) -> Result<
     Ok(share)
 }
 
+/// Where the guest's memory comes from: in each of its nodes, from the node of the CPUs that it is bound to.
+pub fn host_memory(spec: &TestSpec, settings: &Settings, share: &Share) -> HostMemory {
+    let bound = settings.pin && settings.mode != Mode::Sim;
+    let nodes = if bound { ktstr_vmm::nodes_under(spec.topology, &share.cpus) } else { Vec::new() };
+    HostMemory { huge_pages: settings.huge_pages, nodes }
+}
+
 /// The threads of a guest's CPUs on their way to CPUs of their own.
 #[derive(Debug)]
 pub struct Pinning {
@@ -87,8 +94,15 @@ mod tests {
             "duration_ns": 1, "seed": 0, "isolation": said,
         });
         let spec: TestSpec = serde_json::from_value(spec).unwrap();
-        let settings =
-            Settings { session: "s".into(), mode, repeats: 0..1, boot_seed: None, position: None, pin };
+        let settings = Settings {
+            session: "s".into(),
+            mode,
+            repeats: 0..1,
+            boot_seed: None,
+            position: None,
+            pin,
+            huge_pages: false,
+        };
         let Needs { nr_cpus, memory_mib } = needs(&spec, &settings);
         assert_eq!(memory_mib, if nr_cpus == usize::MAX { u32::MAX } else { 512 });
         nr_cpus

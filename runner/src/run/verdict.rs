@@ -5,7 +5,7 @@
 //! counts if the data can be trusted.
 
 use ktstr_analysis::{Collected, HostAccount, Verdict};
-use ktstr_vmm::GuestEnd;
+use ktstr_vmm::{GuestEnd, GuestPages};
 use ktstr_wire::body::Outcome;
 use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
 
@@ -29,15 +29,19 @@ pub struct Circumstances {
     pub end: Option<GuestEnd>,
     /// The kernel's panic line on the console.
     pub panic_line: Option<String>,
-    /// When the host kept the threads of its CPUs waiting.
+    /// When the host kept the threads of its CPUs waiting, and what it read of the probes' log.
     pub host: HostAccount,
     /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None`: not known, or its time
     /// is counted in instructions.
     pub age_ns: Option<u64>,
     /// Each CPU had one of the host's.
     pub pinned: bool,
+    /// The host's pages under the guest's memory, where they are known.
+    pub pages: Option<GuestPages>,
     /// The host has fewer CPUs than the guest.
     pub overcommitted: bool,
+    /// Why the host could not read the probes' log in the guest's memory, in words.
+    pub log_error: Option<String>,
     /// The raw log could not be written.
     pub write_error: Option<String>,
 }
@@ -88,13 +92,17 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
             }
             Some(GuestEnd::Crashed { status, stderr }) => boot(crashed(status, stderr)),
             Some(GuestEnd::TripleFault { cpu }) => boot(format!(
-                "CPU {cpu} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came"
+                "{} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came",
+                cpu.map_or("a CPU".into(), |cpu| format!("CPU {cpu}"))
             )),
             Some(GuestEnd::Reset) => boot(
                 "the guest reset itself before it answered; its console shows why (too little memory_mib?)"
                     .into(),
             ),
-            Some(end) => boot(format!("the guest ended before it answered ({end:?})")),
+            Some(GuestEnd::PoweredOff) => {
+                boot("the guest powered off before it answered; its console shows how far it came".into())
+            }
+            Some(GuestEnd::Stopped) => boot("the guest was stopped before it answered".into()),
             None => None,
         };
     }
@@ -138,6 +146,9 @@ fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     if let Some(e) = &around.write_error {
         let reason = format!("the data could not be written: {e}; free some space and run again");
         return Some(Judgement::new(Verdict::Inconclusive, exit::NO_SPACE, vec![reason]));
+    }
+    if let Some(why) = &around.log_error {
+        return inconclusive(why.clone());
     }
     match (&c.truncated, &around.end) {
         (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
@@ -340,14 +351,27 @@ mod tests {
     }
 
     #[test]
+    fn log_that_makes_no_sense_is_the_one_reason() {
+        let c = Collected { truncated: Some("cut off".into()), ..passed(0) };
+        let around = Circumstances { log_error: Some("no sense".into()), ..Default::default() };
+        let judged = judge(&c, "tcg", &around, true);
+        assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert_eq!(judged.reasons, ["no sense"]);
+    }
+
+    #[test]
     fn every_end_before_an_answer_has_words_of_its_own() {
         let crashed =
             |status: &str, stderr: &str| GuestEnd::Crashed { status: status.into(), stderr: stderr.into() };
         let ends = [
             (GuestEnd::TimedOut, "did not answer in time"),
             (GuestEnd::Reset, "reset itself"),
-            (GuestEnd::PoweredOff, "PoweredOff"),
-            (GuestEnd::TripleFault { cpu: 3 }, "CPU 3 of the guest met a fault that it could not handle"),
+            (GuestEnd::PoweredOff, "powered off before it answered"),
+            (
+                GuestEnd::TripleFault { cpu: Some(3) },
+                "CPU 3 of the guest met a fault that it could not handle",
+            ),
+            (GuestEnd::TripleFault { cpu: None }, "a CPU of the guest met a fault that it could not handle"),
             (crashed("exit status: 1", "no such file"), "QEMU ended (exit status: 1): no such file"),
             (crashed("KVM gave up", ""), "could not go on: KVM gave up"),
         ];

@@ -177,6 +177,9 @@ struct CompareArgs {
     /// Both sides: this accelerator only
     #[arg(long)]
     accel: Option<String>,
+    /// Both sides: this level of the probes only
+    #[arg(long, value_name = "LEVEL")]
+    probes: Option<String>,
     /// Side A: test
     #[arg(long)]
     a_test: Option<String>,
@@ -207,15 +210,45 @@ struct CompareArgs {
     /// Side B: commit
     #[arg(long)]
     b_commit: Option<String>,
+    /// Side A: level of the probes
+    #[arg(long, value_name = "LEVEL")]
+    a_probes: Option<String>,
+    /// Side B: level of the probes
+    #[arg(long, value_name = "LEVEL")]
+    b_probes: Option<String>,
 }
 
 impl CompareArgs {
     /// The filters of both sides.
     fn sides(&self) -> (Filters, Filters) {
-        let both = [&self.test, &self.scheduler, &self.topology, &self.kernel, &self.commit, &self.accel];
-        let a = [&self.a_test, &self.a_scheduler, &self.a_topology, &self.a_kernel, &self.a_commit, &None];
-        let b = [&self.b_test, &self.b_scheduler, &self.b_topology, &self.b_kernel, &self.b_commit, &None];
-        let filters = |side: [&Option<String>; 6]| {
+        let both = [
+            &self.test,
+            &self.scheduler,
+            &self.topology,
+            &self.kernel,
+            &self.commit,
+            &self.accel,
+            &self.probes,
+        ];
+        let a = [
+            &self.a_test,
+            &self.a_scheduler,
+            &self.a_topology,
+            &self.a_kernel,
+            &self.a_commit,
+            &None,
+            &self.a_probes,
+        ];
+        let b = [
+            &self.b_test,
+            &self.b_scheduler,
+            &self.b_topology,
+            &self.b_kernel,
+            &self.b_commit,
+            &None,
+            &self.b_probes,
+        ];
+        let filters = |side: [&Option<String>; DIMENSIONS.len()]| {
             let values = DIMENSIONS.into_iter().zip(both.into_iter().zip(side));
             values.filter_map(|(d, (both, own))| Some((d, own.clone().or_else(|| both.clone())?))).collect()
         };
@@ -283,10 +316,15 @@ fn list_metrics(json: bool) {
         println!("{} [{}, {} is better] {}", m.name, m.unit, m.polarity.name(), m.stats.join(" "));
         println!("    {}", m.definition);
     }
-    for (table, columns) in schema::TABLES {
-        println!("\n{table}.parquet");
+    let columns = |columns: &[schema::Column]| {
         columns.iter().for_each(|c| println!("  {:24} {:5} {}", c.name, c.dtype, c.meaning));
+    };
+    for (table, own) in schema::TABLES {
+        println!("\n{table}.parquet");
+        columns(own);
     }
+    println!("\nwhat follows from slices.parquet (docs/slices.md)");
+    columns(&schema::DERIVED);
 }
 
 fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError> {

@@ -37,7 +37,7 @@ impl Alignment {
         let moment = |e: &Edge| {
             let since = e.host.tsc.wrapping_sub(e.guest.tsc.wrapping_sub(tsc_offset)).cast_signed();
             let delay_ns = since as f64 / ticks_per_ns;
-            (0.0..MAX_DELAY_NS).contains(&delay_ns).then(|| e.host.ns as f64 - delay_ns)
+            (0.0..MAX_DELAY_NS).contains(&delay_ns).then_some(e.host.ns as f64 - delay_ns)
         };
         let (from, to) = (moment(open)?, moment(close)?);
         let guest_ns = close.guest.ts_ns.checked_sub(open.guest.ts_ns)? as f64;

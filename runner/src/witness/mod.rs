@@ -65,7 +65,7 @@ pub fn check() -> Result<(), WitnessError> {
     let capabilities =
         status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("CapEff:")?.trim(), 16).ok());
     let has = |cap: u32| capabilities.is_some_and(|c| c >> cap & 1 == 1);
-    if !has(CAP_SYS_ADMIN) && !(has(CAP_BPF) && has(CAP_PERFMON)) {
+    if !(has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
         return Err(WitnessError::Lack("CAP_BPF and CAP_PERFMON are missing (run as root)"));
     }
     if !fs::exists(BTF).unwrap_or(false) {

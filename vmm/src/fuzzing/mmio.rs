@@ -51,7 +51,7 @@ pub fn mmio(data: &[u8]) {
     thread_local!(static MEMORY: Guarded = Guarded::new(MEMORY_BYTES));
     let memory = MEMORY.with(Guarded::fresh);
     let host = Host::default();
-    let (vsock, mut worker) =
+    let (vsock, worker) =
         MmioVsock::new(GUEST_CID, host.accept(), memory.clone()).expect("descriptors are left");
     for step in super::steps(data) {
         let before = contents(&memory, MEMORY_BYTES);

@@ -8,6 +8,7 @@ mod chains;
 mod guest;
 mod host;
 mod initramfs;
+mod io_apic;
 mod kernel;
 mod libraries;
 mod memory;
@@ -20,6 +21,7 @@ mod vhost_user;
 pub use calibration::calibration;
 pub use chains::chains;
 pub use initramfs::initramfs;
+pub use io_apic::io_apic;
 pub use kernel::kernel;
 pub use libraries::libraries;
 pub use mmio::mmio;
@@ -57,5 +59,5 @@ mod tests {
         };
     }
 
-    seeds!(calibration chains initramfs kernel libraries mmio packets ports vhost_user);
+    seeds!(calibration chains initramfs io_apic kernel libraries mmio packets ports vhost_user);
 }

@@ -97,6 +97,7 @@ pub fn ports(data: &[u8]) {
                 match bus.port_write(to, bytes) {
                     Effect::None => {}
                     Effect::PowerOff => assert_eq!(to, port::PM1_CONTROL),
+                    Effect::Unrouted(e) => panic!("{e} at {to:#x}"),
                     Effect::Reset => assert!(to == port::RESET || (port::I8042..=0x64).contains(&to)),
                 }
             }
@@ -127,5 +128,5 @@ fn bus(console: &File) -> Bus {
     let vsock = MmioVsock::new(GUEST_CID, Host::default().accept(), memory).expect("descriptors are left");
     let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).expect("a descriptor is left");
     let console = Console::new(console.try_clone().expect("a descriptor is left"));
-    Bus::new(Ports::new(Interrupt(event), console), BootTimer::new(Instant::now()), vsock.0)
+    Bus::new(Ports::new(Interrupt(event), console), BootTimer::new(Instant::now()), vsock.0, None)
 }

@@ -31,6 +31,11 @@ impl ApicIds {
         ApicIds { topology, thread_bits, llc_bits, package_bits }
     }
 
+    /// The same with room for 256 CPUs in each node, so that a few CPUs have ids as large as those of many.
+    pub fn spread(self) -> ApicIds {
+        ApicIds { package_bits: self.package_bits.max(8), ..self }
+    }
+
     /// The topology.
     pub fn topology(&self) -> Topology {
         self.topology
@@ -68,6 +73,8 @@ mod tests {
         let ids = ApicIds::new("1n3l3c1t".parse().unwrap());
         // Three cores take two bits, three LLCs two more.
         assert_eq!((0..9).map(|c| ids.of(c)).collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 8, 9, 10]);
+        let spread = ApicIds::new("2n1l1c2t".parse().unwrap()).spread();
+        assert_eq!((0..4).map(|c| spread.of(c)).collect::<Vec<_>>(), [0, 1, 256, 257]);
         let ids = ApicIds::new("3n3l1c2t".parse().unwrap());
         assert_eq!(ids.max(), (2 << 3) | (2 << 1) | 1);
     }

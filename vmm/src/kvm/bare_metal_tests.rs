@@ -4,10 +4,13 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use kvm_bindings::{CpuId, KVM_MP_STATE_RUNNABLE, kvm_mp_state};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::apic_ids::ApicIds;
+use super::board::Board;
 use super::layout;
-use super::machine::{Board, Machine};
+use super::machine::Machine;
 use super::ports::Console;
 use super::registers;
 use super::state::MachineEnd;
@@ -25,25 +28,38 @@ struct BareMetal {
 
 /// Starts these instructions in 64-bit mode with the devices' addresses mapped; `prepare` fills memory before.
 fn start(code: &[u8], prepare: impl Fn(&super::memory::Memory)) -> BareMetal {
+    start_on(None, code, prepare)
+}
+
+/// The same; with `split`, the I/O APIC is ours, and the CPU has this APIC id.
+fn start_on(split: Option<u32>, code: &[u8], prepare: impl Fn(&super::memory::Memory)) -> BareMetal {
     let board = Board::new(2 << 20).unwrap();
-    board.add_interrupts().unwrap();
+    let io_apic = board.add_interrupts(split.is_some()).unwrap();
     let memory = board.memory();
     registers::write_tables(memory).unwrap();
-    // The devices' 2 MiB, through a page directory of the fourth GiB.
+    // 2 MiB for the devices and 2 for the I/O APIC, through a page directory of the fourth GiB.
     let (pdpt, pd) = (layout::PAGE_TABLES + 0x1000, 0x1_0000u64);
     memory.write_obj(pd | 3, GuestAddress(pdpt + 3 * 8)).unwrap();
-    let entry = (layout::VSOCK - layout::GAP_START) >> 21;
-    memory.write_obj(layout::VSOCK | 1 << 7 | 3, GuestAddress(pd + entry * 8)).unwrap();
+    for gpa in [layout::VSOCK, layout::IO_APIC.into()] {
+        let entry = (gpa - layout::GAP_START) >> 21;
+        memory.write_obj(gpa | 1 << 7 | 3, GuestAddress(pd + entry * 8)).unwrap();
+    }
     prepare(memory);
     memory.write_slice(code, GuestAddress(CODE)).unwrap();
-    let vcpu = board.add_vcpu(0).unwrap();
+    let vcpu = board.add_vcpu(split.unwrap_or(0)).unwrap();
+    if split.is_some() {
+        let cpuid = board.cpuid(ApicIds::new("1n1l1c1t".parse().unwrap()), None).unwrap();
+        vcpu.set_cpuid2(&CpuId::from_entries(&cpuid.of(0)).unwrap()).unwrap();
+        // KVM takes the CPU with id 0 for the one that boots, and has the others wait.
+        vcpu.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE }).unwrap();
+    }
     registers::set_boot_cpu(&vcpu, CODE).unwrap();
     let console = tempfile::tempfile().unwrap();
     let (host, device) = UnixStream::pair().unwrap();
     let mut device = Some(device);
     let accept = Box::new(move |port| if port == PORT { device.take() } else { None });
-    let devices =
-        board.add_devices(Console::new(console.try_clone().unwrap()), accept, Instant::now()).unwrap();
+    let output = Console::new(console.try_clone().unwrap());
+    let devices = board.add_devices(output, accept, Instant::now(), io_apic).unwrap();
     let machine = Machine::run(board, devices, vec![vcpu]).unwrap();
     BareMetal { machine, console, host }
 }
@@ -202,6 +218,52 @@ fn vsock_registers_notification_and_answer() {
     });
     assert_eq!(guest.end(), Some(MachineEnd::PoweredOff));
     assert_eq!(guest.console(), [b'v', op::RESPONSE as u8]);
+}
+
+/// A table of interrupts, and what LIDT reads.
+const IDT: u64 = 0x1_3000;
+const IDTR: u64 = 0x1_2000;
+const VECTOR: u8 = 0x31;
+
+/// Registers of the local APIC in x2APIC mode: switches it on, and takes interrupts.
+const X2APIC_ON: [u8; 28] = [
+    0xb9, 0x1b, 0, 0, 0, 0x0f, 0x32, // mov ecx, IA32_APIC_BASE; rdmsr
+    0x0d, 0, 0x0c, 0, 0, 0x0f, 0x30, // or eax, 0xc00; wrmsr
+    0xb9, 0x0f, 8, 0, 0, // mov ecx, the spurious interrupt vector's register
+    0xb8, 0xff, 1, 0, 0, 0x31, 0xd2, // mov eax, 0x1ff; xor edx, edx
+    0x0f, 0x30, // wrmsr
+];
+
+#[test]
+fn interrupts_go_through_our_io_apic_to_any_id() {
+    for id in [0, 3, 300] {
+        // lidt [IDTR]
+        let mut code = [&[0x0f, 0x01, 0x1c, 0x25][..], &(IDTR as u32).to_le_bytes(), &X2APIC_ON].concat();
+        code.extend(load_gpa(layout::IO_APIC.into()));
+        let entry = 0x10 + 2 * layout::gsi::SERIAL;
+        let destination = (id & 0xff) << 24 | (id >> 8) << 17;
+        for (offset, word) in [(0, entry + 1), (0x10, destination), (0, entry), (0x10, VECTOR.into())] {
+            // mov dword [rax + OFFSET], WORD
+            code.extend([0xc7, 0x40, offset]);
+            code.extend(u32::to_le_bytes(word));
+        }
+        // sti; and the serial port, which can always send, is to say so.
+        code.push(0xfb);
+        code.extend(out(layout::port::SERIAL + 1, 2));
+        code.extend(SPIN);
+        let handler = code.len() as u64 + CODE;
+        code.extend(out(layout::port::SERIAL, b'!'));
+        code.extend(POWER_OFF);
+        let mut guest = start_on(Some(id), &code, |memory| {
+            // An interrupt gate (Intel SDM volume 3, section 7.14.1) to the code segment.
+            let gate = handler & 0xffff | 0x10 << 16 | 0x8e00 << 32 | (handler >> 16) << 48;
+            memory.write_obj(gate, GuestAddress(IDT + u64::from(VECTOR) * 16)).unwrap();
+            memory.write_obj(0xfffu16, GuestAddress(IDTR)).unwrap();
+            memory.write_obj(IDT, GuestAddress(IDTR + 2)).unwrap();
+        });
+        assert_eq!(guest.end(), Some(MachineEnd::PoweredOff), "{id}");
+        assert_eq!(guest.console(), b"!", "{id}");
+    }
 }
 
 #[test]

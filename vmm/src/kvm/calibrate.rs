@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use kvm_ioctls::VcpuExit;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::machine::{Board, KvmError};
+use super::board::Board;
+use super::machine::KvmError;
 use super::registers;
 
 /// Memory of the guest, bytes.

@@ -15,7 +15,10 @@ use seccompiler::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Runs a vCPU.
-    Vcpu,
+    Vcpu {
+        /// The I/O APIC is ours: the guest's accesses change routes.
+        routes: bool,
+    },
     /// Serves the vsock device.
     Vsock,
 }
@@ -65,8 +68,8 @@ const VSOCK: [libc::c_long; 10] = [
     libc::SYS_writev,
 ];
 
-/// `KVM_RUN`, `KVM_GET_REGS` (Linux, include/uapi/linux/kvm.h).
-const VCPU_IOCTLS: [u64; 2] = [0xae80, 0x8090_ae81];
+/// `KVM_RUN`, `KVM_GET_REGS`, and with routes `KVM_SET_GSI_ROUTING` (Linux, include/uapi/linux/kvm.h).
+const VCPU_IOCTLS: [u64; 3] = [0xae80, 0x8090_ae81, 0x4008_ae6a];
 /// `FIONBIO`, by which Rust makes a stream non-blocking.
 const VSOCK_IOCTLS: [u64; 1] = [0x5421];
 
@@ -85,7 +88,8 @@ pub fn confine(kind: Kind) -> Result<(), ConfineError> {
 
 fn filter(kind: Kind) -> Result<BpfProgram, seccompiler::BackendError> {
     let (more, ioctls): (&[libc::c_long], &[u64]) = match kind {
-        Kind::Vcpu => (&[], &VCPU_IOCTLS),
+        Kind::Vcpu { routes: true } => (&[], &VCPU_IOCTLS),
+        Kind::Vcpu { routes: false } => (&[], &VCPU_IOCTLS[..2]),
         Kind::Vsock => (&VSOCK, &VSOCK_IOCTLS),
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn confined_thread_keeps_what_it_has_and_opens_nothing() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        for kind in [Kind::Vcpu, Kind::Vsock] {
+        for kind in [Kind::Vcpu { routes: false }, Kind::Vcpu { routes: true }, Kind::Vsock] {
             let mut writer = writer.try_clone().unwrap();
             let thread = std::thread::spawn(move || {
                 confine(kind).unwrap();

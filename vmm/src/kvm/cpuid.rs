@@ -44,6 +44,9 @@ const HTT: u32 = 1 << 28;
 /// Leaf 0x80000001 ECX: several cores the old way, and the topology extensions.
 const CMP_LEGACY: u32 = 1 << 1;
 const TOPOEXT: u32 = 1 << 22;
+/// KVM's features, and among them destinations of 15 bits (Linux Documentation/virt/kvm/x86/cpuid.rst).
+const KVM_FEATURES: u32 = 0x4000_0001;
+const MSI_EXT_DEST_ID: u32 = 1 << 15;
 /// Level types of leaves 0xB and 0x1F.
 const LEVEL_SMT: u32 = 1;
 const LEVEL_CORE: u32 = 2;
@@ -106,6 +109,13 @@ impl Cpuid {
             Vendor::Amd => cpuid.set_amd(supported),
         }
         cpuid
+    }
+
+    /// Tells that an I/O APIC takes destinations of 15 bits: Linux then uses CPUs with ids above 255 without a remapping of
+    /// interrupts (`try_to_enable_x2apic`, arch/x86/kernel/apic/apic.c).
+    pub fn with_long_destinations(mut self) -> Cpuid {
+        self.leaf(KVM_FEATURES).eax |= MSI_EXT_DEST_ID;
+        self
     }
 
     fn leaf(&mut self, function: u32) -> &mut kvm_cpuid_entry2 {
@@ -208,7 +218,7 @@ impl Cpuid {
         let mut entries = self.entries.clone();
         for e in &mut entries {
             match e.function {
-                1 => e.ebx = e.ebx & 0x00ff_ffff | id.min(255) << 24,
+                1 => e.ebx = e.ebx & 0x00ff_ffff | id << 24,
                 0xb | 0x1f => e.edx = id,
                 0x8000_001e => {
                     let core = (id & ((1 << ids.package_bits) - 1)) >> ids.thread_bits;

@@ -107,7 +107,7 @@ fn read_back(cpuid: &Cpuid, nr: u32, caches: u32) -> Vec<(u32, u32, u32)> {
         .map(|cpu| {
             let e = cpuid.of(cpu);
             let id = leaf(&e, 0xb, 0).edx;
-            assert_eq!(leaf(&e, 1, 0).ebx >> 24, id);
+            assert_eq!(leaf(&e, 1, 0).ebx >> 24, id & 0xff);
             (
                 number(&mut cores, id >> leaf(&e, 0xb, 0).eax),
                 number(&mut llcs, id >> llc_shift(&e, caches)),
@@ -119,7 +119,9 @@ fn read_back(cpuid: &Cpuid, nr: u32, caches: u32) -> Vec<(u32, u32, u32)> {
 
 #[test]
 fn every_topology_is_read_back_from_both_vendors_leaves() {
-    for text in ["1n1l1c1t", "1n1l4c1t", "1n2l2c2t", "2n4l1c2t", "1n3l3c1t", "3n2l5c2t", "2n2l16c2t"] {
+    for text in
+        ["1n1l1c1t", "1n1l4c1t", "1n2l2c2t", "2n4l1c2t", "1n3l3c1t", "3n2l5c2t", "2n2l16c2t", "5n5l5c1t"]
+    {
         let topology: ktstr_wire::topology::Topology = text.parse().unwrap();
         let wanted: Vec<_> = (0..topology.nr_cpus())
             .map(|c| (topology.core_of(c), topology.llc_of(c), topology.node_of(c)))
@@ -183,6 +185,17 @@ fn host_without_an_l3_gets_one() {
     let e = Cpuid::new(&host, ids, false, None).of(3);
     assert_eq!(llc_shift(&e, 0x8000_001d), 1);
     assert_eq!(leaf(&e, 1, 0).ecx & TSC_DEADLINE, 0x7ed8_320b & TSC_DEADLINE);
+}
+
+#[test]
+fn long_destinations_are_one_more_of_kvms_features() {
+    let mut host = intel_host();
+    host.push(entry(0x4000_0001, None, [0x0100_3efb, 0, 0, 0]));
+    let ids = ApicIds::new("1n1l1c1t".parse().unwrap());
+    let features = |cpuid: Cpuid| leaf(&cpuid.of(0), 0x4000_0001, 0).eax;
+    let cpuid = Cpuid::new(&host, ids, true, None);
+    assert_eq!(features(cpuid.clone()), 0x0100_3efb);
+    assert_eq!(features(cpuid.with_long_destinations()), 0x0100_befb);
 }
 
 #[test]

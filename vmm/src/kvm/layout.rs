@@ -48,7 +48,7 @@ pub const VIRTIO_BYTES: u64 = 0x1000;
 /// The boot timer's register (chosen).
 pub const BOOT_TIMER: u64 = 0xd001_0000;
 
-/// The I/O APIC, in KVM.
+/// The I/O APIC, in KVM or ours.
 pub const IO_APIC: u32 = 0xfec0_0000;
 
 /// The local APICs, in KVM.
@@ -64,6 +64,14 @@ pub const KVM_TSS: usize = 0xfffb_d000;
 pub mod port {
     /// First serial port, 8 ports.
     pub const SERIAL: u16 = 0x3f8;
+    /// First 8259 interrupt controller's command port.
+    pub const PIC_0: u16 = 0x20;
+    /// Its mask.
+    pub const PIC_0_MASK: u16 = 0x21;
+    /// Second 8259's command port.
+    pub const PIC_1: u16 = 0xa0;
+    /// Its mask.
+    pub const PIC_1_MASK: u16 = 0xa1;
     /// Keyboard controller: its data port, whose fifth neighbour is the command port.
     pub const I8042: u16 = 0x60;
     /// ACPI PM1a event block: status, then enable, 2 bytes each (chosen).

@@ -8,32 +8,30 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ktstr_wire::topology::Topology;
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use kvm_bindings::CpuId;
+use kvm_ioctls::VcpuFd;
 
 use super::acpi::{self, Platform};
 use super::apic_ids::ApicIds;
+use super::board::{Board, Devices};
 use super::boot::{self, BootError, Loaded};
-use super::boot_timer::BootTimer;
 use super::bus::Bus;
 use super::confine::{self, Kind};
-use super::cpuid::{Cpuid, Vendor};
-use super::layout::{self, gsi};
-use super::memory::{self, Memory};
-use super::ports::{Console, Interrupt, Ports};
+use super::cpuid::Vendor;
+use super::irqchip;
+use super::memory;
+use super::ports::Console;
 use super::registers;
 use super::state::{MachineEnd, State};
 use super::vcpu::Vcpu;
+use crate::guest_memory::GuestMemory;
 use crate::host_clock;
+use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
-use crate::vsock::mmio_registers::QUEUE_NOTIFY;
 
 /// CID of every guest: each has a vsock device of its own, so that numbers cannot clash.
 pub const GUEST_CID: u64 = 3;
-
-/// The largest APIC id that the I/O APIC in KVM can interrupt.
-const MAX_APIC_ID: u32 = 254;
 
 /// Where KVM is.
 const DEVICE: &str = "/dev/kvm";
@@ -59,14 +57,22 @@ pub enum KvmError {
     },
     /// More CPUs than there can be.
     #[error(
-        "topology {topology} needs APIC id {id}, but a guest under KVM can have ids up to {MAX_APIC_ID}; use fewer or rounder counts, or --accel tcg"
+        "topology {topology} needs {cpus} CPUs with APIC ids up to {id}, but KVM on this host has at most {max_cpus}, with ids up to {max_id}; use fewer or rounder counts",
+        cpus = topology.nr_cpus()
     )]
     Topology {
         /// What was asked for.
         topology: Topology,
         /// Its largest id.
         id: u32,
+        /// How many CPUs a guest may have.
+        max_cpus: usize,
+        /// The largest id that one may have.
+        max_id: usize,
     },
+    /// Too few huge pages.
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
     /// The kernel, the initramfs or the tables.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -80,11 +86,11 @@ pub enum KvmError {
     },
 }
 
-fn operation(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+pub(super) fn operation(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
     move |e| KvmError::Operation { what, source: e.into() }
 }
 
-fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> KvmError {
+pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> KvmError {
     move |source| KvmError::System { what: what.into(), source }
 }
 
@@ -101,106 +107,14 @@ pub struct MachineConfig {
     pub topology: Topology,
     /// Memory, bytes.
     pub memory_bytes: u64,
+    /// Where it comes from.
+    pub host_memory: HostMemory,
     /// Where the console goes.
     pub console_log: PathBuf,
     /// Whose CPU to show, if not the host's.
     pub vendor: Option<Vendor>,
-}
-
-/// Opens KVM.
-pub fn open() -> Result<Kvm, KvmError> {
-    Kvm::new().map_err(|e| {
-        let mend = match e.errno() {
-            libc::EACCES | libc::EPERM => "join its group (sudo usermod -aG kvm $USER, then log in anew)",
-            libc::ENOENT => {
-                "load its module (sudo modprobe kvm_intel or kvm_amd) and turn virtualization on in the firmware"
-            }
-            _ => "see whether something else holds virtualization",
-        };
-        KvmError::Open { source: e.into(), mend }
-    })
-}
-
-/// A VM with interrupt controllers and memory, before there is any CPU.
-#[derive(Debug)]
-pub struct Board {
-    kvm: Kvm,
-    vm: VmFd,
-    memory: Arc<Memory>,
-}
-
-impl Board {
-    /// Makes the VM.
-    pub fn new(memory_bytes: u64) -> Result<Board, KvmError> {
-        let kvm = open()?;
-        let vm = kvm.create_vm().map_err(operation("create a VM"))?;
-        vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(operation("place its identity map"))?;
-        vm.set_tss_address(layout::KVM_TSS).map_err(operation("place its TSS"))?;
-        let memory = Arc::new(memory::allocate(memory_bytes).map_err(system("memory of the guest"))?);
-        memory::register(&vm, &memory).map_err(operation("give the guest memory"))?;
-        Ok(Board { kvm, vm, memory })
-    }
-
-    /// The memory.
-    pub fn memory(&self) -> &Arc<Memory> {
-        &self.memory
-    }
-
-    /// Interrupt controllers and timer.
-    pub fn add_interrupts(&self) -> Result<(), KvmError> {
-        self.vm.create_irq_chip().map_err(operation("create interrupt controllers"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        self.vm.create_pit2(pit).map_err(operation("create a timer"))
-    }
-
-    /// Makes the devices and connects their events; the worker is for a thread of its own.
-    pub fn add_devices(&self, console: Console, accept: Accept, start: Instant) -> Result<Devices, KvmError> {
-        let event = || {
-            vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-                .map_err(system("event of a device"))
-        };
-        let (vsock, worker) =
-            MmioVsock::new(GUEST_CID, accept, self.memory.clone()).map_err(system("vsock device"))?;
-        let serial = event()?;
-        self.vm.register_irqfd(&serial, gsi::SERIAL).map_err(operation("connect an interrupt"))?;
-        self.vm.register_irqfd(&vsock.interrupt, gsi::VSOCK).map_err(operation("connect an interrupt"))?;
-        let notify = IoEventAddress::Mmio(layout::VSOCK + QUEUE_NOTIFY);
-        self.vm
-            .register_ioevent(&vsock.notified, &notify, NoDatamatch)
-            .map_err(operation("connect a notification"))?;
-        let ports = Ports::new(Interrupt(serial), console);
-        let bus = Arc::new(Bus::new(ports, BootTimer::new(start), vsock.clone()));
-        Ok(Devices { bus, vsock, worker })
-    }
-
-    /// Makes a vCPU.
-    pub fn add_vcpu(&self, apic_id: u32) -> Result<VcpuFd, KvmError> {
-        self.vm.create_vcpu(u64::from(apic_id)).map_err(operation("create a CPU"))
-    }
-
-    /// What the host supports.
-    fn cpuid(&self, apic_ids: ApicIds, vendor: Option<Vendor>) -> Result<Cpuid, KvmError> {
-        let supported =
-            self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(operation("say what it supports"))?;
-        let deadline = self.vm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Cpuid::new(supported.as_slice(), apic_ids, deadline, vendor))
-    }
-
-    /// Bytes of the page that KVM shares with a vCPU's thread.
-    pub fn run_bytes(&self) -> Result<usize, KvmError> {
-        self.kvm.get_vcpu_mmap_size().map_err(operation("say the size of its pages"))
-    }
-}
-
-/// The devices of a board.
-#[derive(Debug)]
-pub struct Devices {
-    /// For the vCPUs.
-    pub bus: Arc<Bus>,
-    /// For the end.
-    pub vsock: Arc<MmioVsock>,
-    /// For its thread.
-    pub worker: Worker,
+    /// Whether the ids of few CPUs are as large as those of many ([`ApicIds::spread`]).
+    pub spread_apic_ids: bool,
 }
 
 /// A running machine. Dropping it stops it and removes its threads.
@@ -213,7 +127,7 @@ pub struct Machine {
     worker: Option<JoinHandle<()>>,
     tsc_offset: Option<u64>,
     /// Last, after all threads: KVM uses the memory until the VM is gone.
-    _board: Board,
+    board: Board,
 }
 
 impl Machine {
@@ -221,14 +135,22 @@ impl Machine {
     pub fn boot(config: &MachineConfig, accept: Accept) -> Result<Machine, KvmError> {
         let start = Instant::now();
         let apic_ids = ApicIds::new(config.topology);
-        if apic_ids.max() > MAX_APIC_ID {
-            return Err(KvmError::Topology { topology: config.topology, id: apic_ids.max() });
-        }
+        let apic_ids = if config.spread_apic_ids { apic_ids.spread() } else { apic_ids };
+        let split = apic_ids.max() > irqchip::MAX_ID_IN_KVM;
         let console = console(&config.console_log)?;
-        let board = Board::new(config.memory_bytes)?;
-        board.add_interrupts()?;
-        let kernel = fill(&board, config, &apic_ids)?;
-        let cpuid = board.cpuid(apic_ids, config.vendor)?;
+        let mut board = match config.host_memory.huge_pages {
+            true => Board::with_huge_pages(config.memory_bytes)?,
+            false => Board::new(config.memory_bytes)?,
+        };
+        let nodes = memory::of_nodes(config.memory_bytes, config.topology.numa_nodes);
+        board.prefer_nodes(&nodes, &config.host_memory.nodes)?;
+        board.check(&apic_ids)?;
+        let io_apic = board.add_interrupts(split)?;
+        let kernel = fill(&board, config, &apic_ids, &nodes)?;
+        let mut cpuid = board.cpuid(apic_ids, config.vendor)?;
+        if split {
+            cpuid = cpuid.with_long_destinations();
+        }
         let mut vcpus = Vec::new();
         for cpu in 0..config.topology.nr_cpus() {
             let vcpu = board.add_vcpu(apic_ids.of(cpu))?;
@@ -236,6 +158,9 @@ impl Machine {
                 .map_err(|e| system("CPUID")(io::Error::other(format!("{e:?}"))))?;
             vcpu.set_cpuid2(&leaves).map_err(operation("take a CPU's CPUID"))?;
             registers::set_msrs(&vcpu).map_err(operation("set a CPU's MSRs"))?;
+            if split {
+                registers::set_x2apic(&vcpu).map_err(operation("switch a CPU to x2APIC"))?;
+            }
             if cpu == 0 {
                 registers::set_boot_cpu(&vcpu, kernel.entry).map_err(operation("set a CPU's registers"))?;
             }
@@ -243,7 +168,7 @@ impl Machine {
         }
         // Where the host does not rely on its counter, KVM changes the offset when a CPU's thread moves.
         let tsc_offset = vcpus.first().filter(|_| host_clock::is_the_clock()).and_then(registers::tsc_offset);
-        let devices = board.add_devices(console, accept, start)?;
+        let devices = board.add_devices(console, accept, start, io_apic)?;
         let mut machine = Machine::run(board, devices, vcpus)?;
         machine.tsc_offset = tsc_offset;
         Ok(machine)
@@ -263,7 +188,7 @@ impl Machine {
             vsock,
             worker: Some(worker),
             tsc_offset: None,
-            _board: board,
+            board,
         };
         for (cpu, fd) in (0..).zip(vcpus) {
             let vcpu = Vcpu::start(fd, cpu, run_bytes, bus.clone(), state.clone())
@@ -278,6 +203,16 @@ impl Machine {
         let end = self.state.wait(patience)?;
         self.stop();
         Some(end)
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> GuestMemory {
+        GuestMemory::own(self.board.memory().clone())
+    }
+
+    /// The host's pages under the guest's memory, as far as the guest has touched it.
+    pub fn pages(&self) -> Option<GuestPages> {
+        self.board.pages()
     }
 
     /// Time from the machine's start to the guest's write to the boot timer.
@@ -325,12 +260,16 @@ fn console(path: &Path) -> Result<Console, KvmError> {
 }
 
 /// Puts into memory what the kernel finds there.
-fn fill(board: &Board, config: &MachineConfig, apic_ids: &ApicIds) -> Result<Loaded, KvmError> {
-    let memory = &board.memory;
+fn fill(
+    board: &Board,
+    config: &MachineConfig,
+    apic_ids: &ApicIds,
+    nodes: &[Vec<memory::Range>],
+) -> Result<Loaded, KvmError> {
+    let memory = board.memory();
     let kernel = boot::load_kernel(memory, &config.kernel)?;
     let initramfs = boot::load_initramfs(memory, &config.initramfs, &kernel)?;
-    let nodes = memory::of_nodes(config.memory_bytes, config.topology.numa_nodes);
-    let tables = acpi::tables(&Platform { apic_ids, memory: &nodes }).ok_or(BootError::Acpi)?;
+    let tables = acpi::tables(&Platform { apic_ids, memory: nodes }).ok_or(BootError::Acpi)?;
     boot::describe(memory, config.memory_bytes, &kernel, initramfs, &config.cmdline, &tables)?;
     registers::write_tables(memory).map_err(|e| system("boot tables")(io::Error::other(e)))?;
     Ok(kernel)

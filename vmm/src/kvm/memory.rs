@@ -5,9 +5,13 @@ use std::os::raw::c_void;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{
+    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
 
 use super::layout;
+use crate::host_memory::HUGE_PAGE_BYTES;
 
 /// Memory of a guest.
 pub type Memory = GuestMemoryMmap<()>;
@@ -33,8 +37,8 @@ pub fn ranges(bytes: u64) -> Vec<Range> {
 
 /// Cuts `ranges` into `nodes` shares, the first of them with what does not divide evenly; ranges of one node, in order.
 pub fn of_nodes(bytes: u64, nodes: u32) -> Vec<Vec<Range>> {
-    // Whole MiB, as the kernel's NUMA code would round anyway.
-    let share = (bytes / u64::from(nodes)) & !0xf_ffff;
+    // Whole huge pages of the host.
+    let share = (bytes / u64::from(nodes)) & !(HUGE_PAGE_BYTES - 1);
     let first = bytes - share * u64::from(nodes - 1);
     let mut start = 0;
     (0..nodes)
@@ -61,6 +65,21 @@ fn slice_of(ranges: &[Range], skip: u64, len: u64) -> Vec<Range> {
     out
 }
 
+/// Maps `bytes` of memory in huge pages that the host has reserved; they are promised now, and so not lacking later.
+pub fn allocate_huge(bytes: u64) -> io::Result<Memory> {
+    let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    let region = |range: &Range| {
+        let mapping = MmapRegionBuilder::new(range.len as usize)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(flags)
+            .build()
+            .map_err(io::Error::other)?;
+        GuestRegionMmap::new(mapping, GuestAddress(range.start)).ok_or(io::ErrorKind::InvalidInput.into())
+    };
+    let regions = ranges(bytes).iter().map(region).collect::<io::Result<Vec<_>>>()?;
+    Memory::from_regions(regions).map_err(io::Error::other)
+}
+
 /// Maps `bytes` of memory. Pages come into being when they are first touched, large ones where the host has them.
 pub fn allocate(bytes: u64) -> io::Result<Memory> {
     let parts: Vec<(GuestAddress, usize)> =
@@ -76,6 +95,27 @@ pub fn allocate(bytes: u64) -> io::Result<Memory> {
         }
     }
     Ok(memory)
+}
+
+/// Where memory of the guest is in this process.
+pub fn host_range(memory: &Memory, range: Range) -> Option<std::ops::Range<u64>> {
+    let hva = memory.get_host_address(GuestAddress(range.start)).ok()? as u64;
+    Some(hva..hva + range.len)
+}
+
+/// Has memory of this process come from one node as long as it has some. Binding it there would have the kernel end this process
+/// where the node has none left (MPOL_BIND, set_mempolicy(2)); where pages came from is looked up afterwards.
+pub fn prefer(range: &std::ops::Range<u64>, node: u32) -> io::Result<()> {
+    let mut mask = [0u64; 16];
+    let word = mask.get_mut(node as usize / 64).ok_or(io::ErrorKind::InvalidInput)?;
+    *word = 1 << (node % 64);
+    // The kernel takes one off (`get_nodes`, mm/mempolicy.c).
+    let bits = size_of_val(&mask) as u64 * 8 + 1;
+    let (start, len) = (range.start, range.end - range.start);
+    // SAFETY: a policy changes no contents; the mask lives until the call returns and has all the bits that are read.
+    let r =
+        unsafe { libc::syscall(libc::SYS_mbind, start, len, libc::MPOL_PREFERRED, mask.as_ptr(), bits, 0) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives the guest its memory.
@@ -109,8 +149,45 @@ pub fn low_end(memory: &Memory) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_memory::GuestPages;
+    use vm_memory::Bytes;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn huge_pages_that_the_host_lacks_are_refused_at_once() {
+        // More than any host has reserved.
+        let e = crate::kvm::board::Board::with_huge_pages(1 << 44).unwrap_err();
+        assert!(
+            e.to_string().contains("needs 8388608 pages of 2 MiB") && e.to_string().contains("sysctl"),
+            "{e}"
+        );
+        let e = crate::kvm::board::Board::with_huge_pages(3 * MIB).unwrap_err();
+        assert!(e.to_string().contains("even memory_mib"), "{e}");
+    }
+
+    #[test]
+    fn pages_under_touched_memory_are_found_and_lie_on_the_node_that_was_wanted() {
+        let memory = allocate(16 * MIB).unwrap();
+        let whole = host_range(&memory, Range { start: 0, len: 16 * MIB }).unwrap();
+        // Every kernel with NUMA has node 0; one without has no policies.
+        let wanted: Vec<_> = match prefer(&whole, 0) {
+            Ok(()) => vec![(whole.clone(), 0)],
+            Err(e) => {
+                assert_eq!(e.raw_os_error(), Some(libc::ENOSYS));
+                vec![]
+            }
+        };
+        assert!(prefer(&whole, 1023).is_err() && prefer(&whole, 5000).is_err());
+        for at in (0..5 * MIB).step_by(4096) {
+            memory.write_obj(1u8, GuestAddress(at)).unwrap();
+        }
+        let pages = GuestPages::of(&[whole], &wanted).unwrap();
+        let touched = pages.thp_bytes + pages.small_bytes;
+        assert!((5 * MIB..=16 * MIB).contains(&touched), "{pages:?}");
+        assert_eq!((pages.hugetlb_bytes, pages.thp_bytes % HUGE_PAGE_BYTES), (0, 0));
+        assert_eq!(pages.elsewhere_bytes.is_some(), !wanted.is_empty());
+    }
 
     #[test]
     fn memory_goes_around_the_gap() {

@@ -1,4 +1,6 @@
-//! Devices at I/O ports: the serial console, the keyboard controller's reset, ACPI power-off and reset.
+//! Devices at I/O ports: the serial console, the keyboard controller's reset, ACPI power-off and reset, and, where KVM has none, two
+//! 8259 interrupt controllers without inputs: only their masks can be told from ones that are never asked to do anything, and Linux
+//! numbers the ISA interrupts of the I/O APIC only where it finds them (`probe_8259A`, arch/x86/kernel/i8259.c).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,6 +29,8 @@ pub enum Effect {
     PowerOff,
     /// Reset.
     Reset,
+    /// KVM did not take the routes of interrupts.
+    Unrouted(kvm_ioctls::Error),
 }
 
 /// An event as the trigger that devices want.
@@ -107,6 +111,7 @@ pub struct Ports {
     i8042: I8042Device<Flag>,
     pm1_enable: u16,
     pm1_control: u16,
+    pic_masks: [u8; 2],
 }
 
 impl Ports {
@@ -117,6 +122,7 @@ impl Ports {
             i8042: I8042Device::new(Flag::default()),
             pm1_enable: 0,
             pm1_control: 0,
+            pic_masks: [0; 2],
         }
     }
 
@@ -136,6 +142,11 @@ impl Ports {
                 }
                 if self.i8042.reset_evt().0.get() {
                     return Effect::Reset;
+                }
+            }
+            port::PIC_0_MASK | port::PIC_1_MASK => {
+                if let Some(last) = data.last() {
+                    self.pic_masks[usize::from(port == port::PIC_1_MASK)] = *last;
                 }
             }
             port::RESET if data.contains(&RESET_VALUE) => return Effect::Reset,
@@ -164,6 +175,11 @@ impl Ports {
                 return;
             }
             port::I8042..=0x64 => u64::from(self.i8042.read((port - port::I8042) as u8)),
+            port::PIC_0_MASK | port::PIC_1_MASK => {
+                u64::from(self.pic_masks[usize::from(port == port::PIC_1_MASK)])
+            }
+            // No interrupt is requested or in service.
+            port::PIC_0 | port::PIC_1 => 0,
             port::PM1_EVENT => u64::from(self.pm1_enable) << 16,
             port::PM1_ENABLE => u64::from(self.pm1_enable),
             port::PM1_CONTROL => u64::from(self.pm1_control | SCI_EN),
@@ -212,6 +228,20 @@ mod tests {
         assert_eq!(p.write(port::RESET, &[0]), Effect::None);
         assert_eq!(p.write(port::RESET, &[RESET_VALUE]), Effect::Reset);
         assert_eq!(p.write(0x64, &[0xfe]), Effect::Reset);
+    }
+
+    #[test]
+    fn interrupt_controllers_keep_their_masks_and_have_nothing_to_say() {
+        let (mut p, _) = ports();
+        let read = |p: &mut Ports, port| {
+            let mut data = [0xa5];
+            p.read(port, &mut data);
+            data[0]
+        };
+        p.write(0x21, &[0xfb]);
+        p.write(0xa1, &[0xff]);
+        p.write(0x20, &[0x11]);
+        assert_eq!([0x20, 0x21, 0xa0, 0xa1].map(|port| read(&mut p, port)), [0, 0xfb, 0, 0xff]);
     }
 
     #[test]

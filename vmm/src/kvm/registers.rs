@@ -111,6 +111,17 @@ pub fn set_boot_cpu(vcpu: &VcpuFd, entry: u64) -> Result<(), kvm_ioctls::Error> 
     })
 }
 
+/// Bits of IA32_APIC_BASE: x2APIC mode, and on (Intel SDM volume 3, section 11.12.1).
+const X2APIC_ON: u64 = 1 << 10 | 1 << 11;
+
+/// Puts a CPU's local APIC into x2APIC mode, as firmware does where ids exceed 254: Linux ignores larger ones of the MADT before it is
+/// in that mode itself (`acpi_parse_x2apic`, arch/x86/kernel/acpi/boot.c). The CPU has its CPUID already.
+pub fn set_x2apic(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    let mut s = vcpu.get_sregs()?;
+    s.apic_base |= X2APIC_ON;
+    vcpu.set_sregs(&s)
+}
+
 /// Sets what firmware sets on every CPU.
 pub fn set_msrs(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     for (index, data) in [(MSR_MTRR_DEFAULT, MTRR_WRITE_BACK), (MSR_MISC_ENABLE, FAST_STRINGS)] {

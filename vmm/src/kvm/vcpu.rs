@@ -132,7 +132,7 @@ impl Drop for RunPage {
 
 /// Runs a vCPU until the guest ends or the machine is stopped, which gives `None`.
 fn run(mut fd: VcpuFd, cpu: u32, bus: &Bus, state: &State) -> Option<MachineEnd> {
-    if let Err(e) = confine::confine(Kind::Vcpu) {
+    if let Err(e) = confine::confine(Kind::Vcpu { routes: bus.has_io_apic() }) {
         return Some(MachineEnd::Failed(e.to_string()));
     }
     while !state.is_stopped() {
@@ -144,7 +144,8 @@ fn run(mut fd: VcpuFd, cpu: u32, bus: &Bus, state: &State) -> Option<MachineEnd>
             Ok(VcpuExit::Shutdown) => return Some(MachineEnd::TripleFault { cpu }),
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => Effect::PowerOff,
             Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET | KVM_SYSTEM_EVENT_CRASH, _)) => Effect::Reset,
-            Ok(VcpuExit::Intr) => Effect::None,
+            // The end of a level-triggered interrupt: ours are edges, whatever the guest takes them for.
+            Ok(VcpuExit::Intr | VcpuExit::IoapicEoi(_)) => Effect::None,
             Ok(VcpuExit::InternalError) => return Some(internal_error(&mut fd, cpu)),
             Ok(other) => {
                 let what = format!("CPU {cpu} left the guest with {other:?}, which ktstr does not know");
@@ -157,6 +158,7 @@ fn run(mut fd: VcpuFd, cpu: u32, bus: &Bus, state: &State) -> Option<MachineEnd>
             Effect::None => {}
             Effect::PowerOff => return Some(MachineEnd::PoweredOff),
             Effect::Reset => return Some(MachineEnd::Reset),
+            Effect::Unrouted(e) => return Some(MachineEnd::Failed(format!("KVM_SET_GSI_ROUTING: {e}"))),
         }
     }
     None

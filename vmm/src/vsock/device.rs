@@ -77,6 +77,13 @@ impl Connection {
         self.peer_alloc.saturating_sub(self.sent.wrapping_sub(self.peer_forwarded))
     }
 
+    /// The guest will receive no more, and the host's writer hears of it.
+    fn stop_reading(&mut self) {
+        self.guest_deaf = true;
+        // The writer may be gone already.
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
     /// Moves buffered bytes into the stream as far as it takes them.
     fn flush(&mut self) -> io::Result<()> {
         while !self.buffered.is_empty() {
@@ -98,6 +105,18 @@ impl Connection {
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(())
+    }
+}
+
+impl Drop for Connection {
+    /// Reads away what the guest did not want: a reader whose own words are left unread is told of a reset instead of the end.
+    fn drop(&mut self) {
+        self.stop_reading();
+        // Nothing is added after that, and nothing is to be waited for.
+        if self.stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        while matches!(self.stream.read(&mut [0; 4096]), Ok(1..)) {}
     }
 }
 
@@ -176,7 +195,8 @@ impl Device {
         }
         match (h.op, self.connections.get_mut(&key)) {
             (op::RST, _) => {
-                if let Some(c) = self.connections.remove(&key) {
+                if let Some(mut c) = self.connections.remove(&key) {
+                    c.stop_reading();
                     // What had arrived is still the reader's, however slow it is.
                     self.lingering.push(c);
                 }
@@ -227,7 +247,9 @@ impl Device {
             }
             op::SHUTDOWN => {
                 c.guest_done |= flags & SHUTDOWN_SEND != 0;
-                c.guest_deaf |= flags & SHUTDOWN_RCV != 0;
+                if flags & SHUTDOWN_RCV != 0 {
+                    c.stop_reading();
+                }
             }
             op::CREDIT_REQUEST => self.send(key, op::CREDIT_UPDATE, 0),
             op::CREDIT_UPDATE | op::RESPONSE => {}
@@ -422,6 +444,22 @@ mod tests {
         assert_eq!((answer.header.op, answer.payload), (op::RW, b"answer".to_vec()));
         let end = d.next_packet(4096).unwrap().header;
         assert_eq!((end.op, end.flags), (op::SHUTDOWN, SHUTDOWN_SEND));
+    }
+
+    #[test]
+    fn writer_hears_that_the_guest_wants_no_more() {
+        let (mut d, host) = device();
+        d.receive(packet(op::REQUEST, 0, b""));
+        let mut writer = host.lock().unwrap().take().unwrap();
+        writer.write_all(b"heard").unwrap();
+        d.receive(packet(op::SHUTDOWN, SHUTDOWN_RCV, b""));
+        assert_eq!(writer.write(b"not heard").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        d.receive(packet(op::RW, 0, b"answer"));
+        d.receive(packet(op::SHUTDOWN, SHUTDOWN_SEND, b""));
+        d.flush();
+        let mut got = String::new();
+        writer.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "answer");
     }
 
     #[test]

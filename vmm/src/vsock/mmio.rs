@@ -13,7 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Accept, Device};
-use super::mmio_registers::{RX, Registers, TX, USED_BUFFER};
+use super::mmio_registers::{QUEUE_NOTIFY, RX, Registers, STATUS, TX, USED_BUFFER};
 use super::queues;
 
 /// How long the end of a guest waits for a slow reader.
@@ -30,7 +30,7 @@ const MAX_EVENTS: usize = 64;
 /// The device as the vCPU threads see it.
 #[derive(Debug)]
 pub struct MmioVsock {
-    registers: Mutex<Registers>,
+    state: Mutex<State>,
     memory: Arc<GuestMemoryMmap>,
     /// Raised by KVM when the driver notifies a queue.
     pub notified: EventFd,
@@ -39,11 +39,16 @@ pub struct MmioVsock {
     stopped: EventFd,
 }
 
+#[derive(Debug)]
+struct State {
+    registers: Registers,
+    device: Device,
+}
+
 /// The thread's part.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<MmioVsock>,
-    device: Device,
     epoll: Epoll,
 }
 
@@ -55,8 +60,9 @@ impl MmioVsock {
         memory: Arc<GuestMemoryMmap>,
     ) -> io::Result<(Arc<MmioVsock>, Worker)> {
         let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let registers = Registers::new(guest_cid).map_err(io::Error::other)?;
         let shared = Arc::new(MmioVsock {
-            registers: Mutex::new(Registers::new(guest_cid).map_err(io::Error::other)?),
+            state: Mutex::new(State { registers, device: Device::new(guest_cid, accept) }),
             memory,
             notified: event()?,
             interrupt: event()?,
@@ -66,23 +72,27 @@ impl MmioVsock {
         for (fd, token) in [(&shared.notified, NOTIFIED), (&shared.stopped, STOPPED)] {
             epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), EpollEvent::new(EventSet::IN, token))?;
         }
-        let worker = Worker { shared: shared.clone(), device: Device::new(guest_cid, accept), epoll };
+        let worker = Worker { shared: shared.clone(), epoll };
         Ok((shared, worker))
     }
 
-    fn registers(&self) -> MutexGuard<'_, Registers> {
-        self.registers.lock().unwrap_or_else(|p| p.into_inner())
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     /// A vCPU reads.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        self.registers().read(offset, data);
+        self.state().registers.read(offset, data);
     }
 
     /// A vCPU writes. Notifications do not come here while KVM has [`MmioVsock::notified`].
     pub fn write(&self, offset: u64, data: &[u8]) {
-        self.registers().write(offset, data, &self.memory);
-        if offset == super::mmio_registers::QUEUE_NOTIFY {
+        let mut state = self.state();
+        if offset == STATUS && data == [0; 4] {
+            state.take_the_last(&self.memory);
+        }
+        state.registers.write(offset, data, &self.memory);
+        if offset == QUEUE_NOTIFY {
             // An event that is full already will be seen.
             let _ = self.notified.write(1);
         }
@@ -95,9 +105,30 @@ impl MmioVsock {
     }
 }
 
+impl State {
+    /// The driver is about to reset the device, and the worker may not have seen all that it had sent.
+    fn take_the_last(&mut self, mem: &GuestMemoryMmap) {
+        if let Some(q) = self.registers.queues() {
+            queues::drain(&mut self.device, &mut q[TX], &mem);
+        }
+    }
+
+    /// One pass over both queues.
+    fn exchange(&mut self, mem: &GuestMemoryMmap) -> (bool, bool) {
+        let State { registers, device } = self;
+        let received = registers.queues().is_some_and(|q| queues::receive(device, &mut q[TX], &mem));
+        device.flush();
+        let sent = registers.queues().is_some_and(|q| queues::send(device, &mut q[RX], &mem));
+        if received || sent {
+            registers.raise(USED_BUFFER);
+        }
+        (received, sent)
+    }
+}
+
 impl Worker {
     /// Serves the guest until [`MmioVsock::stop`], then hands over what the guest had sent.
-    pub fn run(mut self) {
+    pub fn run(self) {
         let mut events = [EpollEvent::default(); MAX_EVENTS];
         loop {
             let n = match self.epoll.wait(-1, &mut events) {
@@ -115,14 +146,16 @@ impl Worker {
         }
         // What the guest had put into its queue before it ended.
         let _ = self.process();
-        self.device.finish(PATIENCE);
+        self.shared.state().device.finish(PATIENCE);
     }
 
     /// Moves packets both ways until nothing moves.
-    pub(crate) fn process(&mut self) -> io::Result<()> {
+    pub(crate) fn process(&self) -> io::Result<()> {
         loop {
-            let (received, sent) = self.exchange();
-            self.watch()?;
+            let mut state = self.shared.state();
+            let (received, sent) = state.exchange(&self.shared.memory);
+            self.watch(&mut state.device)?;
+            drop(state);
             if !received && !sent {
                 return Ok(());
             }
@@ -131,27 +164,8 @@ impl Worker {
         }
     }
 
-    /// One pass over both queues.
-    fn exchange(&mut self) -> (bool, bool) {
-        let mem: &GuestMemoryMmap = &self.shared.memory;
-        let mut registers = self.shared.registers();
-        let received = match registers.queues() {
-            Some(q) => queues::receive(&mut self.device, &mut q[TX], &mem),
-            None => false,
-        };
-        self.device.flush();
-        let sent = match registers.queues() {
-            Some(q) => queues::send(&mut self.device, &mut q[RX], &mem),
-            None => false,
-        };
-        if received || sent {
-            registers.raise(USED_BUFFER);
-        }
-        (received, sent)
-    }
-
-    fn watch(&mut self) -> io::Result<()> {
-        for fd in self.device.take_new_fds() {
+    fn watch(&self, device: &mut Device) -> io::Result<()> {
+        for fd in device.take_new_fds() {
             // Edge-triggered: every event leads to a pass that reads and writes until nothing moves.
             let events = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
             self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, STREAM))?;

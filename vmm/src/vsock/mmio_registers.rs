@@ -43,7 +43,7 @@ mod register {
     pub const QUEUE_READY: u64 = 0x44;
     pub const INTERRUPT_STATUS: u64 = 0x60;
     pub const INTERRUPT_ACK: u64 = 0x64;
-    pub const STATUS: u64 = 0x70;
+    pub use super::STATUS;
     pub const QUEUE_DESC_LOW: u64 = 0x80;
     pub const QUEUE_DESC_HIGH: u64 = 0x84;
     pub const QUEUE_DRIVER_LOW: u64 = 0x90;
@@ -55,6 +55,9 @@ mod register {
 
 /// Offset of the register that a driver writes to notify a queue.
 pub const QUEUE_NOTIFY: u64 = 0x50;
+
+/// Offset of the register by whose zero a driver resets the device.
+pub const STATUS: u64 = 0x70;
 
 /// The registers.
 #[derive(Debug)]

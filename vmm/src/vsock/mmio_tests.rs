@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::mmio::MmioVsock;
-use super::mmio_registers::QUEUE_NOTIFY;
+use super::mmio_registers::{QUEUE_NOTIFY, STATUS};
 use super::packet::{HEADER_BYTES, HOST_CID, Header, SHUTDOWN_RCV, SHUTDOWN_SEND, TYPE_STREAM, op};
 
 const PORT: u32 = 5201;
@@ -49,7 +49,7 @@ impl Driver {
                 driver.vsock.write(offset, &u32::to_le_bytes(word));
             }
         }
-        driver.vsock.write(0x70, &15u32.to_le_bytes());
+        driver.vsock.write(STATUS, &15u32.to_le_bytes());
         driver.offer_rx();
         (driver, host)
     }
@@ -60,12 +60,16 @@ impl Driver {
         self.memory.write_obj(flags, GuestAddress(at + 12)).unwrap();
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         self.memory.write_obj(index, GuestAddress(at + 0x1002)).unwrap();
+    }
+
+    fn notify(&self) {
         self.vsock.write(QUEUE_NOTIFY, &0u32.to_le_bytes());
     }
 
     fn offer_rx(&mut self) {
         self.rx = self.rx.wrapping_add(1);
         self.offer(RX, self.rx, ROOM, WRITABLE);
+        self.notify();
     }
 
     fn used(&self, at: u64) -> u16 {
@@ -80,7 +84,8 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, op: u16, flags: u32, payload: &[u8]) {
+    /// Puts a packet into its queue, of which the device does not know yet.
+    fn put(&mut self, op: u16, flags: u32, payload: &[u8]) {
         let header = Header {
             src_cid: 3,
             dst_cid: HOST_CID,
@@ -97,8 +102,13 @@ impl Driver {
         self.memory.write_slice(payload, GuestAddress(TX + BUFFER + HEADER_BYTES as u64)).unwrap();
         self.tx = self.tx.wrapping_add(1);
         self.offer(TX, self.tx, (HEADER_BYTES + payload.len()) as u32, 0);
-        self.until("the device takes packets", || self.used(TX) == self.tx);
         self.sent = self.sent.wrapping_add(payload.len() as u32);
+    }
+
+    fn send(&mut self, op: u16, flags: u32, payload: &[u8]) {
+        self.put(op, flags, payload);
+        self.notify();
+        self.until("the device takes packets", || self.used(TX) == self.tx);
     }
 
     /// The next packet for the guest, if there is one.
@@ -191,6 +201,18 @@ fn end_with_unread_data_hands_it_over() {
     host.read_to_end(&mut got).unwrap();
     assert_eq!((got.len(), got[59_999], got[60_000]), (120_000, 7, 8));
     driver.end();
+}
+
+#[test]
+fn what_stood_in_the_queue_at_a_reset_is_handed_over() {
+    let (mut driver, mut host) = Driver::new();
+    driver.connect();
+    driver.put(op::RW, 0, b"the last");
+    driver.vsock.write(STATUS, &0u32.to_le_bytes());
+    driver.end();
+    let mut got = String::new();
+    host.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "the last");
 }
 
 #[test]

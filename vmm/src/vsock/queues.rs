@@ -11,7 +11,25 @@ use vm_memory::GuestMemory;
 use super::chain;
 use super::device::Device;
 
-/// Takes the packets that the guest has put into its transmit queue, unless the device has too many answers waiting.
+/// Takes the next packet that the guest has put into its transmit queue, unless the device has too many answers waiting, and
+/// gives the head of its chain.
+fn take<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> Option<u16>
+where
+    M: Deref + Clone,
+    M::Target: GuestMemory + Sized,
+{
+    if !queue.ready() || device.is_congested() {
+        return None;
+    }
+    let chain = queue.pop_descriptor_chain(mem.clone())?;
+    let head = chain.head_index();
+    if let Ok(packet) = chain::read(chain, mem) {
+        device.receive(packet);
+    }
+    Some(head)
+}
+
+/// Takes the packets that the guest has put into its transmit queue, as far as the device listens.
 /// Says whether a chain was given back, and so whether the guest is to be interrupted.
 pub fn receive<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> bool
 where
@@ -19,15 +37,24 @@ where
     M::Target: GuestMemory + Sized,
 {
     let mut any = false;
-    while queue.ready() && !device.is_congested() {
-        let Some(chain) = queue.pop_descriptor_chain(mem.clone()) else { break };
-        let head = chain.head_index();
-        if let Ok(packet) = chain::read(chain, mem) {
-            device.receive(packet);
-        }
+    while let Some(head) = take(device, queue, mem) {
         any |= queue.add_used(&**mem, head, 0).is_ok();
     }
     any
+}
+
+/// Takes what is left in a transmit queue that the guest is about to take away, as one does that powers off: it has sent
+/// that, whether or not anybody has looked since. Nothing is given back.
+pub fn drain<M>(device: &mut Device, queue: &mut Queue, mem: &M)
+where
+    M: Deref + Clone,
+    M::Target: GuestMemory + Sized,
+{
+    for _ in 0..queue.size() {
+        if take(device, queue, mem).is_none() {
+            break;
+        }
+    }
 }
 
 /// Fills the guest's receive queue. Says whether a chain was given back.

@@ -7,18 +7,20 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vhost::vhost_user::{Listener, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringEpollHandler, VringRwLock, VringT};
+use virtio_queue::QueueT;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Accept, Device};
 use super::queues;
+use crate::guest_memory::GuestMemory;
 
 /// To the guest.
 const RX: usize = 0;
@@ -41,6 +43,8 @@ struct Backend {
     guest_cid: u64,
     device: Mutex<Device>,
     memory: Mutex<Option<Memory>>,
+    /// The queues, once one of them was notified.
+    vrings: OnceLock<Vec<VringRwLock>>,
     /// Holds this back end in turn: emptied at the end.
     epoll: Mutex<Option<Arc<Handler>>>,
     /// Raised when the guest is gone. The daemon's own event for that would stay open.
@@ -52,6 +56,17 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Backend {
+    fn new(guest_cid: u64, accept: Accept) -> io::Result<Backend> {
+        Ok(Backend {
+            guest_cid,
+            device: Mutex::new(Device::new(guest_cid, accept)),
+            memory: Mutex::new(None),
+            vrings: OnceLock::new(),
+            epoll: Mutex::new(None),
+            exit: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
+        })
+    }
+
     /// Moves packets both ways until nothing moves.
     fn process(&self, vrings: &[VringRwLock]) -> io::Result<()> {
         let Some(memory) = lock(&self.memory).clone() else { return Ok(()) };
@@ -72,6 +87,17 @@ impl Backend {
                 return Ok(());
             }
         }
+    }
+
+    /// What the guest had sent before its queue was taken away, for the thread that serves it may not have seen all of that.
+    fn take_the_last(&self, vring: &VringRwLock) {
+        let Some(memory) = lock(&self.memory).clone() else { return };
+        let mut device = lock(&self.device);
+        let mut state = vring.get_mut();
+        let queue = state.get_queue_mut();
+        queue.set_ready(true);
+        queues::drain(&mut device, queue, &memory.memory());
+        queue.set_ready(false);
     }
 
     fn watch(&self, device: &mut Device) -> io::Result<()> {
@@ -130,7 +156,16 @@ impl VhostUserBackend for Backend {
             // An error ends the thread.
             return Err(io::Error::other("the guest is gone"));
         }
+        self.vrings.get_or_init(|| vrings.to_vec());
         self.process(vrings)
+    }
+
+    /// QEMU takes a queue away when the guest resets the device or is gone.
+    fn stop_vring(&self, index: u32) -> io::Result<()> {
+        if let (Some(vrings), TX) = (self.vrings.get(), index as usize) {
+            self.take_the_last(&vrings[TX]);
+        }
+        Ok(())
     }
 }
 
@@ -141,8 +176,7 @@ struct Service {
 }
 
 impl Service {
-    fn new(backend: Arc<Backend>) -> io::Result<Service> {
-        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    fn new(backend: Arc<Backend>, memory: Memory) -> io::Result<Service> {
         let daemon = VhostUserDaemon::new("vsock".into(), backend.clone(), memory)
             .map_err(|e| io::Error::other(format!("{e:?}")))?;
         for handler in daemon.get_epoll_handlers() {
@@ -186,6 +220,7 @@ pub struct Server {
     socket: PathBuf,
     listening: UnixListener,
     thread: Option<JoinHandle<()>>,
+    memory: Memory,
 }
 
 impl Server {
@@ -195,16 +230,16 @@ impl Server {
         let _ = std::fs::remove_file(socket);
         let listening = UnixListener::bind(socket)?;
         let listener = Listener::from(listening.try_clone()?);
-        let service = Service::new(Arc::new(Backend {
-            guest_cid,
-            device: Mutex::new(Device::new(guest_cid, accept)),
-            memory: Mutex::new(None),
-            epoll: Mutex::new(None),
-            exit: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
-        }))?;
+        let memory = Memory::new(GuestMemoryMmap::new());
+        let service = Service::new(Arc::new(Backend::new(guest_cid, accept)?), memory.clone())?;
         let builder = std::thread::Builder::new().name("vsock-main".into());
         let thread = builder.spawn(move || service.run(listener))?;
-        Ok(Server { socket: socket.into(), listening, thread: Some(thread) })
+        Ok(Server { socket: socket.into(), listening, thread: Some(thread), memory })
+    }
+
+    /// What the guest's memory is by the last that QEMU has said.
+    pub fn memory(&self) -> GuestMemory {
+        GuestMemory::shared(self.memory.clone())
     }
 }
 
@@ -223,7 +258,52 @@ impl Drop for Server {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use vm_memory::{Bytes, GuestAddress};
+
     use super::*;
+    use crate::vsock::packet::{HEADER_BYTES, HOST_CID, Header, TYPE_STREAM, op};
+
+    /// Rings and buffer of the transmit queue.
+    const DESCRIPTORS: u64 = 0x1000;
+    const AVAILABLE: u64 = 0x2000;
+    const USED: u64 = 0x3000;
+    const BUFFER: u64 = 0x4000;
+
+    /// A driver's packet number `index`, alone in its queue.
+    fn put(memory: &Memory, index: u16, op: u16, payload: &[u8]) {
+        let (src_cid, dst_cid, len) = (3, HOST_CID, payload.len() as u32);
+        let header = Header { src_cid, dst_cid, len, kind: TYPE_STREAM, op, ..Header::default() };
+        let memory = memory.memory();
+        memory.write_slice(&[&header.to_bytes(), payload].concat(), GuestAddress(BUFFER)).unwrap();
+        memory.write_obj(BUFFER, GuestAddress(DESCRIPTORS)).unwrap();
+        memory.write_obj(HEADER_BYTES as u32 + len, GuestAddress(DESCRIPTORS + 8)).unwrap();
+        memory.write_obj(index, GuestAddress(AVAILABLE + 2)).unwrap();
+    }
+
+    #[test]
+    fn what_stood_in_the_queue_when_it_was_stopped_is_handed_over() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 16)]).unwrap();
+        let memory = GuestMemoryAtomic::new(memory);
+        let (mut host, device) = UnixStream::pair().unwrap();
+        let mut device = Some(device);
+        let backend = Backend::new(3, Box::new(move |_| device.take())).unwrap();
+        backend.update_memory(memory.clone()).unwrap();
+        let vrings = [RX, TX].map(|_| VringRwLock::new(memory.clone(), 16).unwrap());
+        vrings[TX].set_queue_info(DESCRIPTORS, AVAILABLE, USED).unwrap();
+        vrings[TX].set_queue_ready(true);
+        put(&memory, 1, op::REQUEST, b"");
+        backend.handle_event(TX as u16, EventSet::IN, &vrings, 0).unwrap();
+        put(&memory, 2, op::RW, b"the last");
+        vrings[TX].set_queue_ready(false);
+        backend.stop_vring(TX as u32).unwrap();
+        lock(&backend.device).finish(PATIENCE);
+        let mut got = String::new();
+        host.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "the last");
+    }
 
     #[test]
     fn server_leaves_no_descriptor() {
@@ -233,7 +313,7 @@ mod tests {
         for _ in 0..200 {
             let socket = dir.path().join("socket");
             let server = Server::start(&socket, 3, Box::new(|_| None)).unwrap();
-            std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            UnixStream::connect(&socket).unwrap();
             drop(server);
         }
         // Other tests of this process have theirs.

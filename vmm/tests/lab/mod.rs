@@ -14,14 +14,14 @@ pub fn run_inside(selection: &str) {
         let text = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
         (out.status.success(), text)
     } else {
-        in_lab(&kernel, &format!("'{}' {}", this.display(), arguments.join(" ")))
+        run(&kernel, &format!("'{}' {}", this.display(), arguments.join(" ")))
     };
     eprintln!("{output}");
     assert!(ok && output.contains("test result: ok. ") && !output.contains(" 0 passed"), "see above");
 }
 
 /// Runs a command in the lab, and says whether it succeeded and what it and the lab's console said.
-fn in_lab(kernel: &Path, command: &str) -> (bool, String) {
+pub fn run(kernel: &Path, command: &str) -> (bool, String) {
     let shared = tempfile::tempdir().unwrap();
     let script = format!(
         "cd /tmp\nexport KTSTR_TEST_KERNEL='{}' RUST_BACKTRACE=1\nexec {command}\n",
@@ -29,7 +29,12 @@ fn in_lab(kernel: &Path, command: &str) -> (bool, String) {
     );
     fs::write(shared.path().join("command"), script).unwrap();
     let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/run");
-    let status = Command::new(run).arg(kernel).arg(shared.path()).status().unwrap();
+    let status = Command::new(run)
+        .arg(kernel)
+        .arg(shared.path())
+        .args(["1500", "3072", if command.contains("inside::long") { "nodes" } else { "real" }])
+        .status()
+        .unwrap();
     let read = |name: &str| fs::read_to_string(shared.path().join(name)).unwrap_or_default();
     (status.success(), format!("{}\nconsole of the lab:\n{}", read("output"), read("console")))
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ktstr_vmm::vsock::vhost_user::Server;
-use ktstr_vmm::{Accel, Accept, GuestConfig, machine_config, qemu, start};
+use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, machine_config, qemu, start};
 use ktstr_wire::frame::{Decoder, Kind};
 use ktstr_wire::message::Hello;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,7 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         topology: TOPOLOGY.parse()?,
         memory_mib: MEMORY_MIB,
         cmdline: Vec::new(),
+        host_memory: HostMemory::default(),
         run_dir: dir.into(),
         console_log: dir.join("console.log"),
     };

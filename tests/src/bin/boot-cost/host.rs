@@ -55,7 +55,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     );
     fs::write(dir.path().join("command"), command)?;
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vmm/lab/run");
-    let status = Command::new(lab).arg(kernel).arg(dir.path()).args(["3000", "counted"]).status()?;
+    let status = Command::new(lab).arg(kernel).arg(dir.path()).args(["3000", "3072", "counted"]).status()?;
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
     print!("{}", read("output"));
     if status.success() {

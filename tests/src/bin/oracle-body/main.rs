@@ -123,6 +123,22 @@ fn hotplug(ctx: &Ctx) -> Result<AssertResult> {
     Ok(curtain(stage, 4))
 }
 
+/// A spinner that may use a fifth of a CPU, and what the kernel says of its throttling when that is over.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.4)]
+fn throttled(ctx: &Ctx) -> Result<AssertResult> {
+    let spinner = tasks::Wanderer::start()?;
+    ctx.announce(spinner.tid(), "confined")?;
+    let cgroup = spinner.confine(20_000)?;
+    std::thread::sleep(ctx.duration());
+    spinner.end();
+    // It is counted when it ends, with the next period.
+    std::thread::sleep(Duration::from_millis(200));
+    let stat = std::fs::read_to_string(cgroup.join("cpu.stat"))?;
+    let us = stat.lines().find_map(|l| l.strip_prefix("throttled_usec ")).unwrap_or("0");
+    println!("throttled_us {us}");
+    Ok(AssertResult::pass())
+}
+
 /// Switches as fast as they come, on one CPU.
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 0.2)]
 fn storm(ctx: &Ctx) -> Result<AssertResult> {
@@ -135,6 +151,32 @@ fn storm(ctx: &Ctx) -> Result<AssertResult> {
         })?;
     }
     std::thread::sleep(ctx.duration());
+    Ok(curtain(stage, 2))
+}
+
+/// The shortest switches that there are, on four CPUs: two tasks on each yield to each other, in real time.
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 1)]
+fn yielders(ctx: &Ctx) -> Result<AssertResult> {
+    let stage = stage();
+    std::fs::write("/proc/sys/kernel/sched_rt_runtime_us", "-1")?;
+    system::in_real_time(2)?;
+    for cpu in (0..4).chain(0..4) {
+        act(ctx, stage, "yielder", move |s| tasks::yield_in_real_time(s, cpu))?;
+    }
+    std::thread::sleep(ctx.duration());
+    Ok(curtain(stage, 8))
+}
+
+/// 40,000 switches on one CPU, however long they take.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 1)]
+fn rally(ctx: &Ctx) -> Result<AssertResult> {
+    let stage = stage();
+    for side in tasks::rally(20_000)? {
+        act(ctx, stage, "pairs", side)?;
+    }
+    while stage.asleep.load(Ordering::SeqCst) < 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(curtain(stage, 2))
 }
 
@@ -156,6 +198,14 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(curtain(stage, threads))
+}
+
+/// The guest is gone in the middle of the window.
+#[ktstr_test(accel = "tcg", cores = 2, duration_s = 60)]
+fn powers_off(ctx: &Ctx) -> Result<AssertResult> {
+    std::fs::write("/proc/sysrq-trigger", "o")?;
+    std::thread::sleep(ctx.duration());
+    Ok(AssertResult::pass())
 }
 
 /// The program that [`tasks::exec_storm`] runs: the agent, which says that it is none and ends.

@@ -29,6 +29,14 @@ pub fn yield_now() {
     unsafe { libc::sched_yield() };
 }
 
+/// Makes the calling thread one of real time, `SCHED_FIFO`.
+pub fn in_real_time(priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: parameters lives until the call returns; 0 is this thread.
+    let r = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Forks a child that ends at once, and waits for it.
 pub fn short_life() {
     // SAFETY: the child calls nothing but _exit, which is async-signal-safe.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,6 +21,17 @@ pub fn spin(stage: &Stage) {
 
 pub fn yield_on_cpu_1(stage: &Stage) {
     system::bind(1..2);
+    while stage.running() {
+        system::yield_now();
+    }
+}
+
+pub fn yield_in_real_time(stage: &Stage, cpu: usize) {
+    system::bind(cpu..cpu + 1);
+    // The body has a higher priority, and ends this.
+    if let Err(e) = system::in_real_time(1) {
+        println!("no real time: {e}");
+    }
     while stage.running() {
         system::yield_now();
     }
@@ -76,6 +87,25 @@ pub fn message(stage: &Stage, mut end: UnixStream, first: bool) {
     while stage.running() && end.read_exact(&mut byte).is_ok() && end.write_all(&byte).is_ok() {}
     // Its partner may still read.
     std::mem::forget(end);
+}
+
+/// Two tasks on CPU 0 that send a byte back and forth `n` times, each time with a switch to the other.
+pub fn rally(n: usize) -> Result<[impl FnOnce(&Stage) + Send; 2]> {
+    let (one, other) = UnixStream::pair()?;
+    let side = |mut end: UnixStream, serves: bool| {
+        move |_: &Stage| {
+            system::bind(0..1);
+            let mut byte = [0];
+            for i in 0..=n {
+                if (i > 0 || !serves) && end.read_exact(&mut byte).is_err() || end.write_all(&byte).is_err() {
+                    break;
+                }
+            }
+            // Its partner may still read.
+            std::mem::forget(end);
+        }
+    };
+    Ok([side(one, true), side(other, false)])
 }
 
 /// A group of hackbench: each of `n` senders sends `loops` messages of 100 bytes to each of `n` receivers. Gives the receivers and
@@ -174,6 +204,15 @@ impl Wanderer {
 
     pub fn tid(&self) -> u32 {
         self.tid
+    }
+
+    /// Gives it a cgroup of its own that may use `us` microseconds of CPU time in each 100 ms, and leaves it there. Gives the cgroup.
+    pub fn confine(&self, us: u32) -> Result<PathBuf> {
+        let cgroup = Path::new(CGROUPS).join("confined");
+        fs::create_dir(&cgroup)?;
+        fs::write(cgroup.join("cpu.max"), format!("{us} 100000"))?;
+        fs::write(cgroup.join("cgroup.procs"), self.tid.to_string())?;
+        Ok(cgroup)
     }
 
     /// Moves it every 10 ms. Gives the number of moves.

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ktstr_guest::probes::{Capacity, Probes};
+use ktstr_guest::programs::ProgramStats;
+use ktstr_guest::scheduler::Scheduler;
 use ktstr_guest::system;
 use ktstr_wire::spec::ProbeLevel;
 
@@ -15,6 +17,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Records that each CPU's log has room for.
 const RECORDS_PER_CPU: u32 = 1_000_000;
+
+/// A sched_ext scheduler, a FIFO over one queue.
+pub const SCHEDULER: &str = "/bin/scx_fixture";
 
 /// Memory of the guest.
 pub const MEMORY_MIB: u32 = 2048;
@@ -148,6 +153,20 @@ fn under_probes(level: ProbeLevel, workload: &[String]) -> Outcome<(Took, String
     Ok((took, format!("{emitted} records, {dropped} lost")))
 }
 
+/// With the kernel's statistics of BPF programs, and what they say of the scheduler's.
+fn under_statistics(workload: &[String]) -> Outcome<(Took, String)> {
+    let mut programs = ProgramStats::enable()?;
+    programs.notice()?;
+    let (took, note) = under_probes(ProbeLevel::Full, workload)?;
+    let runs = programs.read()?;
+    let each = |p: &ktstr_wire::message::ProgramRun| {
+        let ns = p.run_ns as f64 / p.calls as f64 - runs.baseline_ns as f64;
+        format!("{} {} times, {ns:.0} ns", p.member, p.calls)
+    };
+    let called: Vec<String> = runs.programs.iter().filter(|p| p.calls > 0).map(each).collect();
+    Ok((took, format!("{note}; {}; {} ns taken off each", called.join(", "), runs.baseline_ns)))
+}
+
 fn under_tool(command: &[&str], workload: &[String]) -> Outcome<(Took, String)> {
     let _tool = Tool::start(command)?;
     Ok((run_workload(workload)?, String::new()))
@@ -208,6 +227,23 @@ pub fn run() -> Outcome<()> {
     result
 }
 
+/// The same under a scheduler whose programs can be asked what they cost.
+fn measure_scheduled(workload: &[String]) -> Outcome<()> {
+    let scheduler =
+        Scheduler::start(SCHEDULER, &[]).map_err(|exit| format!("{SCHEDULER}: {}", exit.output))?;
+    run_workload(workload)?;
+    let bare = Bare::new(run_workload(workload)?);
+    bare.row("under scx_fixture", Ok((bare.took, String::new())));
+    let again = || bare.row("bare again", run_workload(workload).map(|t| (t, String::new())));
+    again();
+    bare.row("ktstr full", under_probes(ProbeLevel::Full, workload));
+    again();
+    bare.row("ktstr programs", under_statistics(workload));
+    again();
+    scheduler.stop();
+    Ok(())
+}
+
 fn measure() -> Outcome<()> {
     system::mount_all()?;
     for (name, workload) in workloads() {
@@ -230,6 +266,9 @@ fn measure() -> Outcome<()> {
             bare.row("runqlat.bt (bpftrace)", under_tool(&command, &workload));
         }
         bare.row("bare again", run_workload(&workload).map(|t| (t, String::new())));
+        if name == "pipe" {
+            measure_scheduled(&workload)?;
+        }
     }
     println!("| end");
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ktstr_vmm::{Accel, GuestConfig, GuestEnd, Initramfs};
+use ktstr_vmm::{Accel, GuestConfig, GuestEnd, HostMemory, Initramfs};
 
 /// Virtual nanoseconds per context switch that observing adds.
 #[derive(Debug, Parser)]
@@ -41,15 +41,23 @@ fn perf() -> Result<PathBuf, String> {
         .ok_or_else(|| "perf, which is the workload, is missing: apt-get install linux-perf".into())
 }
 
+/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h).
+fn without_headers(script: &str) -> String {
+    script.replace("#include <linux/sched.h>", "#define TASK_RUNNING 0")
+}
+
 fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut image = Initramfs::new();
     image.add_binary(&std::env::current_exe()?, "/init")?;
+    image.add_binary(&std::env::current_exe()?.with_file_name("scx_fixture"), crate::guest::SCHEDULER)?;
     image.add_binary(&perf()?, "/bin/perf")?;
     image.add_bytes("/loops", options.loops.to_string().into(), 0o644)?;
     for (host, guest, package) in TOOLS {
         let host = Path::new(host);
         match (host.is_file(), guest.ends_with(".bt")) {
-            (true, true) => image.add_file(host, guest, 0o644)?,
+            (true, true) => {
+                image.add_bytes(guest, without_headers(&fs::read_to_string(host)?).into(), 0o644)?
+            }
             (true, false) => {
                 image.add_binary(host, guest)?;
                 // With all its symbols: bpftrace looks for some of its own.
@@ -72,6 +80,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         initramfs,
         topology: "1n1l2c1t".parse()?,
         memory_mib: crate::guest::MEMORY_MIB,
+        host_memory: HostMemory::default(),
         cmdline: vec![],
         run_dir: dir.path().into(),
         console_log: console_log.clone(),

@@ -1,10 +1,13 @@
-//! `/init` of the guests in `tests/guest.rs`: shows `/sys`, sends a pattern over vsock, powers off.
+//! `/init` of the guests in `tests/`: shows `/sys`, moves patterns over vsock, ends in the way that it is asked to.
+
+mod pattern;
+mod streams;
 
 use std::ffi::CString;
 use std::fs;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
 
 fn main() {
     for (fs_type, dir) in [("proc", "/proc"), ("sysfs", "/sys")] {
@@ -31,13 +34,35 @@ fn power_off() {
 
 fn run(mode: &str) -> std::io::Result<()> {
     match mode {
-        "panic" => return fs::write("/proc/sysrq-trigger", "c"),
+        "panic" => fs::write("/proc/sysrq-trigger", "c"),
         "hang" => loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         },
-        _ => {}
+        "stream" => start_heartbeat().and_then(|()| show_topology()),
+        steps => {
+            start_heartbeat()?;
+            steps.split(';').try_for_each(|s| streams::step(s.trim()))
+        }
     }
-    let mut stream = connect(5201)?;
+}
+
+/// Interrupts every CPU ten times a second, idle or not: a sampling CPU clock whose timer arms itself anew without any thread.
+/// In the KVM lab a CPU can halt although a thread is to run on it (see `vmm/lab/run`), and then sleeps until an interrupt.
+fn start_heartbeat() -> std::io::Result<()> {
+    // struct perf_event_attr of its first version, 64 bytes: PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period in ns.
+    let attr: [u64; 8] = [1 | 64 << 32, 0, 100_000_000, 0, 0, 0, 0, 0];
+    for cpu in 0..std::thread::available_parallelism()?.get() {
+        // SAFETY: attr has the size that it names and lives until the call returns. The descriptor stays open to the end.
+        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), -1, cpu, -1, 0) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn show_topology() -> std::io::Result<()> {
+    let mut stream = connect()?;
     let topology = topology();
     stream.write_all(&(topology.len() as u32).to_le_bytes())?;
     stream.write_all(topology.as_bytes())?;
@@ -55,22 +80,30 @@ fn run(mode: &str) -> std::io::Result<()> {
     if ack != *b"ack" {
         return Err(std::io::Error::other("wrong acknowledgement"));
     }
+    // More than the serial port takes at once: it has to interrupt for the rest.
+    println!("fixture: all that was sent has been acknowledged");
+    // SAFETY: plain system call, no memory involved.
+    unsafe { libc::tcdrain(1) };
     Ok(())
 }
 
-fn connect(port: u32) -> std::io::Result<File> {
+/// Port of the host that everything goes to.
+const PORT: u32 = 5201;
+
+/// A stream to the host. What std knows of Unix streams holds for those of vsock too, but for addresses.
+fn connect() -> std::io::Result<UnixStream> {
     // SAFETY: plain system call, no memory involved.
     let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0) };
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: fd was just opened and nobody else owns it.
-    let stream = unsafe { File::from_raw_fd(fd) };
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
     // SAFETY: sockaddr_vm holds integers only, for which zero is valid.
     let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
     address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
     address.svm_cid = libc::VMADDR_CID_HOST;
-    address.svm_port = port;
+    address.svm_port = PORT;
     let len = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
     // SAFETY: address is a sockaddr_vm of len bytes and lives until the call returns.
     let r = unsafe { libc::connect(fd, (&raw const address).cast(), len) };

@@ -1,0 +1,90 @@
+//! Rows of metrics, and their table.
+
+use serde::{Deserialize, Serialize};
+
+use crate::columns::Columns;
+use crate::registry;
+
+/// One metric value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricRow {
+    /// Name in the registry.
+    pub name: String,
+    /// `run`, `role`, `cpu`, `llc`, `node`, `phase`.
+    pub scope: String,
+    /// The role.
+    pub role: Option<String>,
+    /// The phase.
+    #[serde(default)]
+    pub phase: Option<String>,
+    /// The CPU.
+    pub cpu: Option<u32>,
+    /// The last-level cache.
+    #[serde(default)]
+    pub llc: Option<u32>,
+    /// The NUMA node.
+    #[serde(default)]
+    pub node: Option<u32>,
+    /// Statistic.
+    pub stat: String,
+    /// `None`: could not be measured.
+    pub value: Option<f64>,
+    /// ns, count, frac.
+    pub unit: String,
+    /// Which direction is better.
+    pub polarity: String,
+}
+
+/// Where a value belongs.
+#[derive(Clone, Copy)]
+pub(crate) enum Scope<'a> {
+    Run,
+    Role(&'a str),
+    Cpu(u32),
+    Llc(u32),
+    Node(u32),
+}
+
+/// A value, with unit and polarity from the registry.
+pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
+    let metric = registry::metric(name);
+    let row = MetricRow {
+        name: name.into(),
+        scope: "run".into(),
+        role: None,
+        phase: None,
+        cpu: None,
+        llc: None,
+        node: None,
+        stat: stat.into(),
+        value,
+        unit: metric.map_or("", |m| if stat == "count" { "count" } else { m.unit }).into(),
+        polarity: metric
+            .map_or("neutral", |m| if stat == "count" { "neutral" } else { m.polarity.name() })
+            .into(),
+    };
+    match scope {
+        Scope::Run => row,
+        Scope::Role(role) => MetricRow { scope: "role".into(), role: Some(role.into()), ..row },
+        Scope::Cpu(cpu) => MetricRow { scope: "cpu".into(), cpu: Some(cpu), ..row },
+        Scope::Llc(llc) => MetricRow { scope: "llc".into(), llc: Some(llc), ..row },
+        Scope::Node(node) => MetricRow { scope: "node".into(), node: Some(node), ..row },
+    }
+}
+
+/// Metric rows as columns of [`crate::schema::METRICS`].
+pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
+    let r = || rows.iter();
+    Columns::new()
+        .str("name", r().map(|m| Some(m.name.as_str())))
+        .str("scope", r().map(|m| Some(m.scope.as_str())))
+        .str("role", r().map(|m| m.role.as_deref()))
+        .str("phase", r().map(|m| m.phase.as_deref()))
+        .u32("cpu", r().map(|m| m.cpu))
+        .u32("llc", r().map(|m| m.llc))
+        .u32("node", r().map(|m| m.node))
+        .str("stat", r().map(|m| Some(m.stat.as_str())))
+        .f64("value", r().map(|m| m.value))
+        .str("unit", r().map(|m| Some(m.unit.as_str())))
+        .str("polarity", r().map(|m| Some(m.polarity.as_str())))
+}

@@ -1,0 +1,123 @@
+//! What tasks meet when they are enqueued, what the scheduler's programs cost, and throttling, on real guests.
+#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+
+use std::collections::BTreeMap;
+
+use ktstr_tests::boot::{Booted, boot};
+use polars::prelude::*;
+use serde_json::{Value, json};
+
+const BODY: &str = "oracle-body";
+
+fn fixture(args: &[&str]) -> Value {
+    json!({"name": "scx_fixture", "binary": "scx_fixture", "args": args})
+}
+
+fn table(b: &Booted, name: &str) -> DataFrame {
+    let path = b.tables.join(format!("{name}.parquet"));
+    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default())
+        .unwrap()
+        .collect()
+        .unwrap()
+}
+
+/// Calls and cost of each of the scheduler's programs, by operation.
+fn programs(b: &Booted) -> BTreeMap<String, (i64, i64)> {
+    let df = table(b, "programs");
+    let numbers =
+        |name: &str| df.column(name).unwrap().i64().unwrap().iter().map(|v| v.unwrap()).collect::<Vec<_>>();
+    let members: Vec<String> =
+        df.column("member").unwrap().str().unwrap().iter().map(|m| m.unwrap().to_string()).collect();
+    let counts = numbers("calls").into_iter().zip(numbers("cost_ns"));
+    members.into_iter().zip(counts).collect()
+}
+
+/// The sum of a column over the tasks that sched_ext schedules.
+fn of_normal_tasks(b: &Booted, column: &str) -> i64 {
+    let df = table(b, "tasks").lazy().filter(col("policy").eq(lit("normal")));
+    let df = df.select([col(column).sum()]).collect().unwrap();
+    df.column(column).unwrap().i64().unwrap().get(0).unwrap()
+}
+
+fn near(ours: i64, theirs: i64) -> bool {
+    // What happens between an edge of the window and the reading beside it, or a wait that an edge cuts.
+    (ours - theirs).abs() <= 10 + theirs / 100
+}
+
+#[test]
+fn calls_of_the_scheduler_are_the_enqueues_that_the_probes_saw() {
+    // A body that changes nobody's affinity or cgroup: the kernel calls enqueue for that too, and no tracepoint tells of it.
+    let spec = || {
+        let scheduler = fixture(&["--slice-us", "1000"]);
+        json!({"scheduler": scheduler, "probes": "programs", "duration_ns": 100_000_000})
+    };
+    let b = boot(BODY, "storm", "1n1l2c1t", spec());
+    b.assert_pass();
+    let of = programs(&b);
+    // The FIFO queues whatever its select_cpu has not put on an idle CPU, by wakeups and when a slice is over.
+    let (calls, cost) = of["enqueue"];
+    let queued = of_normal_tasks(&b, "dsq_length_count");
+    assert!(calls > 500 && near(calls, queued), "{calls} calls of enqueue, {queued} tasks queued");
+    assert!(cost > 0 && of["dispatch"].1 > 0 && of["select_cpu"].1 > 0, "{of:?}");
+    // It ran before the window.
+    assert_eq!(of["init"], (0, 0));
+    let all: i64 = of.values().map(|(calls, _)| calls).sum();
+    assert_eq!(b.metric(None, "scheduler_calls", "value"), Some(all as f64));
+    let frac = b.metric(None, "scheduler_cpu_frac", "value").unwrap();
+    assert!(frac > 0.0 && frac < 0.1, "{frac}");
+    // The same boot again, to the nanosecond.
+    assert_eq!(programs(&boot(BODY, "storm", "1n1l2c1t", spec())), of);
+}
+
+#[test]
+fn tasks_are_placed_as_the_scheduler_does() {
+    let placed = |args: &[&str]| {
+        let spec = json!({"scheduler": fixture(args), "duration_ns": 100_000_000});
+        let b = boot(BODY, "storm", "1n1l2c1t", spec);
+        b.assert_pass();
+        let value = |name| b.metric(Some("pairs"), name, "value").unwrap();
+        let wakeups = b.metric(Some("pairs"), "wakeup_latency", "count").unwrap();
+        assert!(wakeups > 100.0);
+        // Nobody asked what the programs cost.
+        assert_eq!(b.metric(None, "scheduler_calls", "value"), None);
+        assert_eq!(b.metric(None, "rejected_tasks", "value"), Some(0.0));
+        ["wakeups_direct", "wakeups_queued", "wakeups_held"].map(|name| value(name) / wakeups)
+    };
+    // To the local queue of this CPU or of another.
+    assert_eq!(placed(&["--scatter"]), [1.0, 0.0, 0.0]);
+    // To an idle CPU, else to the shared queue.
+    let [direct, queued, held] = placed(&[]);
+    assert!(direct + queued == 1.0 && queued > 0.0 && held == 0.0, "{direct} {queued} {held}");
+}
+
+#[test]
+fn idle_cpus_are_found_idle_and_busy_ones_are_not() {
+    let b = boot(BODY, "own_wakeups", "1n1l2c1t", json!({"duration_ns": 200_000_000}));
+    b.assert_pass();
+    // The reader sleeps on a CPU that nobody else uses.
+    let frac = b.metric(Some("reader"), "wakeups_to_idle_frac", "value").unwrap();
+    assert!(frac > 0.99, "{frac}");
+    assert_eq!(b.metric(Some("reader"), "runqueue_length", "p50"), Some(0.0));
+    // Under the kernel's own scheduler there is nothing to be placed, and no program.
+    assert_eq!(b.metric(Some("reader"), "wakeups_direct", "value"), None);
+    assert_eq!(b.metric(None, "scheduler_cpu_time", "value"), None);
+    assert_eq!(table(&b, "programs").height(), 0);
+
+    let b = boot(BODY, "storm", "1n1l2c1t", json!({"duration_ns": 50_000_000, "probes": "summary"}));
+    b.assert_pass();
+    // Who wakes the other is running on its CPU.
+    let frac = b.metric(Some("pairs"), "wakeups_to_idle_frac", "value").unwrap();
+    assert!(frac < 0.01, "{frac}");
+    let mean = b.metric(Some("pairs"), "runqueue_length", "mean").unwrap();
+    assert!((0.99..1.1).contains(&mean), "{mean}");
+}
+
+#[test]
+fn throttled_time_is_what_cpu_stat_says() {
+    let b = boot(BODY, "throttled", "1n1l2c1t", json!({"duration_ns": 400_000_000}));
+    b.assert_pass();
+    let ours = b.metric(Some("confined"), "throttled_time", "value").unwrap();
+    assert_eq!(ours, b.said("throttled_us") * 1000.0);
+    // Four fifths of the time that it wanted to run.
+    assert!((200e6..400e6).contains(&ours), "{ours}");
+}

@@ -1,0 +1,42 @@
+//! Workloads that measure themselves: what observing changes in their own numbers (`make bench-observing`).
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+/// Ten tasks that write to ten others.
+#[derive(Payload)]
+#[payload(binary = "hackbench", args = ["-g", "1", "-f", "10", "-l", "500"])]
+#[metric(name = "time", regex = r"Time: ([\d.]+)", scale = 1e9, unit = "ns", better = "lower")]
+struct Hackbench;
+
+#[derive(Payload)]
+#[payload(binary = "perf", args = ["bench", "sched", "pipe", "-l", "20000"])]
+#[metric(name = "each", regex = r"([\d.]+) usecs/op", scale = 1e3, unit = "ns", better = "lower")]
+struct Perf;
+
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 1, payloads(Hackbench))]
+#[ignore]
+fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
+    Hackbench::run(ctx, &[])
+}
+
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 1, payloads(Perf))]
+#[ignore]
+fn pipe(ctx: &Ctx) -> Result<AssertResult> {
+    Perf::run(ctx, &[])
+}
+
+/// Pairs over a pipe, a periodic task and one that computes, on four CPUs.
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 0.3)]
+#[ignore]
+fn workers(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(
+        ctx,
+        &[
+            CgroupDef::named("pairs").workers(4).work(Work::message()),
+            CgroupDef::named("periodic").workers(2).work(Work::periodic(Duration::from_millis(1))),
+            CgroupDef::named("batch").workers(2),
+        ],
+    )
+}

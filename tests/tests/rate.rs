@@ -1,0 +1,50 @@
+//! Half a million switches a second on four CPUs for half a minute, as far as the machine goes: what is kept, and what agrees.
+//!
+//! Benchmarks, and so ignored: they take minutes and print a line each.
+#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+
+use std::time::Instant;
+
+use ktstr_tests::boot::{Booted, boot};
+use serde_json::{Value, json};
+
+fn sum(b: &Booted, field: &str) -> u64 {
+    b.sidecar["quality"]["cpus"].as_array().unwrap().iter().map(|c| c[field].as_u64().unwrap()).sum()
+}
+
+fn run(changes: Value) {
+    let start = Instant::now();
+    let b = boot("oracle-body", "yielders", "1n1l4c1t", changes);
+    let quality = &b.sidecar["quality"];
+    let edge = |name: &str| b.sidecar[name]["ts_ns"].as_u64().unwrap();
+    let window_s = (edge("window_close") - edge("window_open")) as f64 / 1e9;
+    let switches = quality["switches_seen"].as_u64().unwrap();
+    let (emitted, received, dropped) = (sum(&b, "emitted"), sum(&b, "received"), sum(&b, "dropped"));
+    println!(
+        "{}: {switches} switches in {window_s:.1} s, {:.0} a second ({} by /proc/stat); {emitted} records, {received} received, {dropped} dropped; drained {}; {:.0} s in all",
+        b.sidecar["identity"]["accel"].as_str().unwrap(),
+        switches as f64 / window_s,
+        quality["switches_by_kernel"],
+        quality["drained"],
+        start.elapsed().as_secs_f64(),
+    );
+    assert_eq!(emitted, received + dropped);
+    assert_eq!(quality["disagreements"], json!([]));
+    if dropped == 0 {
+        b.assert_pass();
+    }
+}
+
+/// In virtual time, in which four CPUs together execute an instruction a nanosecond. The log holds all.
+#[test]
+#[ignore = "a benchmark of ten minutes"]
+fn in_virtual_time() {
+    run(json!({"duration_ns": 30_000_000_000u64, "memory_mib": 2560, "records_per_cpu": 4_500_000}));
+}
+
+/// In real time. The log holds a few seconds at most, and the host reads it.
+#[test]
+#[ignore = "a benchmark of a minute"]
+fn in_real_time() {
+    run(json!({"accel": "tcg", "duration_ns": 30_000_000_000u64, "records_per_cpu": 65_536}));
+}

@@ -1,0 +1,95 @@
+//! A running guest's memory as this process sees it, for others than the guest's devices.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vm_memory::{
+    Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
+};
+
+/// There is no memory, or not all of it, at an address; or a number lies across the bounds of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the guest has no memory at {gpa:#x}")]
+pub struct NoMemory {
+    /// The guest-physical address.
+    pub gpa: u64,
+}
+
+/// The memory. It stays readable when the guest has gone.
+#[derive(Clone, Debug)]
+pub struct GuestMemory(GuestMemoryAtomic<GuestMemoryMmap>);
+
+impl GuestMemory {
+    /// Memory whose layout may change.
+    pub(crate) fn shared(memory: GuestMemoryAtomic<GuestMemoryMmap>) -> GuestMemory {
+        GuestMemory(memory)
+    }
+
+    /// Memory whose layout is settled.
+    pub(crate) fn own(memory: Arc<GuestMemoryMmap>) -> GuestMemory {
+        GuestMemory(memory.into())
+    }
+
+    /// Memory of no guest: regions of zeroes by their addresses and lengths. For tests of what reads memory.
+    pub fn of_no_guest(regions: &[(u64, usize)]) -> io::Result<GuestMemory> {
+        let regions: Vec<_> = regions.iter().map(|(gpa, len)| (GuestAddress(*gpa), *len)).collect();
+        let memory = GuestMemoryMmap::from_ranges(&regions).map_err(io::Error::other)?;
+        Ok(GuestMemory::own(Arc::new(memory)))
+    }
+
+    /// Whether all of these addresses are memory.
+    pub fn holds(&self, gpa: u64, len: usize) -> bool {
+        GuestMemoryBackend::check_range(&*self.0.memory(), GuestAddress(gpa), len)
+    }
+
+    /// Reads into `out`. What the guest writes there meanwhile may be seen in part.
+    pub fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), NoMemory> {
+        self.0.memory().read_slice(out, GuestAddress(gpa)).map_err(|_| NoMemory { gpa })
+    }
+
+    /// Reads a number; what the guest wrote before it is then seen as well.
+    pub fn load(&self, gpa: u64) -> Result<u64, NoMemory> {
+        self.0.memory().load(GuestAddress(gpa), Ordering::Acquire).map_err(|_| NoMemory { gpa })
+    }
+
+    /// Writes a number, after everything that was read or written before.
+    pub fn store(&self, gpa: u64, number: u64) -> Result<(), NoMemory> {
+        self.0.memory().store(number, GuestAddress(gpa), Ordering::Release).map_err(|_| NoMemory { gpa })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> GuestMemory {
+        GuestMemory::of_no_guest(&[(0, 0x2000), (0x10_0000, 0x1000)]).unwrap()
+    }
+
+    #[test]
+    fn what_is_stored_is_read() {
+        let memory = memory();
+        memory.store(0x10_0ff8, 0x0102_0304_0506_0708).unwrap();
+        assert_eq!(memory.load(0x10_0ff8), Ok(0x0102_0304_0506_0708));
+        let mut bytes = [0; 4];
+        memory.read(0x10_0ffc, &mut bytes).unwrap();
+        assert_eq!(bytes, [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn addresses_beyond_memory_are_refused() {
+        let memory = memory();
+        assert!(memory.holds(0, 0x2000) && memory.holds(0x10_0000, 0x1000));
+        for (gpa, len) in
+            [(0, 0x2001), (0x1fff, 2), (0x2000, 1), (0xf_ffff, 2), (u64::MAX, 1), (u64::MAX - 4095, 4096)]
+        {
+            assert!(!memory.holds(gpa, len), "{gpa:#x}");
+            assert_eq!(memory.read(gpa, &mut vec![0; len]), Err(NoMemory { gpa }));
+        }
+        for gpa in [0x1ffc, 0x2000, 4, u64::MAX, u64::MAX - 7] {
+            assert_eq!(memory.load(gpa), Err(NoMemory { gpa }));
+            assert_eq!(memory.store(gpa, 1), Err(NoMemory { gpa }));
+        }
+    }
+}
