@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::LogMemory;
-use ktstr_wire::record::RECORD_BYTES;
+use ktstr_wire::record::{RECORD_BYTES, RECORDS_PER_FRAME};
 use ktstr_wire::ring::{self, Filled, MAX_CPUS, READER_BYTES, STATE_BYTES};
 
 use crate::channel::Channel;
 use crate::mapped::Mapped;
 use crate::pagemap;
-
-/// Records in one frame: about a megabyte.
-const RECORDS_PER_FRAME: usize = 14_000;
 
 /// The log of all CPUs.
 #[derive(Debug)]

@@ -6,6 +6,9 @@
 /// Bytes of one record.
 pub const RECORD_BYTES: usize = 72;
 
+/// Records in one frame at most, whoever sends them: about a megabyte.
+pub const RECORDS_PER_FRAME: usize = 14_000;
+
 /// In a record: this duration was not measured.
 pub const NO_TIME: u64 = u64::MAX;
 

@@ -15,14 +15,11 @@ use std::thread::JoinHandle;
 use ktstr_vmm::GuestMemory;
 use ktstr_wire::frame::{self, Kind};
 use ktstr_wire::message::{Drained, LogMemory};
-use ktstr_wire::record::RECORD_BYTES;
+use ktstr_wire::record::{RECORD_BYTES, RECORDS_PER_FRAME};
 use ktstr_wire::ring::Filled;
 use ktstr_wire::spec::Drain;
 
 use super::guest_log::{GuestLog, LogError, Shape};
-
-/// Records in one frame, as the guest has it: about a megabyte.
-const RECORDS_PER_FRAME: usize = 14_000;
 
 /// What the reader needs to know of the run.
 #[derive(Clone, Debug)]
