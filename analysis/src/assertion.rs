@@ -268,6 +268,7 @@ fn open_waits(dir: &Path, c: &Collected) -> PolarsResult<Vec<Moment>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::{self, Scope};
 
     fn condition(subject: &str, relation: Relation, limit: f64, limit_text: &str) -> Assertion {
         let (subject, limit_text) = (subject.into(), limit_text.into());
@@ -275,19 +276,8 @@ mod tests {
     }
 
     fn row(name: &str, role: Option<&str>, stat: &str, value: Option<f64>) -> MetricRow {
-        MetricRow {
-            name: name.into(),
-            scope: if role.is_some() { "role" } else { "run" }.into(),
-            role: role.map(str::to_string),
-            phase: None,
-            cpu: None,
-            llc: None,
-            node: None,
-            stat: stat.into(),
-            value,
-            unit: "ns".into(),
-            polarity: "lower".into(),
-        }
+        let row = rows::row(name, role.map_or(Scope::Run, Scope::Role), stat, value);
+        MetricRow { unit: "ns".into(), polarity: "lower".into(), ..row }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::convert::{GuestPages, Quality};
-use crate::rows::MetricRow;
+use crate::rows::{MetricRow, Scope, row};
 use crate::sidecar::{HostFacts, Identity, Verdict};
 use ktstr_wire::topology::Topology;
 
@@ -17,17 +17,9 @@ fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<
     .unwrap();
     let collected = crate::Collected { quality: Quality::default(), ..Default::default() };
     let row = |(name, stat, value): &(&str, &str, Option<f64>)| MetricRow {
-        name: (*name).into(),
-        scope: "run".into(),
-        role: None,
-        phase: None,
-        cpu: None,
-        llc: None,
-        node: None,
-        stat: (*stat).into(),
-        value: *value,
         unit: "ns".into(),
         polarity: "lower".into(),
+        ..row(name, Scope::Run, stat, *value)
     };
     Sidecar::new(identity, Verdict::Pass, vec![], collected, metrics.iter().map(row).collect())
 }

@@ -65,6 +65,11 @@ pub fn spec(binary: &Path, test: &str, changes: &Value) -> Value {
     spec
 }
 
+/// The fixture scheduler with these arguments, as a spec has it.
+pub fn fixture(args: &[&str]) -> Value {
+    json!({"name": "scx_fixture", "binary": "scx_fixture", "args": args})
+}
+
 /// Starts a run with its results below `dir` and its temporary files in `dir/tmp`.
 pub fn start(spec: &Value, dir: &Path) -> Child {
     start_by(runner(), spec, dir)

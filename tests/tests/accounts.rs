@@ -1,24 +1,18 @@
 //! What tasks meet when they are enqueued, what the scheduler's programs cost, and throttling, on real guests.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+mod tables;
+
 use std::collections::BTreeMap;
 
-use ktstr_tests::boot::{Booted, boot};
+use ktstr_tests::boot::{Booted, boot, fixture};
 use polars::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const BODY: &str = "oracle-body";
 
-fn fixture(args: &[&str]) -> Value {
-    json!({"name": "scx_fixture", "binary": "scx_fixture", "args": args})
-}
-
 fn table(b: &Booted, name: &str) -> DataFrame {
-    let path = b.tables.join(format!("{name}.parquet"));
-    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default())
-        .unwrap()
-        .collect()
-        .unwrap()
+    tables::scan(&b.tables, name).collect().unwrap()
 }
 
 /// Calls and cost of each of the scheduler's programs, by operation.

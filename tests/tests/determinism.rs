@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// One boot of pairs that wake each other under sched_ext.
 fn boot(seed: u64) -> Booted {
-    let fixture = json!({"name": "scx_fixture", "binary": "scx_fixture", "args": []});
+    let fixture = boot::fixture(&[]);
     let changes = json!({"accel": "sim", "seed": seed, "duration_ns": 200_000_000, "scheduler": fixture});
     boot::run(&boot::spec(&boot::suite("sched_basic"), "sched_basic_message", &changes)).booted()
 }

@@ -4,6 +4,8 @@
 //! every run their sums are compared with the counters, and those with the kernel's own.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+mod tables;
+
 use ktstr_tests::boot::{Booted, boot};
 use polars::prelude::*;
 use serde_json::{Value, json};
@@ -25,9 +27,9 @@ fn number(b: &Booted, path: &str) -> u64 {
 
 /// Start and end of each slice of a CPU, in the order of the table, where one without an end of its own ends as the next begins.
 fn slices(b: &Booted, cpu: u32) -> Vec<(u64, u64)> {
-    let path = b.tables.join("slices.parquet");
-    let table = LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default());
-    let own = table.unwrap().filter(col("cpu").eq(lit(cpu))).select([col("ts_ns"), col("own_end_ns")]);
+    let own = tables::scan(&b.tables, "slices")
+        .filter(col("cpu").eq(lit(cpu)))
+        .select([col("ts_ns"), col("own_end_ns")]);
     let own = own.collect().unwrap();
     let column = |name: &str| {
         let numbers = own.column(name).unwrap().i64().unwrap().iter();

@@ -1,6 +1,8 @@
 //! Whole runs with `--accel kvm`, in the KVM lab (`vmm/lab`), where `/dev/kvm` is real and the host is an emulated one of two CPUs.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+mod tables;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,23 +39,18 @@ fn column(frame: &DataFrame, name: &str) -> Vec<i64> {
     frame.column(name).unwrap().i64().unwrap().iter().map(Option::unwrap).collect()
 }
 
-fn scan(tables: &Path, table: &str) -> LazyFrame {
-    let path = tables.join(format!("{table}.parquet"));
-    LazyFrame::scan_parquet(path.to_str().unwrap().into(), Default::default()).unwrap()
-}
-
 /// The spinning neighbours take about half of each CPU's time: the slices say when, and agree with the guest's steal time and with
 /// what the host's scheduler counts.
 #[test]
 fn what_the_host_took_is_marked_in_the_slices() {
     let changes = json!({"topology": "1n1l2c1t", "duration_ns": 1_000_000_000_u64});
     let dir = tempfile::tempdir().unwrap();
-    let (sidecar, tables) =
+    let (sidecar, folder) =
         run_disturbed(&boot::spec(&boot::suite("demo"), "demo_1llc", &changes), dir.path());
     assert_eq!(sidecar["quality"]["unwatched"], Value::Null);
     assert_eq!(sidecar["verdict"], "inconclusive", "{}", sidecar["reasons"]);
-    let stolen = scan(&tables, "slices").group_by([col("cpu")]).agg([col("host_stolen_ns").sum()]);
-    let both = scan(&tables, "cpus")
+    let stolen = tables::scan(&folder, "slices").group_by([col("cpu")]).agg([col("host_stolen_ns").sum()]);
+    let both = tables::scan(&folder, "cpus")
         .join(stolen, [col("cpu")], [col("cpu")], JoinArgs::new(JoinType::Inner))
         .collect()
         .unwrap();

@@ -5,19 +5,16 @@
 //! of it agreed. The bodies are in `src/bin/oracle-body`.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
-use ktstr_tests::boot::{Booted, boot, suite};
+mod tables;
+
+use ktstr_tests::boot::{Booted, boot, fixture, suite};
 use polars::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const BODY: &str = "oracle-body";
 
-fn fixture(args: &[&str]) -> Value {
-    json!({"name": "scx_fixture", "binary": "scx_fixture", "args": args})
-}
-
 fn table(b: &Booted, name: &str) -> LazyFrame {
-    let path = b.tables.join(format!("{name}.parquet"));
-    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default()).unwrap()
+    tables::scan(&b.tables, name)
 }
 
 /// The sum of a column of a table.

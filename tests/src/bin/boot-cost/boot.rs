@@ -9,13 +9,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ktstr_guest::system::now_ns;
 use ktstr_vmm::vsock::vhost_user::Server;
 use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, machine_config, qemu, start};
 use ktstr_wire::frame::{Decoder, Kind};
 use ktstr_wire::message::Hello;
 use serde::{Deserialize, Serialize};
 
-use super::process::{cpu_ns, now_ns, overhead_bytes};
+use super::process::{cpu_ns, overhead_bytes};
 
 /// What the guest is.
 pub const TOPOLOGY: &str = "1n1l1c1t";

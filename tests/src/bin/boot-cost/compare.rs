@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::process::Command;
 
+use ktstr_guest::system::now_ns;
+
 use super::boot::{Sample, Vmm};
-use super::process::now_ns;
 
 /// `compare DIRECTORY VMLINUX BOOTS`. The first boot of each VMM, which fills caches, is not counted.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {

@@ -1,0 +1,11 @@
+//! Tables of a run, for the suites that look into them.
+
+use std::path::Path;
+
+use polars::prelude::*;
+
+/// A table of the run with this folder.
+pub fn scan(dir: &Path, name: &str) -> LazyFrame {
+    let path = dir.join(format!("{name}.parquet"));
+    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default()).unwrap()
+}
