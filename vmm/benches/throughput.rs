@@ -41,7 +41,7 @@ fn main() {
         return under_kvm(mib);
     }
     let this = std::env::current_exe().unwrap();
-    let (ok, said) = lab::run(&fixture::kernel(), &format!("'{}' {UNDER_KVM} {mib}", this.display()));
+    let (ok, said) = lab::run(&fixture::kernel(), "real", &format!("'{}' {UNDER_KVM} {mib}", this.display()));
     assert!(ok, "{said}");
     said.lines().filter(|l| l.contains("KVM, ")).for_each(|l| println!("{l} (in the lab)"));
 }

@@ -40,7 +40,7 @@ fn ends_selection() {
 #[test]
 #[ignore = "takes minutes; make lab runs it"]
 fn long_selection() {
-    lab::run_inside("inside::long");
+    lab::run_inside_of("nodes", "inside::long");
 }
 
 /// For a KVM that is native: the lab may not get through in the time that it has.
