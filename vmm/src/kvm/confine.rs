@@ -68,8 +68,12 @@ const VSOCK: [libc::c_long; 10] = [
     libc::SYS_writev,
 ];
 
-/// `KVM_RUN`, `KVM_GET_REGS`, and with routes `KVM_SET_GSI_ROUTING` (Linux, include/uapi/linux/kvm.h).
-const VCPU_IOCTLS: [u64; 3] = [0xae80, 0x8090_ae81, 0x4008_ae6a];
+/// Calls of a vCPU's thread: the end of its timer.
+const VCPU: [libc::c_long; 1] = [libc::SYS_timer_delete];
+
+/// `KVM_RUN`, `KVM_GET_REGS`, `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`, and with routes `KVM_SET_GSI_ROUTING` (Linux,
+/// include/uapi/linux/kvm.h).
+const VCPU_IOCTLS: [u64; 5] = [0xae80, 0x8090_ae81, 0x8004_ae98, 0x4004_ae99, 0x4008_ae6a];
 /// `FIONBIO`, by which Rust makes a stream non-blocking.
 const VSOCK_IOCTLS: [u64; 1] = [0x5421];
 
@@ -88,8 +92,8 @@ pub fn confine(kind: Kind) -> Result<(), ConfineError> {
 
 fn filter(kind: Kind) -> Result<BpfProgram, seccompiler::BackendError> {
     let (more, ioctls): (&[libc::c_long], &[u64]) = match kind {
-        Kind::Vcpu { routes: true } => (&[], &VCPU_IOCTLS),
-        Kind::Vcpu { routes: false } => (&[], &VCPU_IOCTLS[..2]),
+        Kind::Vcpu { routes: true } => (&VCPU, &VCPU_IOCTLS),
+        Kind::Vcpu { routes: false } => (&VCPU, &VCPU_IOCTLS[..4]),
         Kind::Vsock => (&VSOCK, &VSOCK_IOCTLS),
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =

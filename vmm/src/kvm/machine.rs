@@ -24,6 +24,7 @@ use super::ports::Console;
 use super::registers;
 use super::state::{MachineEnd, State};
 use super::vcpu::Vcpu;
+use super::wakeups;
 use crate::guest_memory::GuestMemory;
 use crate::host_clock;
 use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
@@ -190,8 +191,9 @@ impl Machine {
             tsc_offset: None,
             board,
         };
+        let wakeups = wakeups::interval(vcpus.len());
         for (cpu, fd) in (0..).zip(vcpus) {
-            let vcpu = Vcpu::start(fd, cpu, run_bytes, bus.clone(), state.clone())
+            let vcpu = Vcpu::start(fd, cpu, run_bytes, wakeups, bus.clone(), state.clone())
                 .map_err(system(format!("thread of CPU {cpu}")))?;
             machine.vcpus.push(vcpu);
         }

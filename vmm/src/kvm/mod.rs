@@ -27,6 +27,7 @@ pub mod ports;
 pub mod registers;
 pub mod state;
 pub mod vcpu;
+pub mod wakeups;
 
 #[cfg(test)]
 mod bare_metal_tests;

@@ -6,6 +6,7 @@ use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run};
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -14,6 +15,7 @@ use super::bus::Bus;
 use super::confine::{self, Kind};
 use super::ports::Effect;
 use super::state::{MachineEnd, State};
+use super::wakeups::{self, Alarm};
 
 /// Stack of a vCPU thread, bytes.
 const STACK_BYTES: usize = 256 << 10;
@@ -26,18 +28,23 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// Starts vCPU number `cpu` on a thread `vcpuN`.
+    /// Starts vCPU number `cpu` on a thread `vcpuN`, and ends its `hlt` each `wakeups`.
     pub fn start(
         fd: VcpuFd,
         cpu: u32,
         run_bytes: usize,
+        wakeups: Option<Duration>,
         bus: Arc<Bus>,
         state: Arc<State>,
     ) -> io::Result<Vcpu> {
         catch_kicks()?;
         let page = RunPage::map(&fd, run_bytes)?;
         let run = move || {
-            if let Some(end) = run(fd, cpu, &bus, &state) {
+            let end = match wakeups.map(|interval| Alarm::start(interval, kick_signal())).transpose() {
+                Ok(alarm) => run(fd, cpu, alarm.is_some(), &bus, &state),
+                Err(e) => Some(MachineEnd::Failed(format!("timer of CPU {cpu}: {e}"))),
+            };
+            if let Some(end) = end {
                 state.end(end);
             }
         };
@@ -131,7 +138,7 @@ impl Drop for RunPage {
 }
 
 /// Runs a vCPU until the guest ends or the machine is stopped, which gives `None`.
-fn run(mut fd: VcpuFd, cpu: u32, bus: &Bus, state: &State) -> Option<MachineEnd> {
+fn run(mut fd: VcpuFd, cpu: u32, is_woken: bool, bus: &Bus, state: &State) -> Option<MachineEnd> {
     if let Err(e) = confine::confine(Kind::Vcpu { routes: bus.has_io_apic() }) {
         return Some(MachineEnd::Failed(e.to_string()));
     }
@@ -151,7 +158,12 @@ fn run(mut fd: VcpuFd, cpu: u32, bus: &Bus, state: &State) -> Option<MachineEnd>
                 let what = format!("CPU {cpu} left the guest with {other:?}, which ktstr does not know");
                 return Some(MachineEnd::Failed(what));
             }
-            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => Effect::None,
+            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {
+                match is_woken.then(|| wakeups::wake(&fd)) {
+                    None | Some(Ok(())) => Effect::None,
+                    Some(Err(e)) => return Some(MachineEnd::Failed(format!("state of CPU {cpu}: {e}"))),
+                }
+            }
             Err(e) => return Some(MachineEnd::Failed(format!("KVM_RUN on CPU {cpu}: {e}"))),
         };
         match effect {

@@ -38,27 +38,9 @@ fn run(mode: &str) -> std::io::Result<()> {
         "hang" => loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         },
-        "stream" => start_heartbeat().and_then(|()| show_topology()),
-        steps => {
-            start_heartbeat()?;
-            steps.split(';').try_for_each(|s| streams::step(s.trim()))
-        }
+        "stream" => show_topology(),
+        steps => steps.split(';').try_for_each(|s| streams::step(s.trim())),
     }
-}
-
-/// Interrupts every CPU ten times a second, idle or not: a sampling CPU clock whose timer arms itself anew without any thread.
-/// In the KVM lab a CPU can halt although a thread is to run on it (see `vmm/lab/run`), and then sleeps until an interrupt.
-fn start_heartbeat() -> std::io::Result<()> {
-    // struct perf_event_attr of its first version, 64 bytes: PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, period in ns.
-    let attr: [u64; 8] = [1 | 64 << 32, 0, 100_000_000, 0, 0, 0, 0, 0];
-    for cpu in 0..std::thread::available_parallelism()?.get() {
-        // SAFETY: attr has the size that it names and lives until the call returns. The descriptor stays open to the end.
-        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), -1, cpu, -1, 0) };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }
 
 fn show_topology() -> std::io::Result<()> {
