@@ -347,6 +347,49 @@ fn run(program: &ProgramMut<'_>, argument: u32, on: Option<u32>) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libbpf_rs::AsRawLibbpf;
+    use libbpf_rs::btf::Btf;
+    use libbpf_rs::btf::types::{MemberAttr, Struct, StructMember};
+
+    /// Offsets of the members of a structure that the programs' BTF describes.
+    fn offsets(structure: &str) -> Vec<(String, usize)> {
+        let mut storage = MaybeUninit::uninit();
+        let open = skel::ProbesSkelBuilder::default().open(&mut storage).unwrap();
+        // SAFETY: the object lives as long as `open`.
+        let object = unsafe { open.open_object().as_libbpf_object().as_ref() };
+        let btf = Btf::from_bpf_object(object).unwrap().unwrap();
+        let of = |m: StructMember<'_>| {
+            let MemberAttr::Normal { offset } = m.attr else { panic!("{m:?} is a bit field") };
+            (m.name.unwrap().to_str().unwrap().to_owned(), offset as usize / 8)
+        };
+        btf.type_by_name::<Struct<'_>>(structure).unwrap().iter().map(of).collect()
+    }
+
+    #[test]
+    fn records_are_laid_out_as_they_are_read() {
+        use ktstr_wire::record::offset as at;
+        let expected = [
+            ("ts_ns", at::TS_NS),
+            ("dur_ns", at::DUR_NS),
+            ("wait_ns", at::WAIT_NS),
+            ("run_delay_ns", at::RUN_DELAY_NS),
+            ("waking_ns", at::WAKING_NS),
+            ("blocked_ns", at::BLOCKED_NS),
+            ("tid", at::TID),
+            ("waker_tid", at::WAKER_TID),
+            ("cpu", at::CPU),
+            ("prev_cpu", at::PREV_CPU),
+            ("waker_cpu", at::WAKER_CPU),
+            ("prio", at::PRIO),
+            ("kind", at::KIND),
+            ("wait_kind", at::WAIT_KIND),
+            ("end_state", at::END_STATE),
+            ("placement", at::PLACEMENT),
+            ("rq_length", at::RQ_LENGTH),
+            ("dsq_length", at::DSQ_LENGTH),
+        ];
+        assert_eq!(offsets("record"), expected.map(|(name, at)| (name.to_owned(), at)));
+    }
 
     #[test]
     fn histograms_of_a_block_are_read_in_order() {

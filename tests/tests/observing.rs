@@ -16,20 +16,20 @@ struct Hackbench;
 struct Perf;
 
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 1, payloads(Hackbench))]
-#[ignore]
+#[ignore = "a benchmark: make bench-observing"]
 fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
     Hackbench::run(ctx, &[])
 }
 
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 1, payloads(Perf))]
-#[ignore]
+#[ignore = "a benchmark: make bench-observing"]
 fn pipe(ctx: &Ctx) -> Result<AssertResult> {
     Perf::run(ctx, &[])
 }
 
 /// Pairs over a pipe, a periodic task and one that computes, on four CPUs.
 #[ktstr_test(accel = "sim", cores = 4, duration_s = 0.3)]
-#[ignore]
+#[ignore = "a benchmark: make bench-observing"]
 fn workers(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(
         ctx,
