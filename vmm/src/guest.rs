@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use ktstr_wire::topology::Topology;
@@ -186,10 +187,17 @@ pub fn attend(config: &GuestConfig) -> Result<ExitStatus, StartError> {
 /// still is.
 const KVM_CMDLINE: [&str; 4] = ["random.trust_cpu=on", "pci=off", "tsc=reliable", "clocksource=kvm-clock"];
 
+/// One CPU after the other. Those that are brought up together spin until it is their turn, and take the time of the one that brings
+/// them up where there are fewer CPUs on the host.
+const IN_TURN: &str = "cpuhp.parallel=0";
+
 /// The machine that [`Accel::Kvm`] makes of a configuration.
 pub fn machine_config(config: &GuestConfig) -> MachineConfig {
     let given = config.cmdline.iter().map(String::as_str);
-    let cmdline: Vec<&str> = qemu::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(given).collect();
+    let is_crowded = available_parallelism().is_ok_and(|n| n.get() < config.topology.nr_cpus() as usize);
+    let in_turn = is_crowded.then_some(IN_TURN);
+    let cmdline: Vec<&str> =
+        qemu::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(in_turn).chain(given).collect();
     MachineConfig {
         kernel: config.kernel.clone(),
         initramfs: config.initramfs.clone(),

@@ -39,8 +39,21 @@ fn run(mode: &str) -> std::io::Result<()> {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         },
         "stream" => show_topology(),
+        "online" => bring_up_cpus().and_then(|()| show_topology()),
         steps => steps.split(';').try_for_each(|s| streams::step(s.trim())),
     }
+}
+
+/// Starts the CPUs that the kernel left out (`maxcpus=`).
+fn bring_up_cpus() -> std::io::Result<()> {
+    for cpu in 1.. {
+        let switch = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+        if fs::metadata(&switch).is_err() {
+            break;
+        }
+        fs::write(switch, "1")?;
+    }
+    Ok(())
 }
 
 fn show_topology() -> std::io::Result<()> {
