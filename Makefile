@@ -44,9 +44,8 @@ test: kernel
 
 # Our own VMM end to end: all its tests, and the demo suite with --accel kvm. Takes minutes.
 lab: kernel
-	kernel=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
-	  KTSTR_TEST_KERNEL=$$kernel cargo test -p ktstr-vmm --test kvm -- --include-ignored --nocapture --test-threads=1 selection && \
-	  vmm/lab/demo $$kernel $(TARGET) $(TARGET)/ktstr-lab
+	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo nextest run --workspace --run-ignored all \
+	  -E '(package(ktstr-vmm) & binary(kvm) & test(selection)) | (package(ktstr-tests) & binary(lab))'
 
 # Runs the notebook on the runs that the tests made.
 notebook: $(VENV)/ready
