@@ -47,7 +47,8 @@ query = f"""select role, {", ".join(statistics(*d) for d in durations.items())},
 start = time.time()
 rows = duckdb.sql(query).fetchall()
 seconds = time.time() - start
+cpu = time.process_time()
 peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(f"DuckDB {duckdb.__version__}: {len(rows)} groups in {seconds:.1f} s, {peak_mib} MiB at most")
+print(f"DuckDB {duckdb.__version__}: {len(rows)} groups in {seconds:.1f} s, {cpu:.1f} s of CPU time, {peak_mib} MiB at most")
 for row in rows:
     print(row)

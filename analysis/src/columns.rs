@@ -6,28 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    StringDictionaryBuilder, UInt8Array, UInt32Array,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder, UInt32Array,
 };
-use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Schema, UInt8Type, UInt32Type};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
-
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 
 use crate::convert::TableFile;
 
 /// Rows of a row group at most.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 
-/// In a vector of times or numbers: null.
-pub(crate) const NONE: i64 = i64::MIN;
-pub(crate) const NO_NUMBER: u32 = u32::MAX;
+/// Higher levels take longer and save little, for what is left is noise.
+pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 /// A table in memory.
 #[derive(Debug, Default)]
@@ -38,7 +34,7 @@ pub struct Columns {
 
 /// Size of a file and its SHA-256 in hexadecimal digits.
 fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let (mut file, mut hasher, mut bytes) = (File::open(path)?, Sha256::new(), 0);
+    let (mut file, mut hasher, mut bytes) = (File::open(path)?, Context::new(&SHA256), 0);
     let mut buf = vec![0; 1 << 20];
     loop {
         match file.read(&mut buf)? {
@@ -49,14 +45,7 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
             }
         }
     }
-    Ok((bytes, hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()))
-}
-
-/// Strings that are `names` by number.
-fn named(names: &[&str], values: UInt8Array) -> ArrayRef {
-    let names = Arc::new(StringArray::from_iter_values(names));
-    let array = DictionaryArray::<UInt8Type>::try_new(values, names);
-    Arc::new(array.expect("every key is below the length"))
+    Ok((bytes, hasher.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()))
 }
 
 impl Columns {
@@ -65,8 +54,8 @@ impl Columns {
         Columns::default()
     }
 
-    fn add(mut self, name: &str, array: ArrayRef, nullable: bool) -> Columns {
-        self.fields.push(Field::new(name, array.data_type().clone(), nullable));
+    fn add(mut self, name: &str, array: ArrayRef) -> Columns {
+        self.fields.push(Field::new(name, array.data_type().clone(), true));
         self.arrays.push(array);
         self
     }
@@ -74,61 +63,29 @@ impl Columns {
     /// A column of 64-bit integers; counts and times above 2^63 do not occur and would be null.
     pub fn i64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Columns {
         let array: Int64Array = values.map(|v| v.and_then(|v| i64::try_from(v).ok())).collect();
-        self.add(name, Arc::new(array), true)
-    }
-
-    /// A column of 64-bit integers none of which is null.
-    pub(crate) fn i64_all(self, name: &str, values: Vec<i64>) -> Columns {
-        self.add(name, Arc::new(Int64Array::from(values)), false)
-    }
-
-    /// A column of 64-bit integers, null where they are [`NONE`].
-    pub(crate) fn i64_some(self, name: &str, values: Vec<i64>) -> Columns {
-        let known = BooleanBuffer::collect_bool(values.len(), |i| values[i] != NONE);
-        self.add(name, Arc::new(Int64Array::new(values.into(), Some(known.into()))), true)
+        self.add(name, Arc::new(array))
     }
 
     /// A column of 32-bit numbers.
     pub fn u32(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Columns {
-        self.add(name, Arc::new(values.collect::<UInt32Array>()), true)
-    }
-
-    /// A column of 32-bit numbers none of which is null.
-    pub(crate) fn u32_all(self, name: &str, values: Vec<u32>) -> Columns {
-        self.add(name, Arc::new(UInt32Array::from(values)), false)
-    }
-
-    /// A column of 32-bit numbers, null where they are [`NO_NUMBER`].
-    pub(crate) fn u32_some(self, name: &str, values: Vec<u32>) -> Columns {
-        let known = BooleanBuffer::collect_bool(values.len(), |i| values[i] != NO_NUMBER);
-        self.add(name, Arc::new(UInt32Array::new(values.into(), Some(known.into()))), true)
+        self.add(name, Arc::new(values.collect::<UInt32Array>()))
     }
 
     /// A column of strings, each of which is kept once.
     pub fn str<'a>(self, name: &str, values: impl Iterator<Item = Option<&'a str>>) -> Columns {
         let mut builder = StringDictionaryBuilder::<UInt32Type>::new();
         values.for_each(|v| builder.append_option(v));
-        self.add(name, Arc::new(builder.finish()), true)
-    }
-
-    /// A column of strings that are `names` by number, each of which is below their number.
-    pub(crate) fn names(self, name: &str, names: &[&str], values: Vec<u8>) -> Columns {
-        self.add(name, named(names, values.into()), false)
-    }
-
-    /// The same, with nulls.
-    pub(crate) fn names_some(self, name: &str, names: &[&str], values: Vec<Option<u8>>) -> Columns {
-        self.add(name, named(names, values.into()), true)
+        self.add(name, Arc::new(builder.finish()))
     }
 
     /// A column of truth values.
     pub fn bool(self, name: &str, values: impl Iterator<Item = bool>) -> Columns {
-        self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()), true)
+        self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()))
     }
 
     /// A column of floating-point numbers.
     pub fn f64(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Columns {
-        self.add(name, Arc::new(values.collect::<Float64Array>()), true)
+        self.add(name, Arc::new(values.collect::<Float64Array>()))
     }
 
     /// Names of the columns with their types as in [`crate::schema`].
@@ -168,8 +125,8 @@ pub struct TableWriter {
 impl TableWriter {
     /// Begins `TABLE.parquet` in `dir`.
     pub fn create(dir: &Path, table: &str) -> Result<TableWriter, ParquetError> {
-        let file = File::create(dir.join(format!("{table}.parquet.partial")))?;
-        Ok(TableWriter { dir: dir.into(), table: table.into(), file: Some(file), writer: None, rows: 0 })
+        let file = Some(partial(dir, table)?);
+        Ok(TableWriter { dir: dir.into(), table: table.into(), file, writer: None, rows: 0 })
     }
 
     /// Appends rows. The first batch, which may be empty, decides the columns.
@@ -186,28 +143,33 @@ impl TableWriter {
         self.writer.as_mut().map_or(Ok(()), |w| w.write(&batch))
     }
 
-    /// Ends a row group: what was written since the last.
-    pub(crate) fn end_group(&mut self) -> Result<(), ParquetError> {
-        self.writer.as_mut().map_or(Ok(()), ArrowWriter::flush)
-    }
-
     /// Ends the table.
     pub fn finish(self) -> Result<TableFile, ParquetError> {
         if let Some(writer) = self.writer {
             writer.close()?;
         }
-        let file = format!("{}.parquet", self.table);
-        let path = self.dir.join(&file);
-        fs::rename(self.dir.join(format!("{file}.partial")), &path)?;
-        let (bytes, sha256) = digest(&path)?;
-        Ok(TableFile { table: self.table, file, rows: self.rows, bytes, sha256 })
+        finished(&self.dir, &self.table, self.rows)
     }
 }
 
-/// zstd 3. Points in time as differences, for they rise; other numbers byte by byte, for their high bytes are alike and their low
+/// The file of a table while it is written.
+pub(crate) fn partial(dir: &Path, table: &str) -> io::Result<File> {
+    File::create(dir.join(format!("{table}.parquet.partial")))
+}
+
+/// Gives a table that is written its name.
+pub(crate) fn finished(dir: &Path, table: &str, rows: u64) -> Result<TableFile, ParquetError> {
+    let file = format!("{table}.parquet");
+    let path = dir.join(&file);
+    fs::rename(dir.join(format!("{file}.partial")), &path)?;
+    let (bytes, sha256) = digest(&path)?;
+    Ok(TableFile { table: table.into(), file, rows, bytes, sha256 })
+}
+
+/// Points in time as differences, for they rise; other numbers byte by byte, for their high bytes are alike and their low
 /// bytes are noise; strings by dictionary. One page holds all values of a row group, and so needs no index.
-fn properties(schema: &Schema) -> WriterPropertiesBuilder {
-    let level = ZstdLevel::try_new(3).unwrap_or_default();
+pub(crate) fn properties(schema: &Schema) -> WriterPropertiesBuilder {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))

@@ -162,7 +162,7 @@ fn end_of(s: &SliceRecord) -> u64 {
 /// Who waits.
 pub(crate) struct Waiters<'a> {
     /// The CPUs that a task may run on.
-    pub allowed: &'a dyn Fn(u32) -> CpuSet,
+    pub allowed: &'a (dyn Fn(u32) -> CpuSet + Sync),
     /// Waits that were open when the window ended: the task, and for how long.
     pub open: Vec<(u32, u64)>,
 }

@@ -4,7 +4,9 @@
 //! time is clipped to the phase. The table of slices is read twice, because [`Durations`] has to be.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use arrow::array::Array;
 use arrow::datatypes::UInt32Type;
@@ -239,15 +241,17 @@ fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
     (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
 }
 
-/// Reads the tables of `dir`; says also what was before each block of the table of slices.
-pub(crate) fn count<'a>(
+/// Reads the tables of `dir`; says also what was before each block of the table of slices. `meanwhile` is called with that beside the
+/// second reading of the slices, on another thread.
+pub(crate) fn count<'a, T: Send>(
     dir: &Path,
     slices: &Slices,
     window: (u64, u64),
     phases: &'a [Phase],
     groups: &'a [Group],
     cpus: &[Place],
-) -> Result<(Counted<'a>, Before), ParquetError> {
+    meanwhile: impl FnOnce(&Before) -> Result<T, ParquetError> + Send,
+) -> Result<(Counted<'a>, T), ParquetError> {
     let lens = Lens::new(window, phases, groups, cpus);
     let mut cells: Vec<Cell> = Vec::new();
     for group in groups {
@@ -263,12 +267,16 @@ pub(crate) fn count<'a>(
         });
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::prepare);
-    slices.each(|s| {
-        lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::place));
+    let other = thread::scope(|scope| {
+        let other = scope.spawn(|| meanwhile(&before));
+        slices.each(|s| {
+            lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::place));
+        })?;
+        other.join().unwrap_or_else(|panic| resume_unwind(panic))
     })?;
     cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
     count_migrations(dir, &lens, &mut cells)?;
-    Ok((Counted { groups, phases, cells }, before))
+    Ok((Counted { groups, phases, cells }, other))
 }
 
 fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(), ParquetError> {

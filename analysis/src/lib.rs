@@ -17,6 +17,7 @@ pub mod history;
 pub mod host;
 pub mod metrics;
 pub mod oracle;
+mod pages;
 pub mod permutation;
 pub mod policy;
 pub mod pool;

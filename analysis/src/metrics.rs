@@ -10,7 +10,7 @@ use crate::conservation::{CpuSet, Span, Waiters, idle_while_waiting};
 use crate::convert::Collected;
 use crate::events::{self, Counted, Group, Place, fairness};
 use crate::rows::{self, MetricRow, Scope, row};
-use crate::slices::Slices;
+use crate::slices::{Before, Slices};
 use crate::totals::Totals;
 use crate::utilization;
 use ktstr_wire::body::Phase;
@@ -207,7 +207,6 @@ impl Run {
     fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
         let slices = Slices::open(dir)?;
         let places: Vec<Place> = self.cpus.iter().map(|c| c.place).collect();
-        let (counted, before) = events::count(dir, &slices, self.window, phases, &self.groups, &places)?;
         // A task that had ended before its CPUs could be read counts as allowed everywhere.
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
@@ -215,7 +214,9 @@ impl Run {
         let open = self.tasks.iter().filter_map(|t| Some((t.tid, u64::try_from(t.open_wait?).ok()?)));
         let waiters =
             Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open: open.collect() };
-        let idle_while_waiting_ns = idle_while_waiting(self.window, &slices, &before, &waiters)?;
+        let idle = |before: &Before| idle_while_waiting(self.window, &slices, before, &waiters);
+        let (counted, idle_while_waiting_ns) =
+            events::count(dir, &slices, self.window, phases, &self.groups, &places, idle)?;
         Ok(Events { counted, idle_while_waiting_ns })
     }
 

@@ -105,33 +105,21 @@ pub(crate) fn in_order(
 ) -> Result<(), ConvertError> {
     let logs = logs.iter().map(Log::open).collect::<Result<Vec<_>, _>>()?;
     let mut streams: Vec<Stream<'_>> = places.into_values().map(|p| Stream::new(&logs, p)).collect();
-    let mut nexts = Vec::with_capacity(streams.len());
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (i, stream) in streams.iter_mut().enumerate() {
-        nexts.push(stream.next_record()?);
-        heads.extend(nexts[i].as_ref().map(|r| Reverse((time(r), i))));
+        heads.extend(stream.next_time()?.map(|time| Reverse((time, i))));
     }
     while let Some(mut head) = heads.peek_mut() {
-        let i = head.0.1;
-        if let Some(record) = &nexts[i] {
-            each(record)?;
-        }
-        nexts[i] = streams[i].next_record()?;
-        match &nexts[i] {
-            Some(record) => head.0.0 = time(record),
+        let stream = &mut streams[head.0.1];
+        each(&stream.take()?)?;
+        match stream.next_time()? {
+            Some(time) => head.0.0 = time,
             None => {
                 PeekMut::pop(head);
             }
         }
     }
     Ok(())
-}
-
-fn time(record: &Record) -> u64 {
-    match record {
-        Record::Slice(s) => s.ts_ns,
-        Record::Migration(m) => m.ts_ns,
-    }
 }
 
 /// A log in its second reading.
@@ -166,7 +154,8 @@ impl<'a> Stream<'a> {
         Stream { logs, places: places.into_iter(), rest, buf: Vec::new(), at: 0 }
     }
 
-    fn next_record(&mut self) -> Result<Option<Record>, ConvertError> {
+    /// The time of the next record, which is read if need be; `None`: there is none.
+    fn next_time(&mut self) -> Result<Option<u64>, ConvertError> {
         while self.at == self.buf.len() {
             while self.rest.bytes.is_empty() {
                 let Some(place) = self.places.next() else { return Ok(None) };
@@ -179,10 +168,15 @@ impl<'a> Stream<'a> {
             log.file.read_exact_at(&mut self.buf, bytes.start).map_err(|e| log.error(e))?;
             (bytes.start, self.at) = (end, 0);
         }
+        Ok(Record::time(&self.buf[self.at..]))
+    }
+
+    /// The next record.
+    fn take(&mut self) -> Result<Record, ConvertError> {
         let record = Record::parse(&self.buf[self.at..]);
         self.at += RECORD_BYTES;
         let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, format!("{e}"));
-        record.map(Some).map_err(|e| self.logs[self.rest.log].error(invalid(e)))
+        record.map_err(|e| self.logs[self.rest.log].error(invalid(e)))
     }
 }
 
@@ -194,6 +188,10 @@ mod tests {
     fn record(ts_ns: u64, cpu: u16) -> Record {
         let context = MigrationContext::Wakeup;
         Record::Migration(MigrationRecord { ts_ns, tid: 1, from_cpu: cpu, to_cpu: cpu + 1, context })
+    }
+
+    fn time(record: &Record) -> Option<u64> {
+        Record::time(&record.to_bytes())
     }
 
     #[test]

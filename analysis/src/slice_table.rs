@@ -1,16 +1,24 @@
 //! Writing the table of slices: in blocks of rows that follow one another in time, in each block one CPU after the other. A block is
 //! a row group, and as much as is in memory at once.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use arrow::datatypes::{DataType, Field, Schema};
 use ktstr_wire::record::SliceRecord;
+use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::Int64Type;
 use parquet::errors::ParquetError;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
 
-use crate::columns::{Columns, NO_NUMBER, NONE, ROW_GROUP_ROWS, TableWriter};
+use crate::columns::{self, ROW_GROUP_ROWS};
 use crate::convert::TableFile;
 use crate::host::Stolen;
+use crate::pages::{NO_NAME, Number, Pages};
 use crate::rules::{Ends, NOT_SEEN};
+
+const TABLE: &str = "slices";
 
 /// Names by [`ktstr_wire::record::WaitKind`].
 pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
@@ -21,131 +29,250 @@ pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "ex
 /// Names by [`ktstr_wire::record::Placement`], which begins with 1.
 pub(crate) const PLACEMENTS: [&str; 3] = ["direct", "queued", "held"];
 
+/// How a column is stored.
+#[derive(Clone, Copy)]
+enum Stored {
+    /// As differences.
+    Rising,
+    /// Null where the next row begins then.
+    Ends,
+    Times,
+    Numbers,
+    Names(&'static [&'static str]),
+}
+
+/// The columns: whether there are nulls, and how they are stored. In [`Rows`] those of one type have the same order.
+const COLUMNS: [(&str, bool, Stored); 18] = [
+    ("ts_ns", false, Stored::Rising),
+    ("own_end_ns", true, Stored::Ends),
+    ("cpu", false, Stored::Numbers),
+    ("tid", false, Stored::Numbers),
+    ("wait_kind", false, Stored::Names(&WAIT_KINDS)),
+    ("wait_ns", true, Stored::Times),
+    ("run_delay_ns", true, Stored::Times),
+    ("waking_ns", true, Stored::Times),
+    ("own_blocked_ns", true, Stored::Times),
+    ("end_state", false, Stored::Names(&END_STATES)),
+    ("prev_cpu", true, Stored::Numbers),
+    ("waker_tid", true, Stored::Numbers),
+    ("waker_cpu", true, Stored::Numbers),
+    ("prio", false, Stored::Times),
+    ("placement", true, Stored::Names(&PLACEMENTS)),
+    ("rq_length", true, Stored::Numbers),
+    ("dsq_length", true, Stored::Numbers),
+    ("host_stolen_ns", true, Stored::Times),
+];
+
+fn field((name, has_nulls, stored): (&str, bool, Stored)) -> Result<TypePtr, ParquetError> {
+    let (physical, logical) = match stored {
+        Stored::Rising | Stored::Ends | Stored::Times => (PhysicalType::INT64, None),
+        Stored::Numbers => (PhysicalType::INT32, Some(LogicalType::integer(32, false))),
+        Stored::Names(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+    };
+    let repetition = if has_nulls { Repetition::OPTIONAL } else { Repetition::REQUIRED };
+    let field = Type::primitive_type_builder(name, physical)
+        .with_logical_type(logical)
+        .with_repetition(repetition)
+        .build()?;
+    Ok(field.into())
+}
+
 /// The table.
 pub(crate) struct SliceTable<'a> {
-    writer: TableWriter,
+    dir: PathBuf,
+    writer: SerializedFileWriter<File>,
+    columns: Vec<ColumnDescPtr>,
+    pages: Pages,
     stolen: Option<&'a Stolen>,
-    cpus: BTreeMap<u16, Rows>,
-    rows: usize,
+    rows: Rows,
     ends: Ends,
+    nr_rows: u64,
 }
 
 impl<'a> SliceTable<'a> {
     /// Begins the table in `dir`. `stolen` is what the host took, where that is known.
     pub fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
-        let mut writer = TableWriter::create(dir, "slices")?;
-        writer.write(Rows::default().columns(0))?;
-        Ok(SliceTable { writer, stolen, cpus: BTreeMap::new(), rows: 0, ends: Ends::default() })
+        let fields = COLUMNS.into_iter().map(field).collect::<Result<_, _>>()?;
+        let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
+        let rising = Schema::new(vec![Field::new("ts_ns", DataType::Int64, false)]);
+        let properties = columns::properties(&rising).build().into();
+        let writer = SerializedFileWriter::new(columns::partial(dir, TABLE)?, schema.into(), properties)?;
+        Ok(SliceTable {
+            dir: dir.into(),
+            columns: writer.schema_descr().columns().to_vec(),
+            writer,
+            pages: Pages::new()?,
+            stolen,
+            rows: Rows::default(),
+            ends: Ends::default(),
+            nr_rows: 0,
+        })
     }
 
     /// Adds the next slice in the order of [`crate::raw::in_order`].
     pub fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
         let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
-        let stolen = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
-        self.cpus.entry(s.cpu).or_default().push(s, self.ends.blocked_ns(s), stolen);
+        let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
+        let own_blocked_ns = match s.blocked_ns {
+            own if own == self.ends.blocked_ns(s) => i64::NULL,
+            own => own.map_or(NOT_SEEN, |ns| ns as i64),
+        };
         self.ends.note(s);
-        self.rows += 1;
-        if self.rows == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
+        self.rows.push(Row { slice: *s, own_blocked_ns, stolen_ns });
+        if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
     }
 
     fn end_block(&mut self) -> Result<(), ParquetError> {
-        for (cpu, rows) in &mut self.cpus {
-            self.writer.write(std::mem::take(rows).columns(*cpu))?;
+        if self.rows.len() == 0 {
+            return Ok(());
         }
-        self.cpus.clear();
-        self.rows = 0;
-        self.writer.end_group()
+        self.nr_rows += self.rows.len() as u64;
+        self.rows.spread();
+        let order = self.rows.order();
+        let (mut starts, mut i64s, mut u32s, mut u8s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let Rows { times, numbers, names, .. } = &self.rows;
+        let (mut times, mut numbers, mut names) = (times.iter(), numbers.iter(), names.iter());
+        let (pages, mut group) = (&mut self.pages, self.writer.next_row_group()?);
+        for ((_, _, stored), column) in COLUMNS.iter().zip(&self.columns) {
+            match stored {
+                Stored::Rising => {
+                    sorted(&order, times.next(), &mut starts);
+                    let mut column = group.next_column()?.ok_or_else(|| missing(column))?;
+                    column.typed::<Int64Type>().write_batch(&starts, None, None)?;
+                    column.close()?;
+                }
+                Stored::Ends => {
+                    sorted(&order, times.next(), &mut i64s);
+                    let ends = i64s.iter_mut().zip(starts.iter().skip(1));
+                    ends.filter(|(end, next)| end == next).for_each(|(end, _)| *end = i64::NULL);
+                    pages.numbers(&mut group, column, &mut i64s)?;
+                }
+                Stored::Times => {
+                    sorted(&order, times.next(), &mut i64s);
+                    pages.numbers(&mut group, column, &mut i64s)?;
+                }
+                Stored::Numbers => {
+                    sorted(&order, numbers.next(), &mut u32s);
+                    pages.numbers(&mut group, column, &mut u32s)?;
+                }
+                Stored::Names(of) => {
+                    sorted(&order, names.next(), &mut u8s);
+                    pages.names(&mut group, column, of, &mut u8s)?;
+                }
+            }
+        }
+        group.close()?;
+        self.rows.clear();
+        Ok(())
     }
 
     /// Ends the table.
     pub fn finish(mut self) -> Result<TableFile, ParquetError> {
         self.end_block()?;
-        self.writer.finish()
+        self.writer.close()?;
+        columns::finished(&self.dir, TABLE, self.nr_rows)
     }
 }
 
-/// Rows of one CPU by column, with [`NONE`] and [`NO_NUMBER`] for null.
+fn missing(column: &ColumnDescPtr) -> ParquetError {
+    ParquetError::General(format!("no column {} to write", column.name()))
+}
+
+/// The values of a column in another order of the rows.
+fn sorted<T: Copy>(order: &[u32], values: Option<&Vec<T>>, into: &mut Vec<T>) {
+    let values = values.map_or(&[][..], Vec::as_slice);
+    into.clear();
+    into.extend(order.iter().map(|row| values[*row as usize]));
+}
+
+/// Rows that are turned into columns at a time: few enough to be in a cache.
+const ROWS_AT_ONCE: usize = 128;
+
+#[derive(Clone, Copy)]
+struct Row {
+    slice: SliceRecord,
+    own_blocked_ns: i64,
+    stolen_ns: Option<u64>,
+}
+
+/// Rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
 #[derive(Default)]
 struct Rows {
-    ts: Vec<i64>,
-    own_end: Vec<i64>,
-    tid: Vec<u32>,
-    wait_kind: Vec<u8>,
-    wait: Vec<i64>,
-    run_delay: Vec<i64>,
-    waking: Vec<i64>,
-    own_blocked: Vec<i64>,
-    end_state: Vec<u8>,
-    prev_cpu: Vec<u32>,
-    waker_tid: Vec<u32>,
-    waker_cpu: Vec<u32>,
-    prio: Vec<i64>,
-    placement: Vec<Option<u8>>,
-    rq_length: Vec<u32>,
-    dsq_length: Vec<u32>,
-    stolen: Vec<i64>,
+    times: [Vec<i64>; 8],
+    numbers: [Vec<u32>; 7],
+    names: [Vec<u8>; 3],
+    /// Those that come behind and are not in the columns yet.
+    latest: Vec<Row>,
 }
 
 /// A time, or a duration. None is above 2^63.
 fn ns(v: Option<u64>) -> i64 {
-    v.map_or(NONE, |v| v as i64)
+    v.map_or(i64::NULL, |v| v as i64)
 }
 
 fn number<T: Into<u32>>(v: Option<T>) -> u32 {
-    v.map_or(NO_NUMBER, Into::into)
+    v.map_or(u32::NULL, Into::into)
 }
 
 impl Rows {
-    /// Adds a slice; `blocked_ns` is what the slices before tell, `stolen_ns` what the host does.
-    fn push(&mut self, s: &SliceRecord, blocked_ns: Option<u64>, stolen_ns: Option<u64>) {
-        let ts = s.ts_ns as i64;
-        if let Some(end) = self.own_end.last_mut().filter(|end| **end == ts) {
-            *end = NONE;
-        }
-        let own_blocked = match s.blocked_ns {
-            own if own == blocked_ns => NONE,
-            own => own.map_or(NOT_SEEN, |ns| ns as i64),
-        };
-        self.ts.push(ts);
-        self.own_end.push(ts.wrapping_add(s.dur_ns as i64));
-        self.tid.push(s.tid);
-        self.wait_kind.push(s.wait_kind as u8);
-        self.wait.push(ns(s.wait_ns));
-        self.run_delay.push(ns(s.run_delay_ns));
-        self.waking.push(ns(s.waking_ns));
-        self.own_blocked.push(own_blocked);
-        self.end_state.push(s.end_state as u8 - 1);
-        self.prev_cpu.push(number(s.prev_cpu));
-        self.waker_tid.push(number(s.waker_tid));
-        self.waker_cpu.push(number(s.waker_cpu));
-        self.prio.push(s.prio.into());
-        self.placement.push(s.placement.map(|p| p as u8 - 1));
-        self.rq_length.push(number(s.rq_length));
-        self.dsq_length.push(number(s.dsq_length));
-        self.stolen.push(ns(stolen_ns));
+    fn len(&self) -> usize {
+        self.times[0].len() + self.latest.len()
     }
 
-    fn columns(self, cpu: u16) -> Columns {
-        let cpus = vec![u32::from(cpu); self.ts.len()];
-        Columns::new()
-            .i64_all("ts_ns", self.ts)
-            .i64_some("own_end_ns", self.own_end)
-            .u32_all("cpu", cpus)
-            .u32_all("tid", self.tid)
-            .names("wait_kind", &WAIT_KINDS, self.wait_kind)
-            .i64_some("wait_ns", self.wait)
-            .i64_some("run_delay_ns", self.run_delay)
-            .i64_some("waking_ns", self.waking)
-            .i64_some("own_blocked_ns", self.own_blocked)
-            .names("end_state", &END_STATES, self.end_state)
-            .u32_some("prev_cpu", self.prev_cpu)
-            .u32_some("waker_tid", self.waker_tid)
-            .u32_some("waker_cpu", self.waker_cpu)
-            .i64_all("prio", self.prio)
-            .names_some("placement", &PLACEMENTS, self.placement)
-            .u32_some("rq_length", self.rq_length)
-            .u32_some("dsq_length", self.dsq_length)
-            .i64_some("host_stolen_ns", self.stolen)
+    fn push(&mut self, row: Row) {
+        self.latest.push(row);
+        if self.latest.len() == ROWS_AT_ONCE {
+            self.spread();
+        }
+    }
+
+    /// Puts the latest rows into the columns.
+    fn spread(&mut self) {
+        let rows = || self.latest.iter().map(|r| &r.slice);
+        let [ts, end, wait, run_delay, waking, own_blocked, prio, stolen] = &mut self.times;
+        ts.extend(rows().map(|s| s.ts_ns as i64));
+        end.extend(rows().map(|s| s.ts_ns.wrapping_add(s.dur_ns) as i64));
+        wait.extend(rows().map(|s| ns(s.wait_ns)));
+        run_delay.extend(rows().map(|s| ns(s.run_delay_ns)));
+        waking.extend(rows().map(|s| ns(s.waking_ns)));
+        own_blocked.extend(self.latest.iter().map(|r| r.own_blocked_ns));
+        prio.extend(rows().map(|s| i64::from(s.prio)));
+        stolen.extend(self.latest.iter().map(|r| ns(r.stolen_ns)));
+        let [cpu, tid, prev_cpu, waker_tid, waker_cpu, rq_length, dsq_length] = &mut self.numbers;
+        cpu.extend(rows().map(|s| u32::from(s.cpu)));
+        tid.extend(rows().map(|s| s.tid));
+        prev_cpu.extend(rows().map(|s| number(s.prev_cpu)));
+        waker_tid.extend(rows().map(|s| number(s.waker_tid)));
+        waker_cpu.extend(rows().map(|s| number(s.waker_cpu)));
+        rq_length.extend(rows().map(|s| number(s.rq_length)));
+        dsq_length.extend(rows().map(|s| number(s.dsq_length)));
+        let [wait_kind, end_state, placement] = &mut self.names;
+        wait_kind.extend(rows().map(|s| s.wait_kind as u8));
+        end_state.extend(rows().map(|s| s.end_state as u8 - 1));
+        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p as u8 - 1)));
+        self.latest.clear();
+    }
+
+    /// The rows by CPU, those of a CPU as they are.
+    fn order(&self) -> Vec<u32> {
+        let cpus = &self.numbers[0];
+        let mut places = vec![0; 2 + cpus.iter().max().map_or(0, |cpu| *cpu as usize)];
+        cpus.iter().for_each(|cpu| places[1 + *cpu as usize] += 1);
+        (1..places.len()).for_each(|cpu| places[cpu] += places[cpu - 1]);
+        let mut order = vec![0; cpus.len()];
+        for (row, cpu) in (0..).zip(cpus) {
+            let place = &mut places[*cpu as usize];
+            order[*place] = row;
+            *place += 1;
+        }
+        order
+    }
+
+    /// Takes all rows away.
+    fn clear(&mut self) {
+        self.times.iter_mut().for_each(Vec::clear);
+        self.numbers.iter_mut().for_each(Vec::clear);
+        self.names.iter_mut().for_each(Vec::clear);
     }
 }
 
@@ -156,8 +283,12 @@ mod tests {
 
     #[test]
     fn table_is_as_the_schema_says() {
-        let layout = Rows::default().columns(0).layout();
-        let expected: Vec<_> = SLICES.iter().map(|c| (c.name.to_string(), c.dtype.to_string())).collect();
-        assert_eq!(layout, expected);
+        let dtype = |stored| match stored {
+            Stored::Rising | Stored::Ends | Stored::Times => "i64",
+            Stored::Numbers => "u32",
+            Stored::Names(_) => "str",
+        };
+        let layout = COLUMNS.map(|(name, _, stored)| (name, dtype(stored)));
+        assert_eq!(layout, SLICES.map(|c| (c.name, c.dtype)));
     }
 }

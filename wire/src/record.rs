@@ -202,7 +202,14 @@ pub mod offset {
 }
 
 impl Record {
+    /// When the record at the beginning of `b` says that it happened, of any kind; `None`: there are too few bytes.
+    #[inline]
+    pub fn time(b: &[u8]) -> Option<u64> {
+        b.get(offset::TS_NS..)?.first_chunk().map(|ts| u64::from_le_bytes(*ts))
+    }
+
     /// Reads one record from the first [`RECORD_BYTES`] of `b`.
+    #[inline]
     pub fn parse(b: &[u8]) -> Result<Record, RecordError> {
         let b: &[u8; RECORD_BYTES] =
             b.get(..RECORD_BYTES).and_then(|b| b.try_into().ok()).ok_or(RecordError::Short(b.len()))?;
@@ -226,22 +233,27 @@ impl Record {
 
 type Bytes = [u8; RECORD_BYTES];
 
+#[inline]
 fn get<const N: usize>(b: &Bytes, at: usize) -> [u8; N] {
     core::array::from_fn(|i| b[at + i])
 }
 
+#[inline]
 fn time(b: &Bytes, at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(get(b, at))).filter(|t| *t != NO_TIME)
 }
 
+#[inline]
 fn cpu(b: &Bytes, at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(get(b, at))).filter(|c| *c != NO_CPU)
 }
 
+#[inline]
 fn length(b: &Bytes, at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(get(b, at))).filter(|n| *n != NO_LENGTH)
 }
 
+#[inline]
 fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
     use WaitKind::*;
     let wait_kind = match b[offset::WAIT_KIND] {
@@ -288,6 +300,7 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
     })
 }
 
+#[inline]
 fn parse_migration(b: &Bytes) -> Result<MigrationRecord, RecordError> {
     let context = match b[offset::WAIT_KIND] {
         1 => MigrationContext::Wakeup,
