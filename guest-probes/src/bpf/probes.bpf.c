@@ -404,7 +404,10 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	struct task_state *s = prev->pid ? state_of(prev) : 0;
 	__u8 end = end_state_of(prev, s, preempt, prev_state);
 
-	if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_start_ns) {
+	if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_end_ns) {
+		/* The window has closed, and close_window() has not come to this CPU yet. */
+		end_slice(c, cpu, prev, s, window_end_ns, END_WINDOW);
+	} else if (c->in_ts_ns && c->in_ts_ns < window_end_ns && now > window_start_ns) {
 		c->nr_switches++;
 		end_slice(c, cpu, prev, s, now, end);
 		if (s && preempt && prev->__state)
