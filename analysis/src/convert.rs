@@ -97,6 +97,10 @@ pub struct Quality {
     /// from running, or ran with interrupts off; `None`: the run ended before that was known.
     #[serde(default)]
     pub tick_late_max_ns: Option<u64>,
+    /// The same of the ticks that came just when the guest had released a lock that it holds with interrupts off, which are none
+    /// of the others.
+    #[serde(default)]
+    pub tick_held_max_ns: Option<u64>,
     /// How long the host kept a CPU's thread waiting during the window, at most over the CPUs, nanoseconds. The window is here as
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]

@@ -78,6 +78,7 @@ pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     let quality = &mut collected.quality;
     quality.switches_seen = rows.cpus.iter().map(|c| c.nr_switches).sum();
     quality.tick_late_max_ns = rows.cpus.iter().map(|c| c.tick_late_max_ns).max();
+    quality.tick_held_max_ns = rows.cpus.iter().map(|c| c.tick_held_max_ns).max();
     quality.host_run_delay_max_ns = rows.host_run_delay_ns.values().max().copied();
     let edges = collected.window_open.zip(collected.window_close);
     quality.switches_by_kernel =

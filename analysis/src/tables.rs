@@ -288,6 +288,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
         .i64("busy_ns", r().map(|c| Some(c.busy_ns)))
         .i64("idle_ns", r().map(|c| Some(c.idle_ns)))
         .i64("tick_late_max_ns", r().map(|c| Some(c.tick_late_max_ns)))
+        .i64("tick_held_max_ns", r().map(|c| Some(c.tick_held_max_ns)))
         .i64("steal_ns", r().map(|c| c.steal_ns))
         .i64("host_run_delay_ns", r().map(|c| rows.host_run_delay_ns.get(&c.cpu).copied()))
         .i64("emitted", r().map(|c| Some(c.emitted)))

@@ -265,6 +265,7 @@ impl Probes {
                 busy_ns: at(4),
                 nr_switches: at(5),
                 tick_late_max_ns: at(7),
+                tick_held_max_ns: at(13),
                 steal_ns: None,
             });
         }

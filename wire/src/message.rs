@@ -286,6 +286,10 @@ pub struct CpuCounters {
     /// from running, or ran with interrupts off.
     #[serde(default)]
     pub tick_late_max_ns: u64,
+    /// The same of the ticks that came just when the guest had released a lock that it holds with interrupts off. They are none
+    /// of the others.
+    #[serde(default)]
+    pub tick_held_max_ns: u64,
     /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None` where it is not kept.
     pub steal_ns: Option<u64>,
 }

@@ -124,7 +124,9 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
-struct pt_regs;
+struct pt_regs {
+	unsigned long ip;
+};
 struct linux_binprm;
 
 #pragma clang attribute pop

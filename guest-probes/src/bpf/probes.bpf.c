@@ -535,10 +535,34 @@ static __always_inline _Bool is_stopper(const struct task_struct *p)
 	return p->prio == 0 && p->flags & PF_KTHREAD;
 }
 
+/* The registers of what this interrupt has interrupted (lib/irq_regs.c). */
+extern struct pt_regs *const __irq_regs __ksym __weak;
+
+/* STI, which takes effect behind the instruction after it, and the begin of `decl %gs:disp32(%rip)`, which counts a preemption less. */
+#define STI_AND_DECL 0x0dff65fb
+#define DECL_BYTES 7
+
 /*
- * How late a tick is says how long the CPU was kept from running. Of other timers it does not: one may be armed when it is
- * due already, as for a sleep up to a moment that has passed. Nor where the tick finds a stopper, which waits for all the other
- * CPUs with interrupts off.
+ * Whether interrupts were off until this one: it came where a lock is released with them (_raw_spin_unlock_irqrestore() and the like,
+ * of kernels that count preemptions). Where they were switched on otherwise, this is not known.
+ */
+static __always_inline _Bool interrupts_were_off(void)
+{
+	struct pt_regs **regs;
+	unsigned long ip;
+	__u32 code = 0;
+
+	if (!bpf_ksym_exists(&__irq_regs))
+		return 0;
+	regs = bpf_this_cpu_ptr(&__irq_regs);
+	ip = BPF_CORE_READ(*regs, ip);
+	return !bpf_probe_read_kernel(&code, sizeof(code), (void *)(ip - DECL_BYTES - 1)) && code == STI_AND_DECL;
+}
+
+/*
+ * How late a tick is says how long the CPU was kept from running, or how long the guest itself had its interrupts off, which
+ * is told apart as far as it is known. Of other timers it says neither: one may be armed when it is due already, as for a sleep up to
+ * a moment that has passed. Nor where the tick finds a stopper, which waits for all the other CPUs with interrupts off.
  */
 SEC("tp_btf/hrtimer_expire_entry")
 int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer, __s64 *basenow)
@@ -547,7 +571,7 @@ int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer, __s64 *basenow)
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
 	const struct tick_sched *tick;
 	__s64 now = 0, late;
-	__u64 due;
+	__u64 due, *most;
 
 	if (!c || !bpf_ksym_exists(&tick_cpu_sched) || is_stopper(bpf_get_current_task_btf()))
 		return 0;
@@ -556,8 +580,11 @@ int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer, __s64 *basenow)
 		return 0;
 	late = now - timer->node.expires;
 	due = bpf_ktime_get_ns() - late;
-	if (late > 0 && due >= window_start_ns && due < window_end_ns && (__u64)late > c->tick_late_max_ns)
-		c->tick_late_max_ns = late;
+	if (late <= 0 || due < window_start_ns || due >= window_end_ns)
+		return 0;
+	most = interrupts_were_off() ? &c->tick_held_max_ns : &c->tick_late_max_ns;
+	if ((__u64)late > *most)
+		*most = late;
 	return 0;
 }
 
