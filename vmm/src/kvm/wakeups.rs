@@ -13,7 +13,7 @@ use std::time::Duration;
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_mp_state};
 use kvm_ioctls::VcpuFd;
 
-/// Time between two wakeups in one guest: few enough for a host of two emulated CPUs.
+/// Time between two wakeups in one guest: few enough for a host of one emulated CPU.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The hypervisor's leaf, and what QEMU's emulator says of itself in it (QEMU, target/i386/cpu.c).
