@@ -18,6 +18,8 @@ pub enum Kind {
     Vcpu {
         /// The I/O APIC is ours: the guest's accesses change routes.
         routes: bool,
+        /// Its `hlt` is ended now and then ([`super::wakeups`]).
+        is_woken: bool,
     },
     /// Serves the vsock device.
     Vsock,
@@ -68,12 +70,14 @@ const VSOCK: [libc::c_long; 10] = [
     libc::SYS_writev,
 ];
 
-/// Calls of a vCPU's thread: the end of its timer.
-const VCPU: [libc::c_long; 1] = [libc::SYS_timer_delete];
-
-/// `KVM_RUN`, `KVM_GET_REGS`, `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`, and with routes `KVM_SET_GSI_ROUTING` (Linux,
-/// include/uapi/linux/kvm.h).
-const VCPU_IOCTLS: [u64; 5] = [0xae80, 0x8090_ae81, 0x8004_ae98, 0x4004_ae99, 0x4008_ae6a];
+/// `KVM_RUN`, `KVM_GET_REGS` (Linux, include/uapi/linux/kvm.h, as the next two).
+const VCPU_IOCTLS: [u64; 2] = [0xae80, 0x8090_ae81];
+/// `KVM_SET_GSI_ROUTING`.
+const ROUTES_IOCTLS: [u64; 1] = [0x4008_ae6a];
+/// `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
+const WAKEUP_IOCTLS: [u64; 2] = [0x8004_ae98, 0x4004_ae99];
+/// The end of the timer for that.
+const WAKEUP: [libc::c_long; 1] = [libc::SYS_timer_delete];
 /// `FIONBIO`, by which Rust makes a stream non-blocking.
 const VSOCK_IOCTLS: [u64; 1] = [0x5421];
 
@@ -91,13 +95,25 @@ pub fn confine(kind: Kind) -> Result<(), ConfineError> {
 }
 
 fn filter(kind: Kind) -> Result<BpfProgram, seccompiler::BackendError> {
-    let (more, ioctls): (&[libc::c_long], &[u64]) = match kind {
-        Kind::Vcpu { routes: true } => (&VCPU, &VCPU_IOCTLS),
-        Kind::Vcpu { routes: false } => (&VCPU, &VCPU_IOCTLS[..4]),
-        Kind::Vsock => (&VSOCK, &VSOCK_IOCTLS),
-    };
+    let (mut more, mut ioctls) = (Vec::new(), Vec::new());
+    match kind {
+        Kind::Vcpu { routes, is_woken } => {
+            ioctls.extend(VCPU_IOCTLS);
+            if routes {
+                ioctls.extend(ROUTES_IOCTLS);
+            }
+            if is_woken {
+                ioctls.extend(WAKEUP_IOCTLS);
+                more.extend(WAKEUP);
+            }
+        }
+        Kind::Vsock => {
+            ioctls.extend(VSOCK_IOCTLS);
+            more.extend(VSOCK);
+        }
+    }
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        EVERY.iter().chain(more).map(|call| (*call, Vec::new())).collect();
+        EVERY.iter().chain(&more).map(|call| (*call, Vec::new())).collect();
     let allowed = ioctls.iter().map(|number| {
         let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *number)?;
         SeccompRule::new(vec![is])
@@ -116,7 +132,9 @@ mod tests {
     #[test]
     fn confined_thread_keeps_what_it_has_and_opens_nothing() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        for kind in [Kind::Vcpu { routes: false }, Kind::Vcpu { routes: true }, Kind::Vsock] {
+        let vcpus = [(false, false), (true, false), (false, true), (true, true)];
+        let vcpus = vcpus.map(|(routes, is_woken)| Kind::Vcpu { routes, is_woken });
+        for kind in vcpus.into_iter().chain([Kind::Vsock]) {
             let mut writer = writer.try_clone().unwrap();
             let thread = std::thread::spawn(move || {
                 confine(kind).unwrap();

@@ -139,7 +139,7 @@ impl Drop for RunPage {
 
 /// Runs a vCPU until the guest ends or the machine is stopped, which gives `None`.
 fn run(mut fd: VcpuFd, cpu: u32, is_woken: bool, bus: &Bus, state: &State) -> Option<MachineEnd> {
-    if let Err(e) = confine::confine(Kind::Vcpu { routes: bus.has_io_apic() }) {
+    if let Err(e) = confine::confine(Kind::Vcpu { routes: bus.has_io_apic(), is_woken }) {
         return Some(MachineEnd::Failed(e.to_string()));
     }
     while !state.is_stopped() {
