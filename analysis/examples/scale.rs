@@ -98,7 +98,7 @@ fn log(dir: &Path, millions: u64) -> Result<(), String> {
         out.write_all(&frame).map_err(|e| e.to_string())
     };
     let each = millions * 1_000_000 / u64::from(CPUS);
-    send(Kind::WindowOpen, &to_json(&WindowEdge { ts_ns: 1, nr_switches: 0 }))?;
+    send(Kind::WindowOpen, &to_json(&WindowEdge { ts_ns: 1, nr_switches: [0; 2] }))?;
     let mut end = 0;
     for cpu in 0..CPUS {
         let (mut ts, mut left, mut ended) = (1, each, [0; TASKS_OF_CPU]);
@@ -123,7 +123,7 @@ fn log(dir: &Path, millions: u64) -> Result<(), String> {
         .collect();
     let cpus: Vec<CpuCounters> =
         (0..CPUS).map(|c| CpuCounters { cpu: c.into(), emitted: each, ..CpuCounters::default() }).collect();
-    send(Kind::WindowClose, &to_json(&WindowEdge { ts_ns: end, nr_switches: 0 }))?;
+    send(Kind::WindowClose, &to_json(&WindowEdge { ts_ns: end, nr_switches: [0; 2] }))?;
     send(Kind::Tasks, &to_json(&tasks))?;
     send(Kind::Cpus, &to_json(&cpus))?;
     send(Kind::Bye, &to_json(&Bye { nr_records: millions * 1_000_000, ..Bye::default() }))?;

@@ -89,8 +89,9 @@ pub struct Quality {
     pub clocksource: Option<String>,
     /// Context switches that the probes saw in the window, idle CPUs' included.
     pub switches_seen: u64,
-    /// Context switches in the window by `/proc/stat`; `None`: the run ended before that was known.
-    pub switches_by_kernel: Option<u64>,
+    /// Context switches in the window by `/proc/stat`, at least and at most; `None`: the run ended before that was known.
+    #[serde(default)]
+    pub switches_by_kernel_range: Option<[u64; 2]>,
     /// Where the probes and the kernel's own accounts differ; see [`crate::oracle`].
     pub disagreements: Vec<String>,
     /// How late a tick of the timer that was due in the window came at most, on any CPU, nanoseconds: how long a CPU was kept

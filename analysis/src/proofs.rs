@@ -35,7 +35,7 @@ struct Stream {
 
 impl Stream {
     fn log(&self) -> Vec<u8> {
-        let edge = |ts_ns| to_json(&WindowEdge { ts_ns, nr_switches: 0 });
+        let edge = |ts_ns| to_json(&WindowEdge { ts_ns, nr_switches: [0; 2] });
         let body = BodyResult {
             outcome: Outcome::Pass,
             reasons: vec![],

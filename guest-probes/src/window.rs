@@ -36,9 +36,11 @@ pub fn measure(
     let cpu_before = system::own_cpu_ns();
     edges.opening().map_err(other)?;
     let open_ns = probes.as_mut().map_or_else(system::now_ns, Probes::open_window);
+    let opened = procfs::stat();
     let mut body = Body::start(spec).map_err(|e| other(format!("{}: {e}", spec.test_path)))?;
     let limit = Duration::from_nanos(spec.timeout_ns);
     let end = body.wait(limit, &mut reign, || cgroups.refresh());
+    let closing = procfs::stat();
     let close_ns = match &mut probes {
         Some(probes) => probes.close_window()?,
         None => system::now_ns(),
@@ -65,8 +67,8 @@ pub fn measure(
     let exit = reign.end(lost);
     let result = body.finish(end);
     Ok(Measured {
-        open: WindowEdge { ts_ns: open_ns, nr_switches: before.nr_switches },
-        close: WindowEdge { ts_ns: close_ns, nr_switches: after.nr_switches },
+        open: WindowEdge { ts_ns: open_ns, nr_switches: [before.nr_switches, opened.nr_switches] },
+        close: WindowEdge { ts_ns: close_ns, nr_switches: [closing.nr_switches, after.nr_switches] },
         probes,
         before,
         after,

@@ -24,7 +24,7 @@ fn run(changes: Value) {
         "{}: {switches} switches in {window_s:.1} s, {:.0} a second ({} by /proc/stat); {emitted} records, {received} received, {dropped} dropped; drained {}; {:.0} s in all",
         b.sidecar["identity"]["accel"].as_str().unwrap(),
         switches as f64 / window_s,
-        quality["switches_by_kernel"],
+        quality["switches_by_kernel_range"],
         quality["drained"],
         start.elapsed().as_secs_f64(),
     );

@@ -62,8 +62,8 @@ pub struct SchedulerStarted {
 pub struct WindowEdge {
     /// The clip edge that the probes use, nanoseconds since boot.
     pub ts_ns: u64,
-    /// `ctxt` of `/proc/stat` beside this edge (context switches of the whole machine since boot).
-    pub nr_switches: u64,
+    /// `ctxt` of `/proc/stat` just before this edge and just after it (context switches of the whole machine since boot).
+    pub nr_switches: [u64; 2],
 }
 
 /// The guest's clock and its time stamp counter at one moment.

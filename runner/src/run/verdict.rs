@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn host_that_takes_a_cpu_away_makes_a_boot_of_kvm_inadmissible() {
-        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: 0 });
+        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
         let judged = |ns, accel: &str, overcommitted| {
             let run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn clock_that_is_ahead_of_time_is_not_trusted() {
-        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: 0 });
+        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
         let judged = |age_ns| judge(&c, "tcg", &Circumstances { age_ns, ..Default::default() }, true);
         assert_eq!(judged(Some(1_500)).verdict, Verdict::Pass);
