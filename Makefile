@@ -36,9 +36,12 @@ demo: kernel
 	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture || [ $$? = 1 -o $$? = 3 ]
 	cargo ktstr stats
 
+# KERNEL is a source here: the probes are tested under its own schedulers.
 test: kernel
 	cargo fmt --all --check
-	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
+	image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
+	  schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
+	  KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$$schedulers cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
 	cargo test --workspace --doc -q
 	$(MAKE) notebook
 

@@ -27,6 +27,8 @@ wanted=(
   libssl-dev:/usr/include/openssl/opensslv.h
   zlib1g-dev:/usr/include/zlib.h
   python3-venv:/usr/share/doc/python3-venv
+  stress-ng:/usr/bin/stress-ng
+  rt-tests:/usr/bin/hackbench
 )
 missing=()
 for entry in "${wanted[@]}"; do

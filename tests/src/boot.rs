@@ -214,10 +214,15 @@ impl Booted {
         rows.iter().find(is).unwrap_or_else(|| panic!("no metric {name}.{stat}"))["value"].as_f64()
     }
 
+    /// What follows `NAME ` in the lines that the body printed.
+    pub fn lines(&self, name: &str) -> Vec<&str> {
+        let output = self.sidecar["test_result"]["output"].as_str().unwrap();
+        output.lines().filter_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).collect()
+    }
+
     /// A number that the body printed in a line `NAME NUMBER`.
     pub fn said(&self, name: &str) -> f64 {
-        let output = self.sidecar["test_result"]["output"].as_str().unwrap();
-        let line = output.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in: {output}")).trim().parse().unwrap()
+        let lines = self.lines(name);
+        lines.first().unwrap_or_else(|| panic!("the body printed no {name}")).trim().parse().unwrap()
     }
 }

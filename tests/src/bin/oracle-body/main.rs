@@ -3,11 +3,15 @@
 //! Every task that outlives the window bears a role, so that the run compares its counters with `/proc`. The rest says what it
 //! did in lines `NAME NUMBER`, which the tests on the host compare with the tables.
 
+mod bomb;
+mod programs;
 mod system;
 mod tasks;
+mod wakeups;
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ktstr::prelude::*;
@@ -17,11 +21,17 @@ use ktstr::prelude::*;
 pub struct Stage {
     stop: AtomicBool,
     asleep: AtomicUsize,
+    /// Who has begun, and as what.
+    cast: Mutex<Vec<(u32, &'static str)>>,
 }
 
 impl Stage {
     fn running(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn cast(&self) -> MutexGuard<'_, Vec<(u32, &'static str)>> {
+        self.cast.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The end of a thread of the stage: it says that it is done, and sleeps until the process ends.
@@ -34,24 +44,17 @@ impl Stage {
 }
 
 /// Starts a thread with a role.
-fn act(
-    ctx: &Ctx,
-    stage: &'static Stage,
-    role: &str,
-    act: impl FnOnce(&Stage) + Send + 'static,
-) -> Result<()> {
-    let (sender, tids) = std::sync::mpsc::channel();
+fn act(stage: &'static Stage, role: &'static str, act: impl FnOnce(&Stage) + Send + 'static) -> Result<()> {
     std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
-        // The body waits for it.
-        let _ = sender.send(system::tid());
+        stage.cast().push((system::tid(), role));
         act(stage);
         stage.sleep_forever()
     })?;
-    Ok(ctx.announce(tids.recv()?, role)?)
+    Ok(())
 }
 
-/// Ends the acts and waits until their threads sleep.
-fn curtain(stage: &Stage, threads: usize) -> AssertResult {
+/// Ends the acts, waits until their threads sleep, and announces them.
+fn curtain(ctx: &Ctx, stage: &Stage, threads: usize) -> Result<AssertResult> {
     stage.stop.store(true, Ordering::SeqCst);
     let mut patience = 2_000;
     while stage.asleep.load(Ordering::SeqCst) < threads && patience > 0 {
@@ -60,49 +63,78 @@ fn curtain(stage: &Stage, threads: usize) -> AssertResult {
     }
     // From the last thread's note to its sleep.
     std::thread::sleep(Duration::from_millis(20));
+    for (tid, role) in stage.cast().iter() {
+        ctx.announce(*tid, role)?;
+    }
     let asleep = stage.asleep.load(Ordering::SeqCst);
-    AssertResult::pass().ensure(asleep == threads, || format!("{asleep} of {threads} threads sleep"))
+    Ok(AssertResult::pass().ensure(asleep == threads, || format!("{asleep} of {threads} threads sleep")))
 }
 
 fn stage() -> &'static Stage {
     Box::leak(Box::default())
 }
 
-/// Everything but hotplug, on four CPUs.
+/// Everything that tasks of our own do but hotplug, on four CPUs: first what soon gives its CPU away, then also what takes one for as
+/// long as it may.
 #[ktstr_test(accel = "sim", cores = 4, duration_s = 0.3)]
 fn everything(ctx: &Ctx) -> Result<AssertResult> {
     let stage = stage();
     let wanderer = tasks::Wanderer::start()?;
     ctx.announce(wanderer.tid(), "wanderer")?;
-    act(ctx, stage, "spin", tasks::spin)?;
-    act(ctx, stage, "spin", tasks::spin)?;
-    act(ctx, stage, "yield", tasks::yield_on_cpu_1)?;
-    act(ctx, stage, "yield", tasks::yield_on_cpu_1)?;
-    act(ctx, stage, "mover", tasks::change_affinity)?;
-    act(ctx, stage, "forker", tasks::fork_short_lived)?;
-    act(ctx, stage, "execer", tasks::exec_storm)?;
-    let mut threads = 7;
+    let bomb = bomb::Bomb::start()?;
+    ctx.announce(bomb.tid(), "bomb")?;
+    // Under any scheduler, who leads the play comes when it is time.
+    system::come_first()?;
+    // Where a yield costs a whole slice, as under scx_simple, there are few beside others.
+    act(stage, "yield", tasks::yield_on_cpu_1)?;
+    act(stage, "yield", tasks::yield_on_cpu_1)?;
+    std::thread::sleep(ctx.duration() / 10);
+    act(stage, "forker", tasks::fork_short_lived)?;
+    act(stage, "execer", tasks::exec_storm)?;
+    act(stage, "mover", tasks::change_affinity)?;
     for _ in 0..2 {
         let (one, other) = tasks::pair()?;
-        act(ctx, stage, "pairs", move |s| tasks::message(s, one, true))?;
-        act(ctx, stage, "pairs", move |s| tasks::message(s, other, false))?;
-        threads += 2;
+        act(stage, "pairs", move |s| tasks::message(s, one, true))?;
+        act(stage, "pairs", move |s| tasks::message(s, other, false))?;
     }
-    let moves = wanderer.wander(ctx.duration())?;
+    let early = wanderer.wander(ctx.duration() / 3)?;
+    act(stage, "spin", tasks::spin)?;
+    act(stage, "spin", tasks::spin)?;
+    let moves = early + wanderer.wander(ctx.duration() * 2 / 3)?;
     wanderer.end();
-    let result = curtain(stage, threads);
+    bomb.put_out();
+    let result = curtain(ctx, stage, 11)?;
+    bomb.tell();
     Ok(result.ensure(moves >= 4, || format!("{moves} moves between cgroups are too few to test them")))
 }
 
-/// Wakeups that the tasks measure themselves, on idle CPUs.
-#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.2)]
-fn own_wakeups(ctx: &Ctx) -> Result<AssertResult> {
-    let stage = stage();
-    let (reader, writer) = tasks::measured_wakeups()?;
-    act(ctx, stage, "reader", reader)?;
-    act(ctx, stage, "writer", writer)?;
+/// hackbench with its eight tasks and the one that starts them, and one stressor of each kind.
+#[ktstr_test(accel = "sim", cores = 4, duration_s = 0.3)]
+fn programs(ctx: &Ctx) -> Result<AssertResult> {
+    system::come_first()?;
+    let programs = programs::Programs::start(&[
+        "hackbench -g 1 -f 4 -l 1000000",
+        "stress-ng --switch 1 --fork 1 --yield 1 --cpu 1 --temp-path /tmp --timeout 60",
+    ])?;
     std::thread::sleep(ctx.duration());
-    Ok(curtain(stage, 2))
+    programs.freeze(ctx)
+}
+
+/// Wakeups that tasks measure themselves: first on idle CPUs, then where they meet others.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.1)]
+fn wakeups(ctx: &Ctx) -> Result<AssertResult> {
+    let idle = stage();
+    let (reader, writer) = wakeups::measured()?;
+    act(idle, "reader", reader)?;
+    act(idle, "writer", writer)?;
+    std::thread::sleep(ctx.duration());
+    let alone = curtain(ctx, idle, 2)?;
+    let busy = stage();
+    for _ in 0..2 {
+        act(busy, "bursts", wakeups::bursts)?;
+    }
+    let measured = wakeups::cyclictest(ctx, 300)?;
+    Ok(alone.merge(measured).merge(curtain(ctx, busy, 2)?))
 }
 
 /// A CPU goes offline and comes back while tasks run on it.
@@ -110,7 +142,7 @@ fn own_wakeups(ctx: &Ctx) -> Result<AssertResult> {
 fn hotplug(ctx: &Ctx) -> Result<AssertResult> {
     let stage = stage();
     for _ in 0..4 {
-        act(ctx, stage, "spin", tasks::spin)?;
+        act(stage, "spin", tasks::spin)?;
     }
     std::thread::sleep(ctx.duration() / 3);
     let online = "/sys/devices/system/cpu/cpu2/online";
@@ -120,7 +152,7 @@ fn hotplug(ctx: &Ctx) -> Result<AssertResult> {
     std::thread::sleep(ctx.duration() / 3);
     // And once more, so that the window closes while it is offline.
     std::fs::write(online, "0")?;
-    Ok(curtain(stage, 4))
+    curtain(ctx, stage, 4)
 }
 
 /// A spinner that may use a fifth of a CPU, and what the kernel says of its throttling when that is over.
@@ -145,13 +177,13 @@ fn storm(ctx: &Ctx) -> Result<AssertResult> {
     let stage = stage();
     let (one, other) = tasks::pair()?;
     for (end, first) in [(one, true), (other, false)] {
-        act(ctx, stage, "pairs", move |s| {
+        act(stage, "pairs", move |s| {
             system::bind(0..1);
             tasks::message(s, end, first);
         })?;
     }
     std::thread::sleep(ctx.duration());
-    Ok(curtain(stage, 2))
+    curtain(ctx, stage, 2)
 }
 
 /// The shortest switches that there are, on four CPUs: two tasks on each yield to each other, in real time.
@@ -161,10 +193,10 @@ fn yielders(ctx: &Ctx) -> Result<AssertResult> {
     std::fs::write("/proc/sys/kernel/sched_rt_runtime_us", "-1")?;
     system::in_real_time(2)?;
     for cpu in (0..4).chain(0..4) {
-        act(ctx, stage, "yielder", move |s| tasks::yield_in_real_time(s, cpu))?;
+        act(stage, "yielder", move |s| tasks::yield_in_real_time(s, cpu))?;
     }
     std::thread::sleep(ctx.duration());
-    Ok(curtain(stage, 8))
+    curtain(ctx, stage, 8)
 }
 
 /// 40,000 switches on one CPU, however long they take.
@@ -172,12 +204,12 @@ fn yielders(ctx: &Ctx) -> Result<AssertResult> {
 fn rally(ctx: &Ctx) -> Result<AssertResult> {
     let stage = stage();
     for side in tasks::rally(20_000)? {
-        act(ctx, stage, "pairs", side)?;
+        act(stage, "pairs", side)?;
     }
     while stage.asleep.load(Ordering::SeqCst) < 2 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(curtain(stage, 2))
+    curtain(ctx, stage, 2)
 }
 
 /// Five groups of hackbench, as it has them: 20 senders and 20 receivers each.
@@ -189,7 +221,7 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
         let (receivers, senders) = tasks::group(20, 50)?;
         for (role, all) in [("receiver", receivers), ("sender", senders)] {
             for one in all {
-                act(ctx, stage, role, one)?;
+                act(stage, role, one)?;
                 threads += 1;
             }
         }
@@ -197,7 +229,7 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
     while stage.asleep.load(Ordering::SeqCst) < threads {
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(curtain(stage, threads))
+    curtain(ctx, stage, threads)
 }
 
 /// The guest is gone in the middle of the window.

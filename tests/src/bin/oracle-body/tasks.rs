@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ktstr::prelude::Result;
@@ -141,51 +140,15 @@ pub fn group(
     Ok((receivers, senders))
 }
 
-/// A reader that measures how long it takes from just before the write that wakes it to its return from the read, and its
-/// writer. They run on CPUs of their own.
-pub fn measured_wakeups() -> Result<(impl FnOnce(&Stage) + Send, impl FnOnce(&Stage) + Send)> {
-    let (mut to, mut from) = UnixStream::pair()?;
-    from.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let written = Arc::new(AtomicU64::new(0));
-    let seen = written.clone();
-    let reader = move |stage: &Stage| {
-        system::bind(0..1);
-        let (mut took, mut byte) = (Vec::new(), [0]);
-        while stage.running() && from.read_exact(&mut byte).is_ok() {
-            took.push(system::now_ns() - seen.load(Ordering::SeqCst));
-        }
-        took.sort_unstable();
-        for (name, percent) in [("own_p50", 50), ("own_p90", 90), ("own_max", 100)] {
-            println!(
-                "{name} {}",
-                took.get((took.len() * percent).div_ceil(100).saturating_sub(1)).unwrap_or(&0)
-            );
-        }
-        println!("own_count {}", took.len());
-    };
-    let writer = move |stage: &Stage| {
-        system::bind(1..2);
-        while stage.running() {
-            std::thread::sleep(Duration::from_micros(500));
-            written.store(system::now_ns(), Ordering::SeqCst);
-            if to.write_all(&[0]).is_err() {
-                break;
-            }
-        }
-        std::mem::forget(to);
-    };
-    Ok((reader, writer))
-}
-
 /// A process that spins and is moved between cgroups.
 pub struct Wanderer {
     tid: u32,
     /// In memory that it shares with its parent: 1 sends it to sleep.
-    tired: &'static AtomicU32,
+    tired: &'static AtomicU64,
 }
 
 /// Where the test's cgroups are.
-const CGROUPS: &str = "/sys/fs/cgroup/ktstr";
+pub const CGROUPS: &str = "/sys/fs/cgroup/ktstr";
 
 impl Wanderer {
     /// Forks it. Call it before there are threads.
@@ -193,7 +156,7 @@ impl Wanderer {
         for name in ["north", "south"] {
             fs::create_dir(Path::new(CGROUPS).join(name))?;
         }
-        let tired = system::shared_word()?;
+        let tired = &system::shared_words(1)?[0];
         let tid = system::fork(|| {
             while tired.load(Ordering::Relaxed) == 0 {
                 std::hint::spin_loop();
