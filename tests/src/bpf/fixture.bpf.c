@@ -2,7 +2,7 @@
 /*
  * A small sched_ext scheduler for tests: FIFO over one shared queue, or by weight, and ways to misbehave on purpose.
  *
- * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; three kfuncs have
+ * The kernel's types and kfuncs are declared as far as they are used (kernel/sched/ext.c of Linux 6.12; four kfuncs have
  * other names from 6.13 on).
  */
 #include <linux/bpf.h>
@@ -20,7 +20,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define SCX_KICK_IDLE 1
 #define SCX_ENQ_WAKEUP 1
 #define CLOCK_MONOTONIC 1 /* include/uapi/linux/time.h */
-#define MAX_HELD 4096
+#define MAX_WAITING 4096
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct cpumask {
@@ -50,6 +50,10 @@ struct scx_exit_info {
 	char *dump;
 };
 #pragma clang attribute pop
+
+struct bpf_iter_scx_dsq {
+	__u64 __opaque[6];
+} __attribute__((aligned(8)));
 
 struct sched_ext_ops {
 	__s32 (*select_cpu)(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags);
@@ -81,6 +85,12 @@ void scx_bpf_dsq_insert_vtime(struct task_struct *p, __u64 dsq_id, __u64 slice, 
 	__weak;
 _Bool scx_bpf_consume(__u64 dsq_id) __ksym __weak;
 _Bool scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym __weak;
+int bpf_iter_scx_dsq_new(struct bpf_iter_scx_dsq *it, __u64 dsq_id, __u64 flags) __ksym;
+struct task_struct *bpf_iter_scx_dsq_next(struct bpf_iter_scx_dsq *it) __ksym;
+void bpf_iter_scx_dsq_destroy(struct bpf_iter_scx_dsq *it) __ksym;
+_Bool scx_bpf_dispatch_from_dsq(struct bpf_iter_scx_dsq *it, struct task_struct *p, __u64 dsq_id, __u64 enq_flags) __ksym
+	__weak;
+_Bool scx_bpf_dsq_move(struct bpf_iter_scx_dsq *it, struct task_struct *p, __u64 dsq_id, __u64 enq_flags) __ksym __weak;
 
 /* Options. */
 const volatile __u64 slice_ns = 20000000;
@@ -107,8 +117,6 @@ char exit_dump[32768];
 static __u64 started_ns;
 static int stalled_pid;
 static __u32 next_cpu;
-static __u64 due_ns[MAX_HELD];
-static __u64 nr_held, nr_released;
 static __u32 nr_wakeups, nr_losable;
 static __u64 vtime_now;
 /* The task that is about to be dispatched. With `race`, of all CPUs at once: that is the bug. */
@@ -116,7 +124,7 @@ static volatile __s32 candidate;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
-	__uint(max_entries, MAX_HELD);
+	__uint(max_entries, MAX_WAITING);
 	__type(value, __s32);
 } waiting SEC(".maps");
 
@@ -292,7 +300,7 @@ static __always_inline void race_dispatch(void)
 	if (bpf_map_pop_elem(&waiting, &pid))
 		return;
 	candidate = pid;
-	if (scx_bpf_dsq_nr_queued(SHARED_DSQ) > MAX_HELD)
+	if (scx_bpf_dsq_nr_queued(SHARED_DSQ) > MAX_WAITING)
 		return;
 	p = bpf_task_from_pid(candidate);
 	if (!p)
@@ -323,7 +331,7 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 	if (starve && is_victim(p)) {
 		insert(p, STARVED_DSQ, enq_flags);
 	} else if (late_ns && is_victim(p)) {
-		due_ns[__sync_fetch_and_add(&nr_held, 1) % MAX_HELD] = now + late_ns;
+		p->scx.dsq_vtime = now + late_ns;
 		insert(p, HELD_DSQ, enq_flags);
 	} else if (avoided_cpus && p->nr_cpus_allowed == 1) {
 		insert(p, SCX_DSQ_LOCAL, enq_flags);
@@ -336,27 +344,31 @@ void BPF_PROG(fixture_enqueue, struct task_struct *p, __u64 enq_flags)
 	scx_bpf_kick_cpu(bpf_get_smp_processor_id(), SCX_KICK_IDLE);
 }
 
-/* Who is due comes first. `true`: this CPU has a task. */
-static __always_inline _Bool release_held(void)
+/*
+ * Who is due comes first: all tasks are held for the same time, so that they come due in the order of the queue. `true`: this CPU has
+ * a task.
+ */
+static __always_inline _Bool release_held(__s32 cpu)
 {
-	/*
-	 * All tasks are held for the same time, so they come due in the order of the queue. A task can leave the queue
-	 * by other ways (a new affinity, its end): an empty queue holds nobody.
-	 */
-	if (!scx_bpf_dsq_nr_queued(HELD_DSQ)) {
-		nr_released = nr_held;
-		return 0;
+	struct bpf_iter_scx_dsq held;
+	struct task_struct *p;
+	_Bool moved = 0;
+
+	bpf_iter_scx_dsq_new(&held, HELD_DSQ, 0);
+	while (!moved && (p = bpf_iter_scx_dsq_next(&held)) && bpf_ktime_get_ns() >= p->scx.dsq_vtime) {
+		if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+			continue;
+		moved = bpf_ksym_exists(scx_bpf_dsq_move) ? scx_bpf_dsq_move(&held, p, SCX_DSQ_LOCAL, 0) :
+							     scx_bpf_dispatch_from_dsq(&held, p, SCX_DSQ_LOCAL, 0);
 	}
-	if (bpf_ktime_get_ns() < due_ns[nr_released % MAX_HELD] || !move_to_local(HELD_DSQ))
-		return 0;
-	__sync_fetch_and_add(&nr_released, 1);
-	return 1;
+	bpf_iter_scx_dsq_destroy(&held);
+	return moved;
 }
 
 SEC("struct_ops/fixture_dispatch")
 void BPF_PROG(fixture_dispatch, __s32 cpu, struct task_struct *prev)
 {
-	if (is_avoided(cpu) || (late_ns && release_held()))
+	if (is_avoided(cpu) || (late_ns && release_held(cpu)))
 		return;
 	if (race)
 		race_dispatch();
