@@ -60,6 +60,10 @@ pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError
 /// Bytes of a task's histograms (`struct histogram_block`): four, with buckets of four bytes.
 const BLOCK_BYTES: usize = 4 * BUCKETS * 4;
 
+/// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than from a look at the clock to the
+/// store of what it said, unless the host takes the CPU away just then.
+const AHEAD_NS: u64 = 100_000;
+
 /// How much the probes may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -178,13 +182,16 @@ impl Probes {
         self.skel.maps.data_data.as_deref_mut()
     }
 
-    /// Opens the window and gives its edge, nanoseconds.
+    /// Opens the window and gives its edge, nanoseconds. When this returns it is open.
     pub fn open_window(&mut self) -> u64 {
-        let now = now_ns();
+        let start = now_ns() + AHEAD_NS;
         if let Some(data) = self.data() {
-            data.window_start_ns = now;
+            data.window_start_ns = start;
         }
-        now
+        while now_ns() < start {
+            std::hint::spin_loop();
+        }
+        start
     }
 
     /// Closes the window on every CPU and gives its edge, nanoseconds.
