@@ -41,9 +41,10 @@ fn perf() -> Result<PathBuf, String> {
         .ok_or_else(|| "perf, which is the workload, is missing: apt-get install linux-perf".into())
 }
 
-/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h).
+/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h), and without the shell and
+/// the compiler by which bpftrace would take a definition.
 fn without_headers(script: &str) -> String {
-    script.replace("#include <linux/sched.h>", "#define TASK_RUNNING 0")
+    script.replace("#include <linux/sched.h>", "").replace("TASK_RUNNING", "0")
 }
 
 fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
