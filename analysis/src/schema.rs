@@ -153,7 +153,7 @@ pub const TASKS: [Column; 53] = [
     c(
         "nr_unqueued",
         "i64",
-        "preemptions on its way to sleep: /proc/<tid>/schedstat does not count the wait and the slice that follow",
+        "slices after a preemption on its way to sleep, which /proc/<tid>/schedstat does not count, unless a migration came between",
     ),
     c("open_wait_ns", "i64", "wait for a CPU that was open at the window's end (censored); null: none"),
     c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),

@@ -184,7 +184,8 @@ pub struct TaskInfo {
     pub nr_yielded: u64,
     /// `sched_migrate_task` events.
     pub nr_migrations: u64,
-    /// Of `nr_preempted`, those on its way to sleep: `/proc/<tid>/schedstat` does not count the wait and the slice that follow.
+    /// Of the slices whose run delay is counted, those after a preemption on its way to sleep, from which no move to another runqueue
+    /// freed it: `/proc/<tid>/schedstat` counts neither the wait nor the slice.
     #[serde(default)]
     pub nr_unqueued: u64,
     /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait).

@@ -16,7 +16,8 @@ struct enqueue {
 	__u16 rq_length;
 	__u16 dsq_length;
 	__u8 placement;
-	__u8 pad[3];
+	__u8 uncounted; /* the kernel's sched_info has not seen it */
+	__u8 pad[2];
 };
 
 /* How many others there are where `nr` are with the task itself. */

@@ -32,13 +32,15 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), from = p->thread_info.cpu;
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
+	struct task_state *s = state_of(p);
 	__u64 now = bpf_ktime_get_ns();
-	struct task_state *s;
 	struct record *r;
 
+	/* It leaves one runqueue for another, and sched_info sees that it is enqueued there. */
+	if (s)
+		s->enqueue.uncounted = 0;
 	if (now < window_start_ns || now >= window_end_ns || !c || from == (__u32)dest_cpu)
 		return 0;
-	s = state_of(p);
 	if (s)
 		s->counters.nr_migrations++;
 	if (!with_records)

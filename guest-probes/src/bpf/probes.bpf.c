@@ -111,8 +111,6 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	} else if (now > window_start_ns) {
 		c->nr_switches++;
 		end_slice(c, cpu, prev, s, now, end);
-		if (s && preempt && prev->__state)
-			s->counters.nr_unqueued++;
 	}
 	if (!s)
 		return;
@@ -132,6 +130,8 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 	/* A waking stamp of a wakeup that has begun on another CPU must survive. */
 	s->runnable_since_ns = end == END_BLOCKED ? 0 : now;
 	s->wait_kind = end == END_YIELDED ? WAIT_YIELD : WAIT_PREEMPT;
+	/* sched_info_depart() in kernel/sched/stats.h: preempted on its way to sleep. */
+	s->enqueue.uncounted = preempt && prev->__state;
 	if (end != END_BLOCKED) {
 		/* It is enqueued again by now (put_prev_task). */
 		s->enqueue.rq_length = NO_LENGTH;

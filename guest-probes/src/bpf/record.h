@@ -59,7 +59,7 @@ struct counters {
 	unsigned long long nr_preempted;
 	unsigned long long nr_yielded;
 	unsigned long long nr_migrations;
-	/* Preempted on its way to sleep: sched_info does not count the wait and the slice that follow (sched_info_depart). */
+	/* Slices after a preemption on its way to sleep: sched_info counts neither them nor the wait (sched_info_depart). */
 	unsigned long long nr_unqueued;
 	/* What the enqueues before these slices met: the runqueue and the placement of wakeups, the DSQ of all. */
 	unsigned long long rq_length_sum;

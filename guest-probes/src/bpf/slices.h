@@ -39,6 +39,7 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 		return;
 	run_delay = p->sched_info.run_delay - s->run_delay_seen_ns;
 	account(&n->run_delay, run_delay);
+	n->nr_unqueued += s->enqueue.uncounted;
 	count_in(b, HISTOGRAM_RUN_DELAY, run_delay);
 	if (end_state != END_WINDOW) {
 		account(&n->slice_length, now - in);
