@@ -82,8 +82,9 @@ impl Ledger {
     }
 
     fn note(self, tid: i32) -> io::Result<()> {
-        let schedstat = fs::read_to_string(format!("/proc/{tid}/schedstat"))?;
+        // In this order: who has made the last switch, which the status counts, has its last slice in the schedstat.
         let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+        let schedstat = fs::read_to_string(format!("/proc/{tid}/schedstat"))?;
         let switches = status.lines().filter(|l| l.contains("voluntary_ctxt_switches"));
         let words = schedstat.split_whitespace().chain(switches.filter_map(|l| l.split_whitespace().last()));
         let numbers = [tid as u64].into_iter().chain(words.map(|w| w.parse().unwrap_or(u64::MAX)));
