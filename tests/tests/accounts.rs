@@ -86,7 +86,8 @@ fn tasks_are_placed_as_the_scheduler_does() {
 
 #[test]
 fn idle_cpus_are_found_idle_and_busy_ones_are_not() {
-    let b = boot(BODY, "own_wakeups", "1n1l2c1t", json!({"duration_ns": 200_000_000}));
+    let cyclictest = json!({"payloads": [{"binary": "cyclictest", "files": []}]});
+    let b = boot(BODY, "wakeups", "1n1l2c1t", json!({"duration_ns": 100_000_000, "terms": cyclictest}));
     b.assert_pass();
     // The reader sleeps on a CPU that nobody else uses.
     let frac = b.metric(Some("reader"), "wakeups_to_idle_frac", "value").unwrap();

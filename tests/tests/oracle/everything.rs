@@ -42,7 +42,8 @@ fn check_everything(b: &Booted) {
     let acts = ["spin", "yield", "mover", "forker", "execer", "pairs", "wanderer", "bomb"];
     check_roles(b, &acts);
     assert!(sum(of_role(b, "yield"), "nr_yielded") > 100);
-    assert!(sum(of_role(b, "pairs"), "nr_blocked") > 100);
+    let blocked = sum(of_role(b, "pairs"), "nr_blocked");
+    assert!(blocked > 50, "{blocked} blocks are too few to test them");
     assert!(sum(of_role(b, "mover"), "nr_migrations") >= 4);
     // One thread runs all CPUs.
     assert!(b.sidecar["quality"]["host_run_delay_max_ns"].is_null());
