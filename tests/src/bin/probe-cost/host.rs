@@ -20,8 +20,9 @@ struct Options {
     loops: u32,
 }
 
-/// The other tools, where Debian puts them, with the package that has them.
-const TOOLS: [(&str, &str, &str); 3] = [
+/// The other tools, where Debian puts them, with the package that has them. bpftrace asks a shell for a compiler, and dies without.
+const TOOLS: [(&str, &str, &str); 4] = [
+    ("/bin/sh", "/bin/sh", "dash"),
     ("/usr/sbin/runqlat", "/bin/runqlat", "libbpf-tools"),
     ("/usr/bin/bpftrace", "/bin/bpftrace", "bpftrace"),
     ("/usr/sbin/runqlat.bt", "/bin/runqlat.bt", "bpftrace"),
@@ -41,8 +42,7 @@ fn perf() -> Result<PathBuf, String> {
         .ok_or_else(|| "perf, which is the workload, is missing: apt-get install linux-perf".into())
 }
 
-/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h), and without the shell and
-/// the compiler by which bpftrace would take a definition.
+/// The script for a guest without kernel headers, of which it wants one constant (include/linux/sched.h).
 fn without_headers(script: &str) -> String {
     script.replace("#include <linux/sched.h>", "").replace("TASK_RUNNING", "0")
 }
