@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ktstr_wire::histogram::BUCKETS;
 use ktstr_wire::message::{Buckets, CpuCounters, Histograms};
+use ktstr_wire::record::NO_TIME;
 use ktstr_wire::ring::STATE_BYTES;
 use ktstr_wire::spec::ProbeLevel;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -60,9 +61,15 @@ pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError
 /// Bytes of a task's histograms (`struct histogram_block`): four, with buckets of four bytes.
 const BLOCK_BYTES: usize = 4 * BUCKETS * 4;
 
-/// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than from a look at the clock to the
-/// store of what it said, unless the host takes the CPU away just then.
-const AHEAD_NS: u64 = 100_000;
+/// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than a busy host usually keeps a vCPU
+/// waiting that it takes away between a look at the clock and the store of what it said.
+const AHEAD_NS: u64 = 5_000_000;
+
+/// Stores what programs on other CPUs read.
+fn publish(to: &mut u64, value: u64) {
+    // SAFETY: a reference is valid and aligned.
+    unsafe { std::ptr::from_mut(to).write_volatile(value) };
+}
 
 /// How much the probes may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +191,13 @@ impl Probes {
 
     /// Opens the window and gives its edge, nanoseconds. When this returns it is open.
     pub fn open_window(&mut self) -> u64 {
+        let Some(data) = self.data() else { return now_ns() };
+        // The first store to a page takes long.
+        publish(&mut data.window_start_ns, NO_TIME);
         let start = now_ns() + AHEAD_NS;
-        if let Some(data) = self.data() {
-            data.window_start_ns = start;
-        }
-        while now_ns() < start {
-            std::hint::spin_loop();
+        publish(&mut data.window_start_ns, start);
+        while let ahead @ 1.. = start.saturating_sub(now_ns()) {
+            std::thread::sleep(Duration::from_nanos(ahead));
         }
         start
     }
