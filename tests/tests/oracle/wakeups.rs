@@ -41,7 +41,6 @@ fn wakeups(b: &Booted, role: &str) -> Vec<(i64, i64)> {
     let slices = table(b, "slices")
         .filter(col("wait_kind").eq(lit("wakeup")))
         .join(tids, [col("tid")], [col("tid")], JoinArgs::new(JoinType::Inner))
-        .sort(["ts_ns"], SortMultipleOptions::default())
         .select([(col("ts_ns") - col("wait_ns")).alias("woken_ns"), col("ts_ns")])
         .collect()
         .unwrap();
