@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 DOCS = Path(__file__).resolve().parent.parent / "docs/slices.md"
-DERIVED = ["dur_ns", "blocked_ns", "idle"]
+DERIVED = ["dur_ns", "wait_ns", "blocked_ns", "idle"]
 BY_TASK = ["slice_length_ns", "run_delay_ns"]
 
 
@@ -40,7 +40,7 @@ def derived(path: Path) -> dict[str, pl.DataFrame]:
         "duckdb": duckdb.sql(sql).pl(),
         "pandas": pl.from_pandas(by_pandas["slices"], nan_to_null=True),
     }
-    times = ["ts_ns", "dur_ns", "run_delay_ns", "blocked_ns"]
+    times = ["ts_ns", "dur_ns", "wait_ns", "blocked_ns"]
     keys = ["cpu", "ts_ns", "dur_ns", "tid"]
     select = [pl.col("cpu", "tid", "end_state"), pl.col(times).cast(pl.Int64), pl.col("idle")]
     return {reader: f.select(select).sort(keys) for reader, f in frames.items()}
@@ -65,7 +65,7 @@ def slice_differences(folder: Path, run: dict) -> list[str]:
     inside = slices.filter(pl.col("ts_ns") >= run["window_open"]["ts_ns"])
     sums = inside.group_by("tid").agg(
         slice_length_ns=pl.col("dur_ns").filter(pl.col("end_state") != "window_end").sum(),
-        run_delay_ns=pl.col("run_delay_ns").sum(),
+        run_delay_ns=pl.col("wait_ns").sum(),
     )
     counted = tasks.group_by("tid").agg(pl.col(BY_TASK).sum()).join(sums, on="tid", how="left", suffix="_of_slices").fill_null(0)
     for name in BY_TASK:

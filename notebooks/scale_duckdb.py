@@ -18,7 +18,7 @@ slices = re.search(r"```sql\n(.*?)```", docs, re.DOTALL)[1].replace("slices.parq
 durations = {
     "wakeup_latency": "wait_ns filter (wait_kind = 'wakeup' and inside)",
     "waking_latency": "waking_ns filter (inside)",
-    "run_delay": "run_delay_ns filter (inside)",
+    "run_delay": "wait_ns filter (inside)",
     "preemption_wait": "wait_ns filter (wait_kind in ('preempt', 'yield') and inside)",
     "slice_length": "dur_ns filter (end_state <> 'window_end' and inside)",
     "blocked_time": "blocked_ns filter (inside)",

@@ -61,7 +61,6 @@ fn slice(ts_ns: u64, cpu: u16, ended: &mut [u64; TASKS_OF_CPU]) -> SliceRecord {
         ts_ns,
         dur_ns: duration(300),
         wait_ns: wait,
-        run_delay_ns: (!is_idle).then(|| wait.unwrap_or(0) + fastrand::u64(200..400)),
         waking_ns: woken.then(|| fastrand::u64(300..900)),
         blocked_ns: wait.filter(|_| woken).map(|wait| off_ns - wait),
         tid: if is_idle { 0 } else { tid },

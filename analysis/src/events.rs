@@ -208,7 +208,7 @@ pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; 8] {
     [
         wait(&[WaitKind::Wakeup]),
         s.waking_ns,
-        s.run_delay_ns,
+        s.wait_ns,
         wait(&[WaitKind::Preempt, WaitKind::Yield]),
         Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd),
         s.blocked_ns,

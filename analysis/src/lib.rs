@@ -38,6 +38,7 @@ mod tables;
 mod totals;
 pub mod trace;
 mod utilization;
+mod waits;
 
 pub use convert::{
     Collected, ConvertError, CpuQuality, DRAINED_LOG, GuestPages, Quality, TableFile, convert,

@@ -16,13 +16,7 @@ fn slice(
     wait: Option<u64>,
     end_state: EndState,
 ) -> SliceRecord {
-    SliceRecord {
-        wait_kind,
-        wait_ns: wait,
-        run_delay_ns: wait,
-        end_state,
-        ..stored::slice(ts, dur, cpu, tid)
-    }
+    SliceRecord { wait_kind, wait_ns: wait, end_state, ..stored::slice(ts, dur, cpu, tid) }
 }
 
 /// Four CPUs: two nodes of two last-level caches of one CPU, all busy for a part of the window.

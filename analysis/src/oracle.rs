@@ -30,8 +30,8 @@ fn task(t: &TaskInfo) -> Vec<String> {
     let (Some(kernel), Some(role)) = (t.schedstat, &t.role) else { return Vec::new() };
     let mut checks = vec![
         ("on-CPU time in ns", t.on_cpu.sum_ns, kernel.on_cpu_ns, TIME_NS, "schedstat"),
-        ("run delay in ns", t.run_delay.sum_ns, kernel.run_delay_ns, TIME_NS, "schedstat"),
-        ("slices", t.run_delay.count, kernel.nr_slices + t.nr_unqueued, SLICES, "schedstat"),
+        ("run delay in ns", t.sched_info_run_delay_ns, kernel.run_delay_ns, TIME_NS, "schedstat"),
+        ("slices", t.nr_begun, kernel.nr_slices + t.nr_unqueued, SLICES, "schedstat"),
     ];
     if let (Some(voluntary), Some(involuntary)) = (kernel.nr_voluntary, kernel.nr_involuntary) {
         checks.push(("voluntary switches", t.nr_blocked, voluntary, SLICES, "status"));
@@ -168,7 +168,8 @@ mod tests {
         let agreeing = TaskInfo {
             role: Some("r".into()),
             on_cpu: sum(100, 9_000_000),
-            run_delay: sum(100, 8_000_000),
+            sched_info_run_delay_ns: 8_000_000,
+            nr_begun: 100,
             nr_blocked: 60,
             nr_preempted: 30,
             nr_yielded: 10,
@@ -184,8 +185,8 @@ mod tests {
         assert_eq!(task(&agreeing), Vec::<String>::new());
         let wrong: [fn(&mut TaskInfo); 5] = [
             |t| t.on_cpu.sum_ns += 100_000,
-            |t| t.run_delay.sum_ns -= 100_000,
-            |t| t.run_delay.count += 2,
+            |t| t.sched_info_run_delay_ns -= 100_000,
+            |t| t.nr_begun += 2,
             |t| t.nr_blocked += 2,
             |t| t.nr_yielded = 0,
         ];

@@ -15,7 +15,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
-use zstd::bulk::Compressor;
+use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::compress_bound;
 
 use crate::columns::ZSTD_LEVEL;
@@ -64,20 +64,26 @@ impl Number for u32 {
     }
 }
 
+/// Bytes of the header of a block of zstd (RFC 8878, 3.1.1.2).
+const BLOCK_HEADER: usize = 3;
+
 /// In a column of names by number: null.
 pub(crate) const NO_NAME: u8 = u8::MAX;
 
 /// Writes columns. What it needs in memory it keeps.
 pub(crate) struct Pages {
-    compressor: Compressor<'static>,
+    encoder: Encoder<'static>,
     plain: Vec<u8>,
+    /// Where something else begins in `plain`.
+    cuts: Vec<usize>,
     packed: Vec<u8>,
 }
 
 impl Pages {
     /// Begins.
     pub fn new() -> Result<Pages, ParquetError> {
-        Ok(Pages { compressor: Compressor::new(ZSTD_LEVEL)?, plain: Vec::new(), packed: Vec::new() })
+        let encoder = Encoder::new(ZSTD_LEVEL)?;
+        Ok(Pages { encoder, plain: Vec::new(), cuts: Vec::new(), packed: Vec::new() })
     }
 
     /// Writes a column of numbers byte by byte, for their high bytes are alike and their low bytes are noise. What is left of `values` is of no
@@ -98,7 +104,10 @@ impl Pages {
         for n in 0..size_of::<T>() {
             match min.zip(max).filter(|(min, max)| min.above(n) == max.above(n)) {
                 Some((byte, _)) => self.plain.resize(self.plain.len() + values.len(), byte.byte(n)),
-                None => self.plain.extend(values.iter().map(|v| v.byte(n))),
+                None => {
+                    self.plain.extend(values.iter().map(|v| v.byte(n)));
+                    self.cuts.push(self.plain.len());
+                }
             }
         }
         let nulls = (rows - values.len()) as u64;
@@ -148,6 +157,7 @@ impl Pages {
         self.plain.extend_from_slice(BooleanBuffer::collect_bool(rows, is_known).values());
         let bytes = (self.plain.len() - start - 4) as u32;
         self.plain[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
+        self.cuts.push(self.plain.len());
     }
 
     /// The head of a run of so many values side by side: eights of them, and that they are not repetitions of one.
@@ -178,10 +188,23 @@ impl Pages {
         Ok(CompressedPage::new(page, self.plain.len()))
     }
 
+    /// One frame, in which what differs has blocks of its own: a block has one table of how often each byte comes.
     fn compressed(&mut self) -> Result<Bytes, ParquetError> {
         self.packed.clear();
-        self.packed.reserve(compress_bound(self.plain.len()));
-        self.compressor.compress_to_buffer(&self.plain, &mut self.packed)?;
+        self.packed.reserve(compress_bound(self.plain.len()) + BLOCK_HEADER * (self.cuts.len() + 1));
+        self.encoder.reinit()?;
+        self.encoder.set_pledged_src_size(Some(self.plain.len() as u64))?;
+        let (mut out, mut start, mut left) = (OutBuffer::around(&mut self.packed), 0, 0);
+        for cut in self.cuts.drain(..) {
+            self.encoder.run(&mut InBuffer::around(&self.plain[start..cut]), &mut out)?;
+            left += self.encoder.flush(&mut out)?;
+            start = cut;
+        }
+        self.encoder.run(&mut InBuffer::around(&self.plain[start..]), &mut out)?;
+        left += self.encoder.finish(&mut out, true)?;
+        if left > 0 {
+            return Err(ParquetError::General("a page became larger by its compression".into()));
+        }
         Ok(Bytes::copy_from_slice(&self.packed))
     }
 }

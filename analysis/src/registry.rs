@@ -110,7 +110,7 @@ pub const METRICS: [Metric; 49] = [
         "run_delay",
         Polarity::Lower,
         &["mean", "p99"],
-        "all the time a task was runnable and not running before a slice, as the kernel's sched_info counts it from the enqueue on; sums agree with /proc/<tid>/schedstat",
+        "all the time a task was runnable and not running before a slice: the waits of wakeup_latency and preemption_wait, and the one from a fork (sched_wakeup_new) to the first slice; the kernel's own run delay, in /proc/<tid>/schedstat, begins at the enqueue and leaves out the wait after a preemption on the way to sleep",
     ),
     duration(
         "preemption_wait",

@@ -1,7 +1,9 @@
 //! What the table of slices leaves out because other rows tell it, and how it is had back.
 //!
-//! A slice ends where the next one of its CPU begins, and what a task slept is known from the end of its slice before. A row has such a value of its own only where the rows around it would give another one: where records were lost, at the end of a block
-//! of rows, where a task's slice before is not in the table. See `docs/slices.md`.
+//! A slice ends where the next one of its CPU begins, and what a task slept, or waited after a switch-out while runnable, is known
+//! from the end of its slice before. A row has such a value of its own only where the rows around it, of its block, would give
+//! another one: where records were lost, at the end of a block, where a task's slice before is not in the block. See
+//! `docs/slices.md`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,19 +14,33 @@ use ktstr_wire::record::{SliceRecord, WaitKind};
 /// A tid is less than this (PID_MAX_LIMIT in include/linux/threads.h).
 pub(crate) const MAX_TID: usize = 4 << 20;
 
-/// In `own_blocked_ns`: not seen, although there is a slice before.
-pub(crate) const NOT_SEEN: i64 = -1;
+/// In `own_wait_ns` and `own_blocked_ns`: not seen, although other rows tell something.
+const NOT_SEEN: i64 = -1;
 
-/// When the latest slice of each task ended, by tid, as the slices come in order of time.
+/// When the latest slice of each task in the block ended, by tid, as the slices come in order of time.
 #[derive(Debug, Default)]
 pub(crate) struct Ends(Vec<Option<u64>>);
 
 impl Ends {
+    /// The wait of a task that was switched out while runnable, since then.
+    pub fn wait_ns(&self, s: &SliceRecord) -> Option<u64> {
+        self.off_ns(s).filter(|_| tells_wait(s.wait_kind))
+    }
+
     /// Switch-out of the slice before to the wakeup.
     pub fn blocked_ns(&self, s: &SliceRecord) -> Option<u64> {
-        let wait = s.wait_ns.filter(|_| s.wait_kind == WaitKind::Wakeup)?;
-        let before = (*self.0.get(s.tid as usize)?)?;
-        s.ts_ns.checked_sub(wait)?.checked_sub(before)
+        let wait = s.wait_ns.filter(|_| tells_sleep(s.wait_kind))?;
+        self.off_ns(s)?.checked_sub(wait)
+    }
+
+    /// Switch-out of the slice before to the switch-in.
+    fn off_ns(&self, s: &SliceRecord) -> Option<u64> {
+        s.ts_ns.checked_sub((*self.0.get(s.tid as usize)?)?)
+    }
+
+    /// Begins the next block.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// Takes the next slice.
@@ -38,6 +54,51 @@ impl Ends {
         }
         self.0[tid] = Some(s.ts_ns.wrapping_add(s.dur_ns));
     }
+}
+
+/// Whether the slice before tells how long the task waited.
+fn tells_wait(kind: WaitKind) -> bool {
+    matches!(kind, WaitKind::Preempt | WaitKind::Yield)
+}
+
+/// Whether the slice before tells how long the task slept.
+fn tells_sleep(kind: WaitKind) -> bool {
+    kind == WaitKind::Wakeup
+}
+
+/// What a row has of its own of a wait and a sleep, nanoseconds or [`NOT_SEEN`].
+#[derive(Clone, Copy)]
+pub(crate) struct Own {
+    pub wait_ns: Option<i64>,
+    pub blocked_ns: Option<i64>,
+}
+
+impl Own {
+    /// What is stored; `ends` are those of the slices before.
+    pub fn of(s: &SliceRecord, ends: &Ends) -> Own {
+        Own {
+            wait_ns: own(s.wait_ns, ends.wait_ns(s), tells_wait(s.wait_kind)),
+            blocked_ns: own(s.blocked_ns, ends.blocked_ns(s), tells_sleep(s.wait_kind)),
+        }
+    }
+
+    /// Sets both where they are stored.
+    pub fn restore(&self, s: &mut SliceRecord, ends: &Ends) {
+        s.wait_ns = restored(self.wait_ns, ends.wait_ns(s));
+        s.blocked_ns = restored(self.blocked_ns, ends.blocked_ns(s));
+    }
+}
+
+fn own(value: Option<u64>, derived: Option<u64>, is_told: bool) -> Option<i64> {
+    match value {
+        Some(ns) if derived != Some(ns) => Some(ns as i64),
+        None if is_told => Some(NOT_SEEN),
+        _ => None,
+    }
+}
+
+fn restored(own: Option<i64>, derived: Option<u64>) -> Option<u64> {
+    own.map_or(derived, |ns| Some(ns as u64).filter(|_| ns != NOT_SEEN))
 }
 
 /// The order of time of a block of rows, which has one CPU after the other: always the earliest of those that are next on their

@@ -17,7 +17,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
 
 /// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
 /// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
-pub const SLICES: [Column; 18] = [
+pub const SLICES: [Column; 17] = [
     c("ts_ns", "i64", "switch-in"),
     c(
         "own_end_ns",
@@ -28,21 +28,17 @@ pub const SLICES: [Column; 18] = [
     c("tid", "u32", "thread id, 0 for the idle task"),
     c("wait_kind", "str", "unknown, wakeup, new, preempt, yield: how the task came to wait before the slice"),
     c(
-        "wait_ns",
+        "own_wait_ns",
         "i64",
-        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in; null: not seen",
-    ),
-    c(
-        "run_delay_ns",
-        "i64",
-        "the kernel's own run delay before the slice (sched_info); null for the idle task",
+        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in; null: after such a switch-out ts_ns less the end \
+         of the task's slice before, else not seen; -1: not seen after a switch-out either",
     ),
     c("waking_ns", "i64", "sched_waking to sched_wakeup; null: not a wakeup"),
     c(
         "own_blocked_ns",
         "i64",
-        "switch-out to sched_wakeup; null: not a wakeup, or ts_ns - wait_ns less the end of the task's slice before; -1: its \
-         start was not seen, although there is a slice before",
+        "switch-out to sched_wakeup; null: not a wakeup, or ts_ns - own_wait_ns less the end of the task's slice before; -1: its \
+         start was not seen",
     ),
     c("end_state", "str", "blocked, preempted, yielded, exited, window_end"),
     c("prev_cpu", "u32", "CPU of the task's slice before; null: not seen"),
@@ -68,16 +64,21 @@ pub const SLICES: [Column; 18] = [
 ];
 
 /// What follows from the columns of [`SLICES`]; `docs/slices.md` has it for polars, DuckDB and pandas.
-pub const DERIVED: [Column; 3] = [
+pub const DERIVED: [Column; 4] = [
     c(
         "dur_ns",
         "i64",
         "switch-in to switch-out, or to the window's end: own_end_ns, or ts_ns of the row below, less ts_ns",
     ),
     c(
+        "wait_ns",
+        "i64",
+        "the wait before the slice: own_wait_ns, or for preempt and yield ts_ns less the end of the task's slice before; null: not seen",
+    ),
+    c(
         "blocked_ns",
         "i64",
-        "switch-out to sched_wakeup: own_blocked_ns, or for a wakeup ts_ns - wait_ns less the end of the task's slice before; \
+        "switch-out to sched_wakeup: own_blocked_ns, or for a wakeup ts_ns - own_wait_ns less the end of the task's slice before; \
          null: not a wakeup, or its start was not seen",
     ),
     c("idle", "bool", "the idle task: tid is 0"),
@@ -94,7 +95,7 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 53] = [
+pub const TASKS: [Column; 56] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
@@ -107,8 +108,8 @@ pub const TASKS: [Column; 53] = [
     c("on_cpu_ns", "i64", "on-CPU time"),
     c("on_cpu_min_ns", "i64", "shortest slice"),
     c("on_cpu_max_ns", "i64", "longest slice"),
-    c("run_delay_count", "i64", "slices whose switch-in lies in the window"),
-    c("run_delay_ns", "i64", "run delay of these slices"),
+    c("run_delay_count", "i64", "waits for a CPU that ended in the window, whatever they began with"),
+    c("run_delay_ns", "i64", "these in sum"),
     c("run_delay_min_ns", "i64", "shortest"),
     c("run_delay_max_ns", "i64", "longest"),
     c("wakeup_count", "i64", "wakeups that led to a slice"),
@@ -119,6 +120,7 @@ pub const TASKS: [Column; 53] = [
     c("preemption_wait_ns", "i64", "the waits before them in sum"),
     c("preemption_wait_min_ns", "i64", "shortest"),
     c("preemption_wait_max_ns", "i64", "longest"),
+    c("new_wait_ns", "i64", "from its fork to its first slice; null: that was not in the window"),
     c("slice_count", "i64", "slices that lie in the window whole"),
     c("slice_length_ns", "i64", "switch-in to switch-out of these in sum"),
     c("slice_length_min_ns", "i64", "shortest"),
@@ -150,10 +152,12 @@ pub const TASKS: [Column; 53] = [
     c("nr_preempted", "i64", "switch-outs while runnable, unasked"),
     c("nr_yielded", "i64", "switch-outs after sched_yield"),
     c("nr_migrations", "i64", "migrations"),
+    c("nr_begun", "i64", "slices whose switch-in lies in the window"),
+    c("sched_info_run_delay_ns", "i64", "what the kernel's sched_info.run_delay grew by before these"),
     c(
         "nr_unqueued",
         "i64",
-        "slices after a preemption on its way to sleep, which /proc/<tid>/schedstat does not count, unless a migration came between",
+        "of these, slices after a preemption on its way to sleep, which /proc/<tid>/schedstat does not count, unless a migration came between",
     ),
     c("open_wait_ns", "i64", "wait for a CPU that was open at the window's end (censored); null: none"),
     c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),

@@ -16,7 +16,7 @@ use crate::columns::{self, ROW_GROUP_ROWS};
 use crate::convert::TableFile;
 use crate::host::Stolen;
 use crate::pages::{NO_NAME, Number, Pages};
-use crate::rules::{Ends, NOT_SEEN};
+use crate::rules::{Ends, Own};
 
 const TABLE: &str = "slices";
 
@@ -42,14 +42,13 @@ enum Stored {
 }
 
 /// The columns: whether there are nulls, and how they are stored. In [`Rows`] those of one type have the same order.
-const COLUMNS: [(&str, bool, Stored); 18] = [
+const COLUMNS: [(&str, bool, Stored); 17] = [
     ("ts_ns", false, Stored::Rising),
     ("own_end_ns", true, Stored::Ends),
     ("cpu", false, Stored::Numbers),
     ("tid", false, Stored::Numbers),
     ("wait_kind", false, Stored::Names(&WAIT_KINDS)),
-    ("wait_ns", true, Stored::Times),
-    ("run_delay_ns", true, Stored::Times),
+    ("own_wait_ns", true, Stored::Times),
     ("waking_ns", true, Stored::Times),
     ("own_blocked_ns", true, Stored::Times),
     ("end_state", false, Stored::Names(&END_STATES)),
@@ -113,12 +112,9 @@ impl<'a> SliceTable<'a> {
     pub fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
         let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
         let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
-        let own_blocked_ns = match s.blocked_ns {
-            own if own == self.ends.blocked_ns(s) => i64::NULL,
-            own => own.map_or(NOT_SEEN, |ns| ns as i64),
-        };
+        let own = Own::of(s, &self.ends);
         self.ends.note(s);
-        self.rows.push(Row { slice: *s, own_blocked_ns, stolen_ns });
+        self.rows.push(Row { slice: *s, own, stolen_ns });
         if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
     }
 
@@ -163,6 +159,7 @@ impl<'a> SliceTable<'a> {
         }
         group.close()?;
         self.rows.clear();
+        self.ends.clear();
         Ok(())
     }
 
@@ -191,14 +188,14 @@ const ROWS_AT_ONCE: usize = 128;
 #[derive(Clone, Copy)]
 struct Row {
     slice: SliceRecord,
-    own_blocked_ns: i64,
+    own: Own,
     stolen_ns: Option<u64>,
 }
 
 /// Rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
 #[derive(Default)]
 struct Rows {
-    times: [Vec<i64>; 8],
+    times: [Vec<i64>; 7],
     numbers: [Vec<u32>; 7],
     names: [Vec<u8>; 3],
     /// Those that come behind and are not in the columns yet.
@@ -229,13 +226,12 @@ impl Rows {
     /// Puts the latest rows into the columns.
     fn spread(&mut self) {
         let rows = || self.latest.iter().map(|r| &r.slice);
-        let [ts, end, wait, run_delay, waking, own_blocked, prio, stolen] = &mut self.times;
+        let [ts, end, own_wait, waking, own_blocked, prio, stolen] = &mut self.times;
         ts.extend(rows().map(|s| s.ts_ns as i64));
         end.extend(rows().map(|s| s.ts_ns.wrapping_add(s.dur_ns) as i64));
-        wait.extend(rows().map(|s| ns(s.wait_ns)));
-        run_delay.extend(rows().map(|s| ns(s.run_delay_ns)));
+        own_wait.extend(self.latest.iter().map(|r| r.own.wait_ns.unwrap_or(i64::NULL)));
         waking.extend(rows().map(|s| ns(s.waking_ns)));
-        own_blocked.extend(self.latest.iter().map(|r| r.own_blocked_ns));
+        own_blocked.extend(self.latest.iter().map(|r| r.own.blocked_ns.unwrap_or(i64::NULL)));
         prio.extend(rows().map(|s| i64::from(s.prio)));
         stolen.extend(self.latest.iter().map(|r| ns(r.stolen_ns)));
         let [cpu, tid, prev_cpu, waker_tid, waker_cpu, rq_length, dsq_length] = &mut self.numbers;

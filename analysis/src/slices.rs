@@ -9,12 +9,12 @@ use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::reader::{Table, numbers, places};
-use crate::rules::{Ends, NOT_SEEN, in_order};
+use crate::rules::{Ends, Own, in_order};
 use crate::schema::SLICES;
 use crate::slice_table::{END_STATES, PLACEMENTS, WAIT_KINDS};
 
 /// Who ran where and when, and had waited how long: what work conservation is made of.
-const PLACE_COLUMNS: [&str; 5] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_ns"];
+const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
 
 /// By their places in [`WAIT_KINDS`].
 const KINDS: [WaitKind; 5] =
@@ -49,20 +49,10 @@ impl Slices {
 
     /// Calls `each` for every slice in order of time, the CPUs side by side.
     pub fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
-        let (mut before, mut ends) = (Before(vec![BTreeMap::new()]), Ends::default());
-        let mut latest = BTreeMap::new();
+        let (mut before, mut latest) = (Before(vec![BTreeMap::new()]), BTreeMap::new());
         for group in 0..self.0.nr_groups() {
-            let (mut slices, own_blocked) = self.block(&SLICES.map(|c| c.name), group)?;
-            for i in in_order(&slices) {
-                let s = &mut slices[i];
-                s.blocked_ns = match own_blocked[i] {
-                    None => ends.blocked_ns(s),
-                    Some(NOT_SEEN) => None,
-                    Some(ns) => Some(ns as u64),
-                };
-                ends.note(s);
-                each(s);
-            }
+            let (slices, order) = self.block(&SLICES.map(|c| c.name), group)?;
+            order.into_iter().for_each(|i| each(&slices[i]));
             let lasts = slices.chunk_by(|a, b| a.cpu == b.cpu).filter_map(<[_]>::last);
             latest.extend(lasts.map(|s| (s.cpu, *s)));
             before.0.push(latest.clone());
@@ -78,8 +68,8 @@ impl Slices {
         mut each: impl FnMut(&SliceRecord, Option<&SliceRecord>) -> bool,
     ) -> Result<(), ParquetError> {
         for group in (0..self.0.nr_groups()).rev() {
-            let (slices, _) = self.block(&PLACE_COLUMNS, group)?;
-            for i in in_order(&slices).into_iter().rev() {
+            let (slices, order) = self.block(&PLACE_COLUMNS, group)?;
+            for i in order.into_iter().rev() {
                 let s = &slices[i];
                 let above = i.checked_sub(1).map(|i| &slices[i]).filter(|above| above.cpu == s.cpu);
                 let earlier = || before.0.get(group)?.get(&s.cpu);
@@ -91,22 +81,20 @@ impl Slices {
         Ok(())
     }
 
-    /// The slices of a block in the order of the table, without `blocked_ns`, and the column `own_blocked_ns`, if it is among
-    /// `columns`.
-    fn block(
-        &self,
-        columns: &[&str],
-        group: usize,
-    ) -> Result<(Vec<SliceRecord>, Vec<Option<i64>>), ParquetError> {
-        let (mut slices, mut own_end, mut own_blocked) = (Vec::new(), Vec::new(), Vec::new());
+    /// The slices of a block in the order of the table, as far as `columns` tell them, and their order of time.
+    fn block(&self, columns: &[&str], group: usize) -> Result<(Vec<SliceRecord>, Vec<usize>), ParquetError> {
+        let (mut slices, mut own_end, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for batch in self.0.group(columns, group)? {
             let batch = batch?;
             let first = slices.len();
             place(&batch, &mut slices)?;
             own_end.extend(numbers::<Int64Type>(&batch, "own_end_ns")?);
+            let own_wait = numbers::<Int64Type>(&batch, "own_wait_ns")?;
+            own.extend(own_wait.iter().map(|wait_ns| Own { wait_ns, blocked_ns: None }));
             if columns.contains(&"own_blocked_ns") {
                 complete(&batch, &mut slices[first..])?;
-                own_blocked.extend(numbers::<Int64Type>(&batch, "own_blocked_ns")?);
+                let own_blocked = numbers::<Int64Type>(&batch, "own_blocked_ns")?;
+                own[first..].iter_mut().zip(own_blocked).for_each(|(own, ns)| own.blocked_ns = ns);
             }
         }
         let mut next_ts = 0;
@@ -114,7 +102,12 @@ impl Slices {
             s.dur_ns = own_end.map_or(next_ts, |ns| ns as u64).wrapping_sub(s.ts_ns);
             next_ts = s.ts_ns;
         }
-        Ok((slices, own_blocked))
+        let (order, mut ends) = (in_order(&slices), Ends::default());
+        for i in order.iter().copied() {
+            own[i].restore(&mut slices[i], &ends);
+            ends.note(&slices[i]);
+        }
+        Ok((slices, order))
     }
 }
 
@@ -135,7 +128,6 @@ const UNKNOWN: SliceRecord = SliceRecord {
     ts_ns: 0,
     dur_ns: 0,
     wait_ns: None,
-    run_delay_ns: None,
     waking_ns: None,
     blocked_ns: None,
     tid: 0,
@@ -151,15 +143,16 @@ const UNKNOWN: SliceRecord = SliceRecord {
     dsq_length: None,
 };
 
-/// Adds the slices of a batch, as far as [`PLACE_COLUMNS`] tell them.
+/// Adds the slices of a batch, as far as [`PLACE_COLUMNS`] without `own_wait_ns` tell them.
 fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
-    let (ts, wait) = (numbers::<Int64Type>(b, "ts_ns")?, numbers::<Int64Type>(b, "wait_ns")?);
+    let ts = numbers::<Int64Type>(b, "ts_ns")?;
     let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
+    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
     slices.extend((0..b.num_rows()).map(|i| SliceRecord {
         ts_ns: time(ts, i).unwrap_or(0),
-        wait_ns: time(wait, i),
         cpu: small(cpu, i).unwrap_or(0),
         tid: number(tid, i).unwrap_or(0),
+        wait_kind: kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]),
         ..UNKNOWN
     }));
     Ok(())
@@ -169,20 +162,17 @@ fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetEr
 fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetError> {
     let t = |name| numbers::<Int64Type>(b, name);
     let n = |name| numbers::<UInt32Type>(b, name);
-    let (delay, waking, prio) = (t("run_delay_ns")?, t("waking_ns")?, t("prio")?);
+    let (waking, prio) = (t("waking_ns")?, t("prio")?);
     let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
-    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
     let end = places(b, "end_state", &END_STATES)?;
     let placement = places(b, "placement", &PLACEMENTS)?;
     let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
     for (i, s) in slices.iter_mut().enumerate() {
-        s.run_delay_ns = time(delay, i);
         s.waking_ns = time(waking, i);
         s.prev_cpu = small(prev_cpu, i);
         s.waker_tid = number(waker_tid, i);
         s.waker_cpu = small(waker_cpu, i);
         s.prio = time(prio, i).unwrap_or(0) as i16;
-        s.wait_kind = kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]);
         s.end_state = end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]);
         s.placement = placement[i].map(|p| PLACES[usize::from(p)]);
         s.rq_length = small(rq_length, i);
@@ -237,7 +227,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let mut s = slice(5, 7, 3, 9);
-        (s.wait_ns, s.run_delay_ns, s.waking_ns, s.blocked_ns) = (Some(1), None, Some(0), Some(4));
+        (s.wait_ns, s.waking_ns, s.blocked_ns) = (Some(1), Some(0), Some(4));
         (s.prev_cpu, s.waker_tid, s.waker_cpu, s.prio) = (Some(2), Some(8), Some(1), -1);
         let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
         let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
@@ -260,7 +250,6 @@ mod tests {
                 s.wait_kind = KINDS[fastrand::usize(..KINDS.len())];
                 s.end_state = ENDS[fastrand::usize(..ENDS.len())];
                 s.wait_ns = any(&[0, fastrand::u64(..=ts), 1 << 40]);
-                s.run_delay_ns = any(&[0, s.wait_ns.unwrap_or(3), 1 << 41]);
                 s.waking_ns = any(&[0, 7]);
                 s.blocked_ns = any(&[0, 5, 1 << 42]);
                 s.prev_cpu = any(&[0, 1]).map(|c| c as u16);
@@ -277,6 +266,7 @@ mod tests {
         let mut ends = Ends::default();
         for i in in_order(&all) {
             if fastrand::bool() {
+                all[i].wait_ns = ends.wait_ns(&all[i]).or(all[i].wait_ns);
                 all[i].blocked_ns = ends.blocked_ns(&all[i]);
             }
             ends.note(&all[i]);

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
-use ktstr_wire::message::{
-    Buckets, CgroupStat, DurationStats, Histograms, LengthStats, ProgramRuns, TaskClass, TaskInfo,
-};
+use ktstr_wire::message::{CgroupStat, DurationStats, LengthStats, ProgramRuns, TaskClass, TaskInfo};
 use ktstr_wire::record::{MigrationContext, MigrationRecord, Record};
 use ktstr_wire::topology::Topology;
 
@@ -17,6 +15,7 @@ use crate::columns::{Columns, TableWriter};
 use crate::convert::{ConvertError, Rows, TableFile};
 use crate::host::Stolen;
 use crate::slice_table::SliceTable;
+use crate::waits;
 
 /// The tables of records, which are written as the records come, in order of time.
 pub(crate) struct RecordTables<'a> {
@@ -145,22 +144,25 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .str("cpus_allowed", r().map(|t| t.cpus_allowed.as_deref()))
         .bool("exited", r().map(|t| t.exited));
     let columns =
-        stats(columns, rows, ["nr_slices", "on_cpu_ns", "on_cpu_min_ns", "on_cpu_max_ns"], |t| &t.on_cpu);
+        stats(columns, rows, ["nr_slices", "on_cpu_ns", "on_cpu_min_ns", "on_cpu_max_ns"], |t| t.on_cpu);
     let names = ["run_delay_count", "run_delay_ns", "run_delay_min_ns", "run_delay_max_ns"];
-    let columns = stats(columns, rows, names, |t| &t.run_delay);
+    let columns = stats(columns, rows, names, waits::run_delay);
     let names = ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_min_ns", "wakeup_latency_max_ns"];
-    let columns = stats(columns, rows, names, |t| &t.wakeup_latency);
+    let columns = stats(columns, rows, names, |t| t.wakeup_latency);
     let names =
         ["preemption_count", "preemption_wait_ns", "preemption_wait_min_ns", "preemption_wait_max_ns"];
-    let columns = stats(columns, rows, names, |t| &t.preemption_wait);
+    let columns =
+        stats(columns, rows, names, |t| t.preemption_wait).i64("new_wait_ns", r().map(|t| t.new_wait_ns));
     let names = ["slice_count", "slice_length_ns", "slice_length_min_ns", "slice_length_max_ns"];
-    let columns = stats(columns, rows, names, |t| &t.slice_length);
+    let columns = stats(columns, rows, names, |t| t.slice_length);
     enqueues(columns, rows)
         .bool("has_histograms", r().map(|t| t.histograms.is_some()))
         .i64("nr_blocked", r().map(|t| Some(t.nr_blocked)))
         .i64("nr_preempted", r().map(|t| Some(t.nr_preempted)))
         .i64("nr_yielded", r().map(|t| Some(t.nr_yielded)))
         .i64("nr_migrations", r().map(|t| Some(t.nr_migrations)))
+        .i64("nr_begun", r().map(|t| Some(t.nr_begun)))
+        .i64("sched_info_run_delay_ns", r().map(|t| Some(t.sched_info_run_delay_ns)))
         .i64("nr_unqueued", r().map(|t| Some(t.nr_unqueued)))
         .i64("open_wait_ns", r().map(|t| t.open_wait_ns))
         .i64("schedstat_on_cpu_ns", r().map(|t| t.schedstat.map(|s| s.on_cpu_ns)))
@@ -205,24 +207,12 @@ fn policy(number: u8) -> Option<&'static str> {
     names.get(usize::from(number)).copied().filter(|n| !n.is_empty())
 }
 
-/// The four histograms of a task by the metric that they are of.
-pub(crate) fn by_metric(h: &Histograms) -> [(&'static str, &Buckets); 4] {
-    [
-        ("wakeup_latency", &h.wakeup_latency),
-        ("preemption_wait", &h.preemption_wait),
-        ("run_delay", &h.run_delay),
-        ("slice_length", &h.slice_length),
-    ]
-}
-
 fn histograms(tasks: &[TaskInfo]) -> Columns {
     let of_task = |t: &TaskInfo| {
-        let histograms: Vec<_> = t.histograms.iter().flat_map(by_metric).collect();
         let tid = t.tid;
-        let buckets = move |(metric, buckets): (&'static str, &Buckets)| {
-            buckets.iter().map(move |(bucket, n)| (tid, metric, bounds(*bucket), *n)).collect::<Vec<_>>()
-        };
-        histograms.into_iter().flat_map(buckets).collect::<Vec<_>>()
+        waits::histograms(t).into_iter().flat_map(move |(metric, buckets)| {
+            buckets.into_iter().map(move |(bucket, n)| (tid, metric, bounds(bucket), n))
+        })
     };
     let rows: Vec<_> = tasks.iter().flat_map(of_task).collect();
     let r = || rows.iter();
@@ -269,7 +259,7 @@ fn stats(
     columns: Columns,
     rows: &[TaskInfo],
     names: [&str; 4],
-    of: fn(&TaskInfo) -> &DurationStats,
+    of: fn(&TaskInfo) -> DurationStats,
 ) -> Columns {
     columns
         .i64(names[0], rows.iter().map(|t| Some(of(t).count)))

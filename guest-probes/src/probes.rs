@@ -58,8 +58,8 @@ pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError
     move |source| ProbeError::System { what, source }
 }
 
-/// Bytes of a task's histograms (`struct histogram_block`): four, with buckets of four bytes.
-const BLOCK_BYTES: usize = 4 * BUCKETS * 4;
+/// Bytes of a task's histograms (`struct histogram_block`): three, with buckets of four bytes.
+const BLOCK_BYTES: usize = 3 * BUCKETS * 4;
 
 /// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than a busy host usually keeps a vCPU
 /// waiting that it takes away between a look at the clock and the store of what it said.
@@ -83,7 +83,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The histograms get a sixteenth of the guest's memory at most, which at 512 MiB is enough for 3500 tasks.
+    /// The histograms get a sixteenth of the guest's memory at most, which at 512 MiB is enough for 4700 tasks.
     pub fn new(nr_cpus: u32, records_per_cpu: u32, memory_mib: u32) -> Capacity {
         let blocks = (u64::from(memory_mib) << 20) / 16 / BLOCK_BYTES as u64;
         Capacity { nr_cpus, records_per_cpu, nr_blocks: u32::try_from(blocks.clamp(1, 8192)).unwrap_or(1) }
@@ -322,7 +322,7 @@ fn read_iterator(program: &ProgramMut<'_>) -> Result<Vec<u8>, ProbeError> {
     Ok(bytes)
 }
 
-/// Filled buckets of the four histograms of a block, in the order of `enum histogram`.
+/// Filled buckets of the three histograms of a block, in the order of `enum histogram`.
 fn parse_block(block: &[u8]) -> Histograms {
     let mut all = block.chunks_exact(4 * BUCKETS).map(|h| {
         let counts = h.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -330,7 +330,7 @@ fn parse_block(block: &[u8]) -> Histograms {
         filled.map(|(n, bucket)| (bucket, u64::from(n))).collect::<Buckets>()
     });
     let mut next = || all.next().unwrap_or_default();
-    Histograms { wakeup_latency: next(), preemption_wait: next(), run_delay: next(), slice_length: next() }
+    Histograms { wakeup_latency: next(), preemption_wait: next(), slice_length: next() }
 }
 
 /// Runs a raw tracepoint program once on one CPU, with the number of the CPU as its argument. One that is offline has it run
@@ -387,7 +387,6 @@ mod tests {
             ("ts_ns", at::TS_NS),
             ("dur_ns", at::DUR_NS),
             ("wait_ns", at::WAIT_NS),
-            ("run_delay_ns", at::RUN_DELAY_NS),
             ("waking_ns", at::WAKING_NS),
             ("blocked_ns", at::BLOCKED_NS),
             ("tid", at::TID),
@@ -409,12 +408,12 @@ mod tests {
     #[test]
     fn histograms_of_a_block_are_read_in_order() {
         let mut block = vec![0; BLOCK_BYTES];
-        for (histogram, bucket, n) in [(0, 1, 5u32), (1, 2, 6), (2, 591, 7), (3, 0, 8)] {
+        for (histogram, bucket, n) in [(0, 1, 5u32), (1, 2, 6), (2, 591, 7)] {
             let at = 4 * (histogram * BUCKETS + bucket);
             block[at..at + 4].copy_from_slice(&n.to_le_bytes());
         }
         let h = parse_block(&block);
         assert_eq!((h.wakeup_latency, h.preemption_wait), (vec![(1, 5)], vec![(2, 6)]));
-        assert_eq!((h.run_delay, h.slice_length), (vec![(591, 7)], vec![(0, 8)]));
+        assert_eq!(h.slice_length, vec![(591, 7)]);
     }
 }

@@ -1,10 +1,10 @@
 //! Task rows as the BPF programs write them (`struct task_row` in `bpf/record.h`).
 
 use ktstr_wire::message::{DurationStats, Enqueues, LengthStats};
-use ktstr_wire::record::NO_LENGTH;
+use ktstr_wire::record::{NO_LENGTH, NO_TIME};
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 296;
+pub const ROW_BYTES: usize = 288;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -14,12 +14,12 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 pub struct Row {
     /// On-CPU time of its slices.
     pub on_cpu: DurationStats,
-    /// Run delay of its slices.
-    pub run_delay: DurationStats,
     /// Wakeup latency.
     pub wakeup_latency: DurationStats,
     /// Waits after it was switched out while runnable.
     pub preemption_wait: DurationStats,
+    /// From its fork to its first slice.
+    pub new_wait_ns: Option<u64>,
     /// Whole slices.
     pub slice_length: DurationStats,
     /// Switch-outs into sleep.
@@ -30,6 +30,10 @@ pub struct Row {
     pub nr_yielded: u64,
     /// Migrations.
     pub nr_migrations: u64,
+    /// Slices that began in the window.
+    pub nr_begun: u64,
+    /// What `sched_info.run_delay` grew by before these.
+    pub sched_info_run_delay_ns: u64,
     /// Preemptions on its way to sleep.
     pub nr_unqueued: u64,
     /// What its enqueues met.
@@ -66,6 +70,10 @@ fn u64_at(b: &[u8; ROW_BYTES], at: usize) -> u64 {
     u64::from_le_bytes(get(b, at))
 }
 
+fn time_at(b: &[u8; ROW_BYTES], at: usize) -> Option<u64> {
+    Some(u64_at(b, at)).filter(|t| *t != NO_TIME)
+}
+
 fn u32_at(b: &[u8; ROW_BYTES], at: usize) -> u32 {
     u32::from_le_bytes(get(b, at))
 }
@@ -89,45 +97,47 @@ fn stats(b: &[u8; ROW_BYTES], at: usize) -> DurationStats {
 fn enqueues(b: &[u8; ROW_BYTES], wakeups: u64) -> Enqueues {
     let lengths = |count, sum, max| LengthStats { count, sum, max: (count > 0).then_some(u64::from(max)) };
     let count = |at| u64::from(u32_at(b, at));
-    let measured = u16_at(b, 236) != NO_LENGTH;
+    let measured = u16_at(b, 228) != NO_LENGTH;
     Enqueues {
-        rq_length: measured.then(|| lengths(wakeups, u64_at(b, 200), u16_at(b, 236))),
-        nr_to_idle: measured.then(|| count(216)),
-        nr_direct: count(220),
-        nr_queued: count(224),
-        nr_held: count(228),
-        dsq_length: lengths(count(232), u64_at(b, 208), u16_at(b, 238)),
+        rq_length: measured.then(|| lengths(wakeups, u64_at(b, 192), u16_at(b, 228))),
+        nr_to_idle: measured.then(|| count(208)),
+        nr_direct: count(212),
+        nr_queued: count(216),
+        nr_held: count(220),
+        dsq_length: lengths(count(224), u64_at(b, 200), u16_at(b, 230)),
     }
 }
 
 impl Row {
     /// Reads a row.
     pub fn parse(b: &[u8; ROW_BYTES]) -> Row {
-        let comm: [u8; 16] = get(b, 280);
+        let comm: [u8; 16] = get(b, 272);
         let len = comm.iter().position(|c| *c == 0).unwrap_or(comm.len());
-        let wakeup_latency = stats(b, 64);
+        let wakeup_latency = stats(b, 32);
         Row {
             on_cpu: stats(b, 0),
-            run_delay: stats(b, 32),
             wakeup_latency,
-            preemption_wait: stats(b, 96),
-            slice_length: stats(b, 128),
-            nr_blocked: u64_at(b, 160),
-            nr_preempted: u64_at(b, 168),
-            nr_yielded: u64_at(b, 176),
-            nr_migrations: u64_at(b, 184),
-            nr_unqueued: u64_at(b, 192),
+            preemption_wait: stats(b, 64),
+            new_wait_ns: time_at(b, 184),
+            slice_length: stats(b, 96),
+            nr_blocked: u64_at(b, 128),
+            nr_preempted: u64_at(b, 136),
+            nr_yielded: u64_at(b, 144),
+            nr_migrations: u64_at(b, 152),
+            nr_begun: u64_at(b, 160),
+            sched_info_run_delay_ns: u64_at(b, 168),
+            nr_unqueued: u64_at(b, 176),
             enqueues: enqueues(b, wakeup_latency.count),
-            cgroup_id: u64_at(b, 240),
-            open_wait_ns: Some(u64_at(b, 248)).filter(|t| *t != u64::MAX),
-            tid: u32_at(b, 256),
-            tgid: u32_at(b, 260),
-            kernel: u32_at(b, 264) & PF_KTHREAD != 0,
-            weight: u32_at(b, 268),
-            block: Some(u32_at(b, 272)).filter(|n| *n != u32::MAX),
-            nice: i16::from_le_bytes(get(b, 276)),
-            exited: b[278] != 0,
-            policy: b[279],
+            cgroup_id: u64_at(b, 232),
+            open_wait_ns: time_at(b, 240),
+            tid: u32_at(b, 248),
+            tgid: u32_at(b, 252),
+            kernel: u32_at(b, 256) & PF_KTHREAD != 0,
+            weight: u32_at(b, 260),
+            block: Some(u32_at(b, 264)).filter(|n| *n != u32::MAX),
+            nice: i16::from_le_bytes(get(b, 268)),
+            exited: b[270] != 0,
+            policy: b[271],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
         }
     }
@@ -146,11 +156,11 @@ mod tests {
     fn what_enqueues_met_is_read() {
         let mut b = [0; ROW_BYTES];
         let mut put = |at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
-        put(64, &5u64.to_le_bytes()); // wakeups
-        put(200, &[7, 0, 0, 0, 0, 0, 0, 0, 8]);
-        [1u8, 2, 3, 4, 6].into_iter().zip([216, 220, 224, 228, 232]).for_each(|(n, at)| put(at, &[n]));
-        put(236, &[9, 0, 10, 0]);
-        put(280, b"name");
+        put(32, &5u64.to_le_bytes()); // wakeups
+        put(192, &[7, 0, 0, 0, 0, 0, 0, 0, 8]);
+        [1u8, 2, 3, 4, 6].into_iter().zip([208, 212, 216, 220, 224]).for_each(|(n, at)| put(at, &[n]));
+        put(228, &[9, 0, 10, 0]);
+        put(272, b"name");
         let row = Row::parse(&b);
         let lengths = |count, sum, max| LengthStats { count, sum, max: Some(max) };
         let expected = Enqueues {
@@ -162,7 +172,7 @@ mod tests {
             dsq_length: lengths(6, 8, 10),
         };
         assert_eq!((row.enqueues, row.comm.as_str()), (expected, "name"));
-        b[236..238].copy_from_slice(&NO_LENGTH.to_le_bytes());
+        b[228..230].copy_from_slice(&NO_LENGTH.to_le_bytes());
         let unseen = Row::parse(&b).enqueues;
         assert_eq!((unseen.rq_length, unseen.nr_to_idle, unseen.nr_direct), (None, None, 2));
     }

@@ -52,7 +52,7 @@ pub fn suite(name: &str) -> PathBuf {
 /// A spec of `test` in `binary` on four CPUs, under the kernel's own scheduler. `changes` replaces fields.
 pub fn spec(binary: &Path, test: &str, changes: &Value) -> Value {
     let mut spec = json!({
-        "wire_version": 1,
+        "wire_version": ktstr_wire::WIRE_VERSION,
         "test": test,
         "binary": binary,
         "manifest_dir": env!("CARGO_MANIFEST_DIR"),

@@ -48,7 +48,7 @@ fn check_whole(b: &Booted, reader: &str) {
     assert_eq!(quality["drained"]["by"], reader, "{quality}");
     let drained = number(b, "/quality/drained/records");
     assert!(number(b, "/quality/cpus/0/emitted") > SWITCHES && drained > 4 * RECORDS_PER_CPU, "{quality}");
-    assert_eq!(number(b, "/quality/drained/bytes"), drained * 72);
+    assert_eq!(number(b, "/quality/drained/bytes"), drained * 64);
     assert!(number(b, "/quality/drained/cpu_ns") > 0);
     let edges = ["open", "close"].map(|edge| number(b, &format!("/window_{edge}/ts_ns")));
     let mut lost = 0;

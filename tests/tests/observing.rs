@@ -21,6 +21,13 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
     Hackbench::run(ctx, &[])
 }
 
+/// A run of some size, for what it takes on disk.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 10, payloads(Hackbench))]
+#[ignore = "a part of another benchmark: make bench-rate"]
+fn long_hackbench(ctx: &Ctx) -> Result<AssertResult> {
+    Hackbench::run(ctx, &["-l", "5000"])
+}
+
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 1, payloads(Perf))]
 #[ignore = "a benchmark: make bench-observing"]
 fn pipe(ctx: &Ctx) -> Result<AssertResult> {

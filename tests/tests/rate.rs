@@ -1,11 +1,12 @@
-//! Half a million switches a second on four CPUs for half a minute, as far as the machine goes: what is kept, and what agrees.
+//! Half a million switches a second on four CPUs for half a minute, as far as the machine goes: what is kept, and what agrees. What a
+//! slice of hackbench takes on disk.
 //!
 //! Benchmarks, and so ignored: they take minutes and print a line each.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::time::Instant;
 
-use ktstr_tests::boot::{Booted, boot};
+use ktstr_tests::boot::{Booted, boot, suite};
 use serde_json::{Value, json};
 
 fn sum(b: &Booted, field: &str) -> u64 {
@@ -47,4 +48,35 @@ fn in_virtual_time() {
 #[ignore = "a benchmark of a minute"]
 fn in_real_time() {
     run(json!({"accel": "tcg", "duration_ns": 30_000_000_000u64, "records_per_cpu": 65_536}));
+}
+
+fn bytes_of_a_slice(topology: &str, changes: Value) -> f64 {
+    let mut spec = changes;
+    spec["duration_ns"] = json!(10_000_000_000u64);
+    spec["terms"] = json!({"payloads": [{"binary": "hackbench", "files": []}]});
+    let body = suite("observing").display().to_string();
+    let b = boot(&body, "long_hackbench", topology, spec);
+    b.assert_pass();
+    let files = b.sidecar["files"].as_array().unwrap();
+    let slices = files.iter().find(|f| f["table"] == "slices").unwrap();
+    let (rows, bytes) = (slices["rows"].as_u64().unwrap(), slices["bytes"].as_u64().unwrap());
+    let identity = &b.sidecar["identity"];
+    let each = bytes as f64 / rows as f64;
+    println!(
+        "{}, {topology}, {}: {rows} slices of hackbench take {each:.2} bytes each",
+        identity["accel"].as_str().unwrap(),
+        identity["scheduler"].as_str().unwrap(),
+    );
+    each
+}
+
+#[test]
+#[ignore = "a benchmark of two minutes"]
+fn hackbench_in_few_bytes() {
+    let simple = json!({"name": "scx_simple", "binary": "scx_simple", "args": []});
+    for topology in ["1n1l2c1t", "1n1l4c1t"] {
+        assert!(bytes_of_a_slice(topology, json!({})) <= 8.0);
+        bytes_of_a_slice(topology, json!({"scheduler": simple}));
+    }
+    bytes_of_a_slice("1n1l2c1t", json!({"accel": "tcg"}));
 }

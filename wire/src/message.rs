@@ -151,13 +151,14 @@ pub struct TaskInfo {
     pub exited: bool,
     /// Slices: those that ended in the window, or were running when it closed; on-CPU time clipped to the window.
     pub on_cpu: DurationStats,
-    /// Kernel run delay of these slices (growth of `sched_info.run_delay`).
-    pub run_delay: DurationStats,
     /// `sched_wakeup` to switch-in.
     pub wakeup_latency: DurationStats,
     /// Switch-out while runnable to the next switch-in.
     #[serde(default)]
     pub preemption_wait: DurationStats,
+    /// Fork to the first switch-in, nanoseconds; `None`: that was not in the window.
+    #[serde(default)]
+    pub new_wait_ns: Option<u64>,
     /// Switch-in to switch-out of slices that lie in the window whole.
     #[serde(default)]
     pub slice_length: DurationStats,
@@ -184,8 +185,14 @@ pub struct TaskInfo {
     pub nr_yielded: u64,
     /// `sched_migrate_task` events.
     pub nr_migrations: u64,
-    /// Of the slices whose run delay is counted, those after a preemption on its way to sleep, from which no move to another runqueue
-    /// freed it: `/proc/<tid>/schedstat` counts neither the wait nor the slice.
+    /// Slices that began in the window.
+    #[serde(default)]
+    pub nr_begun: u64,
+    /// Growth of the kernel's `sched_info.run_delay` before these, nanoseconds.
+    #[serde(default)]
+    pub sched_info_run_delay_ns: u64,
+    /// Of these, those after a preemption on its way to sleep, from which no move to another runqueue freed it:
+    /// `/proc/<tid>/schedstat` counts neither the wait nor the slice.
     #[serde(default)]
     pub nr_unqueued: u64,
     /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait).
@@ -207,9 +214,9 @@ impl TaskInfo {
             cpus_allowed: None,
             exited: false,
             on_cpu: DurationStats::default(),
-            run_delay: DurationStats::default(),
             wakeup_latency: DurationStats::default(),
             preemption_wait: DurationStats::default(),
+            new_wait_ns: None,
             slice_length: DurationStats::default(),
             enqueues: Enqueues::default(),
             histograms: None,
@@ -220,6 +227,8 @@ impl TaskInfo {
             nr_preempted: 0,
             nr_yielded: 0,
             nr_migrations: 0,
+            nr_begun: 0,
+            sched_info_run_delay_ns: 0,
             nr_unqueued: 0,
             open_wait_ns: None,
             schedstat: None,
@@ -234,8 +243,6 @@ pub struct Histograms {
     pub wakeup_latency: Buckets,
     /// Of [`TaskInfo::preemption_wait`].
     pub preemption_wait: Buckets,
-    /// Of [`TaskInfo::run_delay`].
-    pub run_delay: Buckets,
     /// Of [`TaskInfo::slice_length`].
     pub slice_length: Buckets,
 }

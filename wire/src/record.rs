@@ -1,10 +1,10 @@
-//! Probe records: what the BPF programs write, 72 bytes each, one layout for all kinds.
+//! Probe records: what the BPF programs write, 64 bytes each, one layout for all kinds.
 //!
 //! The C definition with the same offsets is `struct record` in `guest-probes/src/bpf/record.h`; a test in
 //! `guest-probes/src/probes.rs` compares the two. Records are read field by field, so no alignment is needed.
 
 /// Bytes of one record.
-pub const RECORD_BYTES: usize = 72;
+pub const RECORD_BYTES: usize = 64;
 
 /// Records in one frame at most, whoever sends them: about a megabyte.
 pub const RECORDS_PER_FRAME: usize = 14_000;
@@ -85,9 +85,6 @@ pub struct SliceRecord {
     pub dur_ns: u64,
     /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in.
     pub wait_ns: Option<u64>,
-    /// The kernel's own run delay of this slice: growth of `sched_info.run_delay` since the slice before. It starts
-    /// at the enqueue, shortly before the `sched_wakeup` tracepoint.
-    pub run_delay_ns: Option<u64>,
     /// `sched_waking` to `sched_wakeup`.
     pub waking_ns: Option<u64>,
     /// Switch-out to `sched_wakeup`.
@@ -140,7 +137,7 @@ pub enum Record {
     Migration(MigrationRecord),
 }
 
-/// Why 72 bytes are no record.
+/// Why 64 bytes are no record.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
     /// Fewer bytes than a record has.
@@ -170,35 +167,33 @@ pub mod offset {
     /// u64 or [`super::NO_TIME`].
     pub const WAIT_NS: usize = 16;
     /// u64 or [`super::NO_TIME`].
-    pub const RUN_DELAY_NS: usize = 24;
+    pub const WAKING_NS: usize = 24;
     /// u64 or [`super::NO_TIME`].
-    pub const WAKING_NS: usize = 32;
-    /// u64 or [`super::NO_TIME`].
-    pub const BLOCKED_NS: usize = 40;
+    pub const BLOCKED_NS: usize = 32;
     /// u32.
-    pub const TID: usize = 48;
+    pub const TID: usize = 40;
     /// u32, 0 is none.
-    pub const WAKER_TID: usize = 52;
+    pub const WAKER_TID: usize = 44;
     /// u16.
-    pub const CPU: usize = 56;
+    pub const CPU: usize = 48;
     /// u16 or [`super::NO_CPU`].
-    pub const PREV_CPU: usize = 58;
+    pub const PREV_CPU: usize = 50;
     /// u16 or [`super::NO_CPU`].
-    pub const WAKER_CPU: usize = 60;
+    pub const WAKER_CPU: usize = 52;
     /// i16.
-    pub const PRIO: usize = 62;
+    pub const PRIO: usize = 54;
     /// u8: 1 slice, 2 migration.
-    pub const KIND: usize = 64;
+    pub const KIND: usize = 56;
     /// u8.
-    pub const WAIT_KIND: usize = 65;
+    pub const WAIT_KIND: usize = 57;
     /// u8.
-    pub const END_STATE: usize = 66;
+    pub const END_STATE: usize = 58;
     /// u8, 0 is none.
-    pub const PLACEMENT: usize = 67;
+    pub const PLACEMENT: usize = 59;
     /// u16 or [`super::NO_LENGTH`].
-    pub const RQ_LENGTH: usize = 68;
+    pub const RQ_LENGTH: usize = 60;
     /// u16 or [`super::NO_LENGTH`].
-    pub const DSQ_LENGTH: usize = 70;
+    pub const DSQ_LENGTH: usize = 62;
 }
 
 impl Record {
@@ -283,7 +278,6 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
         ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
         dur_ns: u64::from_le_bytes(get(b, offset::DUR_NS)),
         wait_ns: time(b, offset::WAIT_NS),
-        run_delay_ns: time(b, offset::RUN_DELAY_NS),
         waking_ns: time(b, offset::WAKING_NS),
         blocked_ns: time(b, offset::BLOCKED_NS),
         tid: u32::from_le_bytes(get(b, offset::TID)),
@@ -326,7 +320,6 @@ fn put_slice(b: &mut Bytes, s: &SliceRecord) {
     put(b, offset::TS_NS, &s.ts_ns.to_le_bytes());
     put(b, offset::DUR_NS, &s.dur_ns.to_le_bytes());
     put(b, offset::WAIT_NS, &s.wait_ns.unwrap_or(NO_TIME).to_le_bytes());
-    put(b, offset::RUN_DELAY_NS, &s.run_delay_ns.unwrap_or(NO_TIME).to_le_bytes());
     put(b, offset::WAKING_NS, &s.waking_ns.unwrap_or(NO_TIME).to_le_bytes());
     put(b, offset::BLOCKED_NS, &s.blocked_ns.unwrap_or(NO_TIME).to_le_bytes());
     put(b, offset::TID, &s.tid.to_le_bytes());
@@ -358,7 +351,6 @@ mod tests {
             ts_ns: 1,
             dur_ns: 2,
             wait_ns: Some(3),
-            run_delay_ns: None,
             waking_ns: Some(4),
             blocked_ns: Some(5),
             tid: 6,
@@ -386,9 +378,9 @@ mod tests {
 
     #[test]
     fn parse_hostile_bytes_returns_error() {
-        assert_eq!(Record::parse(&[0; 71]), Err(RecordError::Short(71)));
-        assert_eq!(Record::parse(&[0; 72]), Err(RecordError::Kind(0)));
-        let mut b = [0; 72];
+        assert_eq!(Record::parse(&[0; 63]), Err(RecordError::Short(63)));
+        assert_eq!(Record::parse(&[0; 64]), Err(RecordError::Kind(0)));
+        let mut b = [0; 64];
         b[offset::KIND] = 1;
         b[offset::WAIT_KIND] = 9;
         assert_eq!(Record::parse(&b), Err(RecordError::Field { field: "wait_kind", value: 9 }));

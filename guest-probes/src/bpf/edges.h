@@ -48,7 +48,6 @@ int BPF_PROG(close_window, __u64 for_cpu)
 				.ts_ns = c->in_ts_ns,
 				.dur_ns = window_end_ns - c->in_ts_ns,
 				.wait_ns = NO_TIME,
-				.run_delay_ns = NO_TIME,
 				.waking_ns = NO_TIME,
 				.blocked_ns = NO_TIME,
 				.cpu = cpu,

@@ -21,7 +21,6 @@ struct record {
 	unsigned long long ts_ns;
 	unsigned long long dur_ns;
 	unsigned long long wait_ns;
-	unsigned long long run_delay_ns;
 	unsigned long long waking_ns;
 	unsigned long long blocked_ns;
 	unsigned int tid;
@@ -51,7 +50,6 @@ struct duration_stats {
  */
 struct counters {
 	struct duration_stats on_cpu;
-	struct duration_stats run_delay;
 	struct duration_stats wakeup_latency;
 	struct duration_stats preemption_wait;
 	struct duration_stats slice_length;
@@ -59,8 +57,12 @@ struct counters {
 	unsigned long long nr_preempted;
 	unsigned long long nr_yielded;
 	unsigned long long nr_migrations;
-	/* Slices after a preemption on its way to sleep: sched_info counts neither them nor the wait (sched_info_depart). */
+	/* Slices that began in the window, and what sched_info.run_delay grew by before them. */
+	unsigned long long nr_begun;
+	unsigned long long sched_info_run_delay_ns;
+	/* Of these, those after a preemption on its way to sleep: sched_info counts neither them nor the wait (sched_info_depart). */
 	unsigned long long nr_unqueued;
+	unsigned long long new_wait_ns; /* from the fork to the first slice, or NO_TIME */
 	/* What the enqueues before these slices met: the runqueue and the placement of wakeups, the DSQ of all. */
 	unsigned long long rq_length_sum;
 	unsigned long long dsq_length_sum;
@@ -77,7 +79,7 @@ struct counters {
 #define HISTOGRAM_BUCKETS 592
 #define HISTOGRAM_MAX_NS ((1ULL << 40) - 1)
 
-enum histogram { HISTOGRAM_WAKEUP, HISTOGRAM_PREEMPTION, HISTOGRAM_RUN_DELAY, HISTOGRAM_SLICE, NR_HISTOGRAMS };
+enum histogram { HISTOGRAM_WAKEUP, HISTOGRAM_PREEMPTION, HISTOGRAM_SLICE, NR_HISTOGRAMS };
 
 /* The histograms of one task. */
 struct histogram_block {
@@ -127,8 +129,8 @@ struct log_reader {
 	unsigned long long pad[7];
 };
 
-_Static_assert(sizeof(struct record) == 72, "ktstr-wire reads records of 72 bytes");
-_Static_assert(sizeof(struct counters) == 240, "the agent reads counters of 240 bytes");
-_Static_assert(sizeof(struct task_row) == 296, "the agent reads rows of 296 bytes");
+_Static_assert(sizeof(struct record) == 64, "ktstr-wire reads records of 64 bytes");
+_Static_assert(sizeof(struct counters) == 232, "the agent reads counters of 232 bytes");
+_Static_assert(sizeof(struct task_row) == 288, "the agent reads rows of 288 bytes");
 _Static_assert(sizeof(struct cpu_state) == 128, "ktstr-wire knows states of 128 bytes");
 _Static_assert(sizeof(struct log_reader) == 64, "ktstr-wire knows readers of 64 bytes");

@@ -18,7 +18,7 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 {
 	struct counters *n = &s->counters;
 	struct histogram_block *b = block_of(s);
-	__u64 on_cpu, run_delay;
+	__u64 on_cpu, wait;
 
 	/*
 	 * The task's time is the kernel's own account, which reads its clock shortly before this tracepoint: on emulated CPUs
@@ -37,10 +37,9 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 		n->nr_yielded++;
 	if (in < window_start_ns)
 		return;
-	run_delay = p->sched_info.run_delay - s->run_delay_seen_ns;
-	account(&n->run_delay, run_delay);
+	n->nr_begun++;
+	n->sched_info_run_delay_ns += p->sched_info.run_delay - s->run_delay_seen_ns;
 	n->nr_unqueued += s->enqueue.uncounted;
-	count_in(b, HISTOGRAM_RUN_DELAY, run_delay);
 	if (end_state != END_WINDOW) {
 		account(&n->slice_length, now - in);
 		count_in(b, HISTOGRAM_SLICE, now - in);
@@ -48,22 +47,24 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 	if (!s->runnable_since_ns)
 		return;
 	count_dsq(n, &s->enqueue);
+	wait = in - s->runnable_since_ns;
 	if (s->wait_kind == WAIT_WAKEUP) {
-		account(&n->wakeup_latency, in - s->runnable_since_ns);
-		count_in(b, HISTOGRAM_WAKEUP, in - s->runnable_since_ns);
+		account(&n->wakeup_latency, wait);
+		count_in(b, HISTOGRAM_WAKEUP, wait);
 		count_wakeup(n, &s->enqueue);
-	} else if (s->wait_kind != WAIT_NEW) {
-		account(&n->preemption_wait, in - s->runnable_since_ns);
-		count_in(b, HISTOGRAM_PREEMPTION, in - s->runnable_since_ns);
+	} else if (s->wait_kind == WAIT_NEW) {
+		n->new_wait_ns = wait;
+	} else {
+		account(&n->preemption_wait, wait);
+		count_in(b, HISTOGRAM_PREEMPTION, wait);
 	}
 }
 
-/* What came before the slice of `p`, which began at `in`. */
-static __always_inline void fill_wait(struct record *r, struct task_struct *p, struct task_state *s, __u64 in)
+/* What came before the slice that began at `in`. */
+static __always_inline void fill_wait(struct record *r, struct task_state *s, __u64 in)
 {
 	__u8 woken;
 
-	r->run_delay_ns = p->sched_info.run_delay - s->run_delay_seen_ns;
 	r->prev_cpu = s->last_cpu;
 	if (!s->runnable_since_ns)
 		return;
@@ -96,7 +97,6 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 	r->ts_ns = in;
 	r->dur_ns = now - in;
 	r->wait_ns = NO_TIME;
-	r->run_delay_ns = NO_TIME;
 	r->waking_ns = NO_TIME;
 	r->blocked_ns = NO_TIME;
 	r->tid = p->pid;
@@ -112,7 +112,7 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 	r->rq_length = NO_LENGTH;
 	r->dsq_length = NO_LENGTH;
 	if (s)
-		fill_wait(r, p, s, in);
+		fill_wait(r, s, in);
 	log_commit(c);
 }
 

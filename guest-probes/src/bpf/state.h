@@ -57,6 +57,7 @@ struct task_state {
 	__u8 fresh; /* what was seen before this slice is not known */
 	struct enqueue enqueue;
 	struct counters counters;
+	__u64 pad;
 };
 
 _Static_assert(sizeof(struct task_state) == 320, "whole cache lines");
@@ -82,6 +83,7 @@ static __always_inline void adopt(struct task_state *s, struct task_struct *p)
 	s->fresh = 1;
 	s->run_delay_seen_ns = p->sched_info.run_delay;
 	s->exec_seen_ns = p->se.sum_exec_runtime;
+	s->counters.new_wait_ns = NO_TIME;
 }
 
 /* The slot of a task other than idle. One that has taken over another tid in execve starts anew. */

@@ -191,7 +191,7 @@ mod tests {
         let outcome = reader.finish();
         let drained = outcome.drained.unwrap();
         assert!(outcome.error.is_none());
-        assert_eq!((drained.by, drained.records, drained.bytes), (Drain::Host, 5009, 5009 * 72));
+        assert_eq!((drained.by, drained.records, drained.bytes), (Drain::Host, 5009, 5009 * 64));
         assert!(drained.cpu_ns > 0);
         assert!(taken(&path) == written);
     }

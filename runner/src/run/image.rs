@@ -138,8 +138,8 @@ mod tests {
         // A log that wraps is of the next power of two, if that fits.
         assert_eq!(records_per_cpu(&spec, false), 524_288);
         spec.duration_ns = 60_000_000_000;
-        // 512 MiB / 3 / 72 bytes / 4 CPUs.
-        assert_eq!(records_per_cpu(&spec, true), 621_378);
+        // 512 MiB / 3 / 64 bytes / 4 CPUs.
+        assert_eq!(records_per_cpu(&spec, true), 699_050);
         assert_eq!(records_per_cpu(&spec, false), 524_288);
         for (asked, given) in [(0, 1), (1000, 512), (1024, 1024), (u32::MAX, 1 << 31)] {
             spec.records_per_cpu = Some(asked);
