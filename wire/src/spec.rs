@@ -44,6 +44,9 @@ pub struct TestSpec {
     /// Who reads logs that fill before the window closes, if the test insists on it.
     #[serde(default)]
     pub drain: Option<Drain>,
+    /// More kernel parameters, if the test insists on some.
+    #[serde(default)]
+    pub kernel_args: Vec<String>,
     /// How the guest shares its host with others, if the test says.
     #[serde(default)]
     pub isolation: Option<Isolation>,

@@ -142,6 +142,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         probes: None,
         records_per_cpu: None,
         drain: None,
+        kernel_args: vec![],
         isolation: entry.isolation,
         terms,
     })

@@ -131,6 +131,7 @@ mod tests {
             probes: None,
             records_per_cpu: None,
             drain: None,
+            kernel_args: vec![],
             isolation: None,
         };
         // (2 s + 2 s) x 100,000 a second.

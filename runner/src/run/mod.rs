@@ -318,7 +318,7 @@ impl Plan {
             topology: self.spec.topology,
             memory_mib: self.spec.memory_mib,
             host_memory: share::host_memory(spec, &self.settings, share),
-            cmdline: Vec::new(),
+            cmdline: spec.kernel_args.clone(),
             run_dir: scratch.path().into(),
             console_log: work.join("console.log"),
         };
