@@ -2,8 +2,9 @@
 /*
  * On the host: when a thread that runs a CPU of a guest could have run and did not.
  *
- * Such a wait begins when the thread is switched out while runnable, or is woken, and ends when it is switched in; it is what
- * the second number of /proc/<tid>/schedstat counts.
+ * Such a wait begins when the thread is switched out while it runs, or is woken, and ends when it is switched in; it is what the
+ * second number of /proc/<tid>/schedstat counts. A thread that is preempted on its way to sleep wants nothing until it is woken: the
+ * guest has halted its CPU.
  */
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
@@ -84,7 +85,7 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *prev, struct task_str
 	struct thread *t = thread_of(prev);
 
 	if (t)
-		t->since_ns = preempt || !prev_state ? now_ns : 0;
+		t->since_ns = prev_state ? 0 : now_ns;
 	t = thread_of(next);
 	if (t && t->since_ns) {
 		end_wait(t, now_ns);
