@@ -110,9 +110,13 @@ bench-scale: setup $(VENV)/ready
 	$(VENV)/bin/python notebooks/scale_duckdb.py $(TARGET)/scale
 	rm -r $(TARGET)/scale
 
-# Switches on four CPUs as fast as they come, for half a minute in virtual time and in real time: what is kept, and what agrees.
+# Switches on four CPUs as fast as they come, for half a minute of the guest's time, virtual and real: what is kept, and what agrees.
+# What a slice of hackbench takes on disk. A quarter of an hour.
 bench-rate: kernel
-	cargo ktstr test --kernel $(KERNEL) -- --run-ignored ignored-only --no-capture -E 'binary(rate)'
+	image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
+	  schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
+	  KTSTR_SCHEDULER_DIR=$$schedulers cargo ktstr test --kernel $(KERNEL) -- \
+	    --run-ignored ignored-only --no-capture -E 'binary(rate)'
 
 install: setup
 	cargo install --path runner
