@@ -84,7 +84,7 @@ bench: kernel
 bench-observing: kernel
 	for probes in off summary full; do \
 	  cargo ktstr test --kernel $(KERNEL) --probes $$probes --repeat 6 \
-	    -- --run-ignored ignored-only -E 'binary(observing) & !test(gauntlet)' || exit 1; \
+	    -- --run-ignored ignored-only -E 'binary(observing) & !test(gauntlet) & !test(long_hackbench)' || exit 1; \
 	done
 	for probes in summary full; do \
 	  cargo ktstr stats compare --a-probes off --b-probes $$probes --accel sim || [ $$? = 1 -o $$? = 3 ]; \
