@@ -206,6 +206,7 @@ pub(crate) struct Rows {
     pub cgroups: Vec<CgroupStat>,
     pub received: BTreeMap<u32, u64>,
     pub host_run_delay_ns: BTreeMap<u32, u64>,
+    pub host_uncounted_ns: Option<BTreeMap<u32, u64>>,
 }
 
 /// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
@@ -217,7 +218,11 @@ pub fn convert(
 ) -> Result<Collected, ConvertError> {
     let mut state = State {
         collected: Collected::default(),
-        rows: Rows { host_run_delay_ns: host.run_delay_ns.clone(), ..Rows::default() },
+        rows: Rows {
+            host_run_delay_ns: host.run_delay_ns.clone(),
+            host_uncounted_ns: host.stolen.as_ref().map(|s| s.uncounted_ns().clone()),
+            ..Rows::default()
+        },
         logs: Vec::new(),
         places: Places::new(),
         next_seq: 0,

@@ -21,22 +21,35 @@ pub struct HostAccount {
 
 /// Times at which a guest's CPUs could have run and did not, by the guest's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stolen(BTreeMap<u32, Vec<Range<u64>>>);
+pub struct Stolen {
+    times: BTreeMap<u32, Vec<Range<u64>>>,
+    uncounted_ns: BTreeMap<u32, u64>,
+}
 
 impl Stolen {
     /// Adds a time of a CPU, nanoseconds since the guest's boot. The times of a CPU come in order and do not overlap; what
     /// precedes the end of the last one is cut off.
     pub fn add(&mut self, cpu: u32, time: Range<u64>) {
-        let own = self.0.entry(cpu).or_default();
+        let own = self.times.entry(cpu).or_default();
         let start = own.last().map_or(time.start, |last| time.start.max(last.end));
         if start < time.end {
             own.push(start..time.end);
         }
     }
 
+    /// Says that so much of a CPU's times in the window is not in the kernel's own account of it, nanoseconds.
+    pub fn add_uncounted(&mut self, cpu: u32, ns: u64) {
+        *self.uncounted_ns.entry(cpu).or_default() += ns;
+    }
+
+    /// How much of the times in the window the kernel's own account leaves out, nanoseconds, of CPUs that have such times.
+    pub fn uncounted_ns(&self) -> &BTreeMap<u32, u64> {
+        &self.uncounted_ns
+    }
+
     /// How much of a time of a CPU was stolen, nanoseconds.
     pub fn within(&self, cpu: u32, time: Range<u64>) -> u64 {
-        let own = self.0.get(&cpu).map_or(&[][..], Vec::as_slice);
+        let own = self.times.get(&cpu).map_or(&[][..], Vec::as_slice);
         let first = own.partition_point(|s| s.end <= time.start);
         let overlaps = own.iter().skip(first).take_while(|s| s.start < time.end);
         overlaps.map(|s| s.end.min(time.end) - s.start.max(time.start)).sum()

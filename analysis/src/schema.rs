@@ -185,7 +185,7 @@ pub const HISTOGRAMS: [Column; 5] = [
 ];
 
 /// One row is one CPU.
-pub const CPUS: [Column; 15] = [
+pub const CPUS: [Column; 16] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
     c("llc", "u32", "last-level cache, counted over the machine"),
@@ -198,6 +198,11 @@ pub const CPUS: [Column; 15] = [
         "host_run_delay_ns",
         "i64",
         "how long the host kept the CPU's thread waiting between hearing of the opening and of the closing; null: not known",
+    ),
+    c(
+        "host_uncounted_ns",
+        "i64",
+        "of the time that slices have in host_stolen_ns, what steal_ns and host_run_delay_ns leave out: waits of a CPU that had halted when the host took it, and was woken; null: nobody watched",
     ),
     c("emitted", "i64", "records that the probes wanted to write"),
     c("received", "i64", "records that arrived"),

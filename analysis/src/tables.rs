@@ -268,6 +268,11 @@ fn stats(
         .i64(names[3], rows.iter().map(|t| of(t).max_ns))
 }
 
+/// 0 where the witness saw none.
+fn uncounted_ns(rows: &Rows, cpu: u32) -> Option<u64> {
+    rows.host_uncounted_ns.as_ref().map(|all| all.get(&cpu).copied().unwrap_or(0))
+}
+
 fn cpus(rows: &Rows, t: Topology) -> Columns {
     let r = || rows.cpus.iter();
     Columns::new()
@@ -280,6 +285,7 @@ fn cpus(rows: &Rows, t: Topology) -> Columns {
         .i64("tick_late_max_ns", r().map(|c| Some(c.tick_late_max_ns)))
         .i64("steal_ns", r().map(|c| c.steal_ns))
         .i64("host_run_delay_ns", r().map(|c| rows.host_run_delay_ns.get(&c.cpu).copied()))
+        .i64("host_uncounted_ns", r().map(|c| uncounted_ns(rows, c.cpu)))
         .i64("emitted", r().map(|c| Some(c.emitted)))
         .i64("received", r().map(|c| Some(rows.received.get(&c.cpu).copied().unwrap_or(0))))
         .i64("dropped", r().map(|c| Some(c.dropped)))

@@ -2,9 +2,9 @@
 /*
  * On the host: when a thread that runs a CPU of a guest could have run and did not.
  *
- * Such a wait begins when the thread is switched out while it runs, or is woken, and ends when it is switched in; it is what the
- * second number of /proc/<tid>/schedstat counts. A thread that is preempted on its way to sleep wants nothing until it is woken: the
- * guest has halted its CPU.
+ * Such a wait begins when the thread is switched out while it runs, or is woken, and ends when it is switched in. A thread that is
+ * preempted on its way to sleep wants nothing until it is woken: the guest has halted its CPU. The second number of
+ * /proc/<tid>/schedstat counts all but the wait of one that is woken then (sched_info_depart() in kernel/sched/stats.h).
  */
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
@@ -18,6 +18,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct thread {
 	__u64 cpu; /* of the guest */
 	__u64 since_ns; /* 0: it is not waiting */
+	__u64 halting; /* it was preempted on its way to sleep */
+	__u64 uncounted; /* and then woken */
 };
 
 /* By thread id. */
@@ -32,6 +34,7 @@ struct wait {
 	__u64 cpu;
 	__u64 from_ns;
 	__u64 to_ns;
+	__u64 uncounted; /* the kernel's schedstat leaves it out */
 };
 
 struct {
@@ -74,6 +77,7 @@ static void end_wait(struct thread *t, __u64 now_ns)
 	w->cpu = t->cpu;
 	w->from_ns = t->since_ns;
 	w->to_ns = now_ns;
+	w->uncounted = t->uncounted;
 	/* The reader looks by itself. */
 	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
 }
@@ -84,13 +88,18 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *prev, struct task_str
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct thread *t = thread_of(prev);
 
-	if (t)
+	if (t) {
 		t->since_ns = prev_state ? 0 : now_ns;
-	t = thread_of(next);
-	if (t && t->since_ns) {
-		end_wait(t, now_ns);
-		t->since_ns = 0;
+		t->halting = preempt && prev_state;
+		t->uncounted = 0;
 	}
+	t = thread_of(next);
+	if (!t)
+		return 0;
+	if (t->since_ns)
+		end_wait(t, now_ns);
+	t->since_ns = 0;
+	t->halting = 0;
 	return 0;
 }
 
@@ -100,7 +109,9 @@ int BPF_PROG(on_wakeup, struct task_struct *p)
 	struct thread *t = thread_of(p);
 
 	/* If it is still on its CPU, the switch that follows sets this anew. */
-	if (t && !t->since_ns)
+	if (t && !t->since_ns) {
 		t->since_ns = bpf_ktime_get_ns();
+		t->uncounted = t->halting;
+	}
 	return 0;
 }

@@ -87,6 +87,8 @@ struct Wait {
     from_ns: u64,
     /// When it did.
     to_ns: u64,
+    /// The kernel's schedstat leaves it out.
+    is_uncounted: bool,
 }
 
 /// What was seen.
@@ -128,7 +130,14 @@ impl Watch {
             alignment.ok_or(WitnessError::Lack("the clocks of guest and host cannot be aligned"))?;
         let mut stolen = Stolen::default();
         for w in account.waits {
-            stolen.add(w.cpu, alignment.guest_ns(w.from_ns)..alignment.guest_ns(w.to_ns));
+            let (from, to) = (alignment.guest_ns(w.from_ns), alignment.guest_ns(w.to_ns));
+            stolen.add(w.cpu, from..to);
+            if w.is_uncounted {
+                stolen.add_uncounted(
+                    w.cpu,
+                    to.min(close.guest.ts_ns).saturating_sub(from.max(open.guest.ts_ns)),
+                );
+            }
         }
         Ok(stolen)
     }
@@ -160,9 +169,9 @@ impl Witness {
         let btf = Btf::from_sys_fs()?;
         let mut program = Ebpf::load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/witness.bpf.o")))?;
         let map = program.map_mut("threads").ok_or(WitnessError::Lack("its map is missing"))?;
-        let mut watched: HashMap<_, u32, [u64; 2]> = HashMap::try_from(map)?;
+        let mut watched: HashMap<_, u32, [u64; 4]> = HashMap::try_from(map)?;
         for (cpu, thread) in threads {
-            watched.insert(thread, [u64::from(*cpu), 0], 0)?;
+            watched.insert(thread, [u64::from(*cpu), 0, 0, 0], 0)?;
         }
         for (name, tracepoint) in [("on_switch", "sched_switch"), ("on_wakeup", "sched_wakeup")] {
             let on: &mut BtfTracePoint =
@@ -204,8 +213,13 @@ fn collect(mut program: Ebpf, stop: &AtomicBool) -> Result<Account, MapError> {
     }
 }
 
-/// As the program writes it: three numbers of 8 bytes.
+/// As the program writes it: four numbers of 8 bytes.
 fn wait(bytes: &[u8]) -> Option<Wait> {
     let number = |i: usize| Some(u64::from_ne_bytes(bytes.get(8 * i..8 * i + 8)?.try_into().ok()?));
-    Some(Wait { cpu: u32::try_from(number(0)?).ok()?, from_ns: number(1)?, to_ns: number(2)? })
+    Some(Wait {
+        cpu: u32::try_from(number(0)?).ok()?,
+        from_ns: number(1)?,
+        to_ns: number(2)?,
+        is_uncounted: number(3)? > 0,
+    })
 }
