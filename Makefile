@@ -36,12 +36,14 @@ demo: kernel
 	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture || [ $$? = 1 -o $$? = 3 ]
 	cargo ktstr stats
 
-# KERNEL is a source here: the probes are tested under its own schedulers.
+# KERNEL is a source where the probes are tested under its own schedulers.
+WITH_SCHEDULERS = image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
+  schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
+  KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$$schedulers
+
 test: kernel
 	cargo fmt --all --check
-	image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
-	  schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
-	  KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$$schedulers cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
+	$(WITH_SCHEDULERS) cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
 	cargo test --workspace --doc -q
 	$(MAKE) notebook
 
@@ -113,10 +115,7 @@ bench-scale: setup $(VENV)/ready
 # Switches on four CPUs as fast as they come, for half a minute of the guest's time, virtual and real: what is kept, and what agrees.
 # What a slice of hackbench takes on disk. A quarter of an hour.
 bench-rate: kernel
-	image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
-	  schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
-	  KTSTR_SCHEDULER_DIR=$$schedulers cargo ktstr test --kernel $(KERNEL) -- \
-	    --run-ignored ignored-only --no-capture -E 'binary(rate)'
+	$(WITH_SCHEDULERS) cargo ktstr test --kernel $(KERNEL) -- --run-ignored ignored-only --no-capture -E 'binary(rate)'
 
 install: setup
 	cargo install --path runner

@@ -24,7 +24,7 @@ pub(crate) struct Ends(Vec<Option<u64>>);
 impl Ends {
     /// The wait of a task that was switched out while runnable, since then.
     pub fn wait_ns(&self, s: &SliceRecord) -> Option<u64> {
-        self.off_ns(s).filter(|_| tells_wait(s.wait_kind))
+        if tells_wait(s.wait_kind) { self.off_ns(s) } else { None }
     }
 
     /// Switch-out of the slice before to the wakeup.

@@ -40,7 +40,7 @@ fn run(changes: Value) -> f64 {
 /// In virtual time, in which four CPUs together execute an instruction a nanosecond: a switch by `sched_yield` takes 2800. So the
 /// guest is told that its clock has two ticks a nanosecond, and a second of its has twice the instructions. The log holds all.
 #[test]
-#[ignore = "a benchmark of twenty minutes"]
+#[ignore = "a benchmark of a quarter of an hour"]
 fn in_virtual_time() {
     let rate = run(json!({
         "duration_ns": 30_000_000_000u64, "memory_mib": 3072, "records_per_cpu": 6_000_000,

@@ -1,7 +1,7 @@
 //! Log-linear histograms of durations, which add up: 16 buckets for each octave.
 //!
 //! Durations below 16 ns have a bucket each; from there on a bucket is a sixteenth of its octave, so that its width is at most
-//! 6.25 % of what it holds. `bucket_of` in `guest-probes/src/bpf/probes.bpf.c` is the same function.
+//! 6.25 % of what it holds. `bucket_of` in `guest-probes/src/bpf/durations.h` is the same function.
 
 /// Buckets: 16 for the durations below 16 ns, and 16 for each of the 36 octaves up to 2^40 ns.
 pub const BUCKETS: usize = 592;

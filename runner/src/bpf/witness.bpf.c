@@ -18,8 +18,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct thread {
 	__u64 cpu; /* of the guest */
 	__u64 since_ns; /* 0: it is not waiting */
-	__u64 halting; /* it was preempted on its way to sleep */
-	__u64 uncounted; /* and then woken */
+	__u64 halting; /* it was switched out by a preemption on its way to sleep: only a wakeup makes it wait */
 };
 
 /* By thread id. */
@@ -77,7 +76,7 @@ static void end_wait(struct thread *t, __u64 now_ns)
 	w->cpu = t->cpu;
 	w->from_ns = t->since_ns;
 	w->to_ns = now_ns;
-	w->uncounted = t->uncounted;
+	w->uncounted = t->halting;
 	/* The reader looks by itself. */
 	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
 }
@@ -91,15 +90,12 @@ int BPF_PROG(on_switch, _Bool preempt, struct task_struct *prev, struct task_str
 	if (t) {
 		t->since_ns = prev_state ? 0 : now_ns;
 		t->halting = preempt && prev_state;
-		t->uncounted = 0;
 	}
 	t = thread_of(next);
-	if (!t)
-		return 0;
-	if (t->since_ns)
+	if (t && t->since_ns) {
 		end_wait(t, now_ns);
-	t->since_ns = 0;
-	t->halting = 0;
+		t->since_ns = 0;
+	}
 	return 0;
 }
 
@@ -109,9 +105,7 @@ int BPF_PROG(on_wakeup, struct task_struct *p)
 	struct thread *t = thread_of(p);
 
 	/* If it is still on its CPU, the switch that follows sets this anew. */
-	if (t && !t->since_ns) {
+	if (t && !t->since_ns)
 		t->since_ns = bpf_ktime_get_ns();
-		t->uncounted = t->halting;
-	}
 	return 0;
 }

@@ -169,9 +169,9 @@ impl Witness {
         let btf = Btf::from_sys_fs()?;
         let mut program = Ebpf::load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/witness.bpf.o")))?;
         let map = program.map_mut("threads").ok_or(WitnessError::Lack("its map is missing"))?;
-        let mut watched: HashMap<_, u32, [u64; 4]> = HashMap::try_from(map)?;
+        let mut watched: HashMap<_, u32, [u64; 3]> = HashMap::try_from(map)?;
         for (cpu, thread) in threads {
-            watched.insert(thread, [u64::from(*cpu), 0, 0, 0], 0)?;
+            watched.insert(thread, [u64::from(*cpu), 0, 0], 0)?;
         }
         for (name, tracepoint) in [("on_switch", "sched_switch"), ("on_wakeup", "sched_wakeup")] {
             let on: &mut BtfTracePoint =
