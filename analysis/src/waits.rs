@@ -9,13 +9,7 @@ use ktstr_wire::message::{Buckets, DurationStats, TaskInfo};
 pub(crate) fn run_delay(t: &TaskInfo) -> DurationStats {
     let new =
         t.new_wait_ns.map(|ns| DurationStats { count: 1, sum_ns: ns, min_ns: Some(ns), max_ns: Some(ns) });
-    let parts = [t.wakeup_latency, t.preemption_wait, new.unwrap_or_default()];
-    DurationStats {
-        count: parts.iter().map(|d| d.count).sum(),
-        sum_ns: parts.iter().map(|d| d.sum_ns).sum(),
-        min_ns: parts.iter().filter_map(|d| d.min_ns).min(),
-        max_ns: parts.iter().filter_map(|d| d.max_ns).max(),
-    }
+    [t.wakeup_latency, t.preemption_wait, new.unwrap_or_default()].iter().sum()
 }
 
 /// The histograms of a task by the metric that they are of; none where they are missing.

@@ -88,6 +88,18 @@ pub struct DurationStats {
     pub max_ns: Option<u64>,
 }
 
+/// All of them as one.
+impl<'a> core::iter::Sum<&'a DurationStats> for DurationStats {
+    fn sum<I: Iterator<Item = &'a DurationStats>>(stats: I) -> DurationStats {
+        stats.fold(DurationStats::default(), |a, b| DurationStats {
+            count: a.count + b.count,
+            sum_ns: a.sum_ns + b.sum_ns,
+            min_ns: a.min_ns.into_iter().chain(b.min_ns).min(),
+            max_ns: a.max_ns.into_iter().chain(b.max_ns).max(),
+        })
+    }
+}
+
 /// Count, sum and greatest of the lengths of a queue, each as a task found it; `max` is `None` while `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LengthStats {

@@ -67,7 +67,7 @@ pub(crate) fn reported(crews: &[Crew], workers: &[WorkerReport]) -> Vec<Reported
             ("worker_lateness", Series::Lateness, |w| &w.lateness),
         ];
         for (name, series, of) in series {
-            let all = total(of_role().map(of));
+            let all: DurationStats = of_role().map(of).sum();
             // A role that never waits has no lateness at all.
             if series == Series::Lateness && all.count == 0 {
                 continue;
@@ -77,16 +77,6 @@ pub(crate) fn reported(crews: &[Crew], workers: &[WorkerReport]) -> Vec<Reported
         }
     }
     values
-}
-
-/// All of them as one.
-fn total<'a>(stats: impl Iterator<Item = &'a DurationStats>) -> DurationStats {
-    stats.fold(DurationStats::default(), |a, b| DurationStats {
-        count: a.count + b.count,
-        sum_ns: a.sum_ns + b.sum_ns,
-        min_ns: a.min_ns.into_iter().chain(b.min_ns).min(),
-        max_ns: a.max_ns.into_iter().chain(b.max_ns).max(),
-    })
 }
 
 fn value(role: &str, name: &str, stat: &str, value: Option<f64>) -> Reported {
@@ -146,7 +136,7 @@ mod tests {
     fn totals_are_exact() {
         let a = DurationStats { count: 2, sum_ns: 5, min_ns: Some(1), max_ns: Some(4) };
         let b = DurationStats { count: 1, sum_ns: 9, min_ns: Some(9), max_ns: Some(9) };
-        let t = total([&a, &DurationStats::default(), &b].into_iter());
+        let t: DurationStats = [&a, &DurationStats::default(), &b].into_iter().sum();
         assert_eq!(t, DurationStats { count: 3, sum_ns: 14, min_ns: Some(1), max_ns: Some(9) });
     }
 }
