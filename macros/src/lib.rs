@@ -14,7 +14,8 @@ use quote::quote;
 /// A crate is compiled by a process of its own: this says whether its `main` has been emitted.
 static MAIN_EMITTED: AtomicBool = AtomicBool::new(false);
 
-/// `main`, and an error where the test target has the standard harness: `#[test]` items exist only then.
+/// `main`, and two errors: where `main` would not be at the crate root (only the path of its module says so, and only the
+/// compiler knows it), and where the test target has the standard harness (`#[test]` items exist only then).
 fn main_once() -> proc_macro2::TokenStream {
     if MAIN_EMITTED.swap(true, Ordering::Relaxed) {
         return quote!();
@@ -24,6 +25,17 @@ fn main_once() -> proc_macro2::TokenStream {
         fn main() -> ::std::process::ExitCode {
             ::ktstr::run_main()
         }
+
+        const _: () = {
+            let module = ::std::module_path!().as_bytes();
+            let mut i = 0;
+            while i < module.len() {
+                if module[i] == b':' {
+                    ::std::panic!("the first #[ktstr_test] of this crate is in a module, where its `main` is not found: write `ktstr::test_main!();` at the crate root, before the first `mod`");
+                }
+                i += 1;
+            }
+        };
 
         #[test]
         fn ktstr_needs_harness_false() {
@@ -37,13 +49,10 @@ fn main_once() -> proc_macro2::TokenStream {
 /// See `ktstr::ktstr_test`.
 #[proc_macro_attribute]
 pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
-    match attribute::expand(args.into(), item.into()) {
-        Ok(tokens) => {
-            let main = main_once();
-            quote!(#tokens #main).into()
-        }
-        Err(e) => e.to_compile_error().into(),
-    }
+    // A mistake in a test does not take the crate's `main` away: the compiler would report that too, and advise to write one.
+    let test = attribute::expand(args.into(), item.into()).unwrap_or_else(|e| e.to_compile_error());
+    let main = main_once();
+    quote!(#test #main).into()
 }
 
 /// See `ktstr::declare_scheduler`.

@@ -91,5 +91,3 @@ fn not_a_list_either(ctx: &Ctx) -> Result<AssertResult> {
 fn unknown_list(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, &[])
 }
-
-fn main() {}

@@ -46,5 +46,3 @@ fn unknown_scope(ctx: &Ctx) -> Result<AssertResult> {
 fn too_much(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, &[])
 }
-
-fn main() {}

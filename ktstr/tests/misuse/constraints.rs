@@ -21,5 +21,3 @@ fn empty_range(ctx: &Ctx) -> Result<AssertResult> {
 fn no_truth(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, &[])
 }
-
-fn main() {}

@@ -21,5 +21,3 @@ fn unknown_kind(ctx: &Ctx) -> Result<AssertResult> {
 fn nobody_to_end(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, &[])
 }
-
-fn main() {}

@@ -34,5 +34,3 @@ fn returns_nothing(ctx: &Ctx) {
 fn takes_a_number(n: u32) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
-
-fn main() {}
