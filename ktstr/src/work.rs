@@ -9,7 +9,8 @@ const SPIN_ROUNDS: u32 = 10_000;
 /// quarters of what is written here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// Rounds of a linear congruential generator; 10,000 take some ten microseconds on real hardware.
+    /// Rounds of a linear congruential generator, four instructions each in every build profile: 10,000 take some ten
+    /// microseconds on real hardware, and 40 in `sim` on a CPU whose neighbours are idle.
     Compute(u32),
     /// Sleeps for this time. How much later it goes on is a sample of `worker_lateness`.
     Sleep(Duration),

@@ -4,13 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::door::{Door, sleep_on};
-use super::random::{about, compute, random};
+use super::random::{about, compute, random, touch};
 use super::shared::{Region, Series, Slot};
 use super::{START_SPREAD_NS, now_ns};
 use crate::work::Block;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Whom a worker waits for and wakes, by their slots.
 #[derive(Clone, Debug)]
@@ -145,9 +142,7 @@ impl Worker<'_> {
             Block::Yield => return unsafe { libc::sched_yield() } == 0,
             Block::Fork(rounds) => return fork_child(about(&mut state.x, rounds.into()) as u32, state.x),
             Block::Touch(bytes) => {
-                let x = state.x as u8;
-                state.memory.iter_mut().take(bytes).step_by(LINE).for_each(|b| *b = b.wrapping_add(x));
-                std::hint::black_box(&state.memory);
+                touch(&mut state.memory[..bytes], state.x as u8);
             }
         }
         true

@@ -1,13 +1,59 @@
-//! Computation and chance of workers: both from one generator, so that the seed decides everything.
+//! Computation, writes and chance of workers: the first and the last from one generator, so that the seed decides everything.
+//!
+//! The loops that workers spend their time in are assembly: they cost the same in every build profile of the test's workspace.
 
-/// A linear congruential generator: MMIX by D. E. Knuth.
+use std::arch::asm;
+
+/// Factor and summand of a linear congruential generator: MMIX by D. E. Knuth.
+const FACTOR: u64 = 6_364_136_223_846_793_005;
+const SUMMAND: u64 = 1_442_695_040_888_963_407;
+
+/// Rounds of the generator, four instructions each.
 pub(super) fn compute(mut x: u64, rounds: u32) -> u64 {
-    for _ in 0..rounds {
-        x = std::hint::black_box(
-            x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407),
-        );
+    if rounds > 0 {
+        // SAFETY: the loop changes nothing but the registers that it names, and ends when `left` is 0, which it is not at first.
+        unsafe {
+            asm!(
+                "2:",
+                "imul {x}, {factor}",
+                "add {x}, {summand}",
+                "dec {left:e}",
+                "jnz 2b",
+                x = inout(reg) x,
+                left = inout(reg) rounds => _,
+                factor = in(reg) FACTOR,
+                summand = in(reg) SUMMAND,
+                options(nomem, nostack),
+            );
+        }
     }
     x
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Changes the first byte of each cache line of `memory`, with four instructions each.
+pub(super) fn touch(memory: &mut [u8], x: u8) {
+    let all = memory.as_mut_ptr_range();
+    if all.start < all.end {
+        // SAFETY: `at` starts inside the slice and the loop goes on only while it is below the slice's end, so that each byte written
+        // belongs to the slice, which is borrowed mutably.
+        unsafe {
+            asm!(
+                "2:",
+                "add byte ptr [{at}], {x}",
+                "add {at}, {line}",
+                "cmp {at}, {end}",
+                "jb 2b",
+                at = inout(reg) all.start => _,
+                end = in(reg) all.end,
+                x = in(reg_byte) x,
+                line = const LINE,
+                options(nostack),
+            );
+        }
+    }
 }
 
 /// A number of 0 to `bound` - 1 from the generator's better upper bits; `x` moves on.
@@ -37,6 +83,23 @@ pub(super) fn shuffle<T>(items: &mut [T], mut x: u64) {
 mod tests {
     use super::super::START_SPREAD_NS;
     use super::*;
+
+    #[test]
+    fn generator_is_the_one_that_is_named() {
+        let step = |x: u64| x.wrapping_mul(FACTOR).wrapping_add(SUMMAND);
+        assert_eq!([0, 1, 3].map(|n| compute(7, n)), [7, step(7), step(step(step(7)))]);
+    }
+
+    #[test]
+    fn one_byte_of_each_line_is_touched() {
+        let mut memory = [1u8; 2 * LINE + 1];
+        touch(&mut memory, 255);
+        let changed: Vec<usize> = (0..memory.len()).filter(|i| memory[*i] == 0).collect();
+        assert_eq!(changed, [0, LINE, 2 * LINE]);
+        touch(&mut memory[..LINE], 1);
+        assert_eq!([memory[0], memory[LINE]], [1, 0]);
+        touch(&mut [], 1);
+    }
 
     #[test]
     fn random_numbers_fill_their_range_evenly() {
