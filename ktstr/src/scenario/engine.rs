@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ktstr_wire::body::{Phase, Reported};
 
-use super::Step;
+use super::{Change, Step};
 use crate::Result;
 use crate::assertion::{AssertResult, CgroupUsage};
 use crate::cgroup::{Cgroup, CgroupDef};
@@ -23,9 +23,31 @@ struct Group {
 
 /// A phase that has begun.
 struct Begun {
-    name: String,
+    name: PhaseName,
     start_ns: u64,
     iterations: BTreeMap<String, u64>,
+}
+
+/// A phase as the test names it, and which of its parts: a change of the scheduler cuts it.
+#[derive(Clone)]
+struct PhaseName {
+    name: String,
+    part: u32,
+}
+
+impl PhaseName {
+    fn new(name: &str) -> PhaseName {
+        PhaseName { name: name.into(), part: 1 }
+    }
+
+    fn next_part(self) -> PhaseName {
+        PhaseName { part: self.part + 1, ..self }
+    }
+
+    /// As in the results.
+    fn label(&self) -> String {
+        if self.part == 1 { self.name.clone() } else { format!("{} ({})", self.name, self.part) }
+    }
 }
 
 struct Run<'a> {
@@ -35,22 +57,16 @@ struct Run<'a> {
     /// Workers that start at the next step that is no `add` or `spawn`.
     pending: Vec<CgroupDef>,
     /// The phase that begins then.
-    next_phase: Option<String>,
+    next_phase: Option<PhaseName>,
+    /// The rest of a phase that a change of the scheduler has cut; it begins then if no other does.
+    cut_phase: Option<PhaseName>,
     phase: Option<Begun>,
     result: AssertResult,
 }
 
 /// Does the steps.
 pub(super) fn run(ctx: &Ctx, steps: &[Step]) -> Result<AssertResult> {
-    let mut run = Run {
-        ctx,
-        groups: BTreeMap::new(),
-        crews: Vec::new(),
-        pending: Vec::new(),
-        next_phase: None,
-        phase: None,
-        result: AssertResult::pass(),
-    };
+    let mut run = Run::new(ctx);
     for (i, step) in steps.iter().enumerate() {
         run.step(step).map_err(|e| format!("step {} of the scenario ({step:?}): {e}", i + 1))?;
     }
@@ -58,6 +74,19 @@ pub(super) fn run(ctx: &Ctx, steps: &[Step]) -> Result<AssertResult> {
 }
 
 impl Run<'_> {
+    fn new(ctx: &Ctx) -> Run<'_> {
+        Run {
+            ctx,
+            groups: BTreeMap::new(),
+            crews: Vec::new(),
+            pending: Vec::new(),
+            next_phase: None,
+            cut_phase: None,
+            phase: None,
+            result: AssertResult::pass(),
+        }
+    }
+
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Add(def) => {
@@ -71,8 +100,13 @@ impl Run<'_> {
                 return Ok(());
             }
             Step::Phase(name) if self.next_phase.is_none() => {
-                self.next_phase = Some(name.clone());
+                self.next_phase = Some(PhaseName::new(name));
+                self.cut_phase = None;
                 return Ok(());
+            }
+            Step::Scheduler(change) => {
+                self.start_workers()?;
+                return self.change_scheduler(change);
             }
             _ => self.settle()?,
         }
@@ -82,8 +116,9 @@ impl Run<'_> {
     fn change(&mut self, step: &Step) -> Result<()> {
         let topology = self.ctx.topology();
         match step {
-            Step::Add(_) | Step::Spawn(_) => {}
-            Step::Phase(name) => self.next_phase = Some(name.clone()),
+            // Steps that were done before it came to this.
+            Step::Add(_) | Step::Spawn(_) | Step::Scheduler(_) => {}
+            Step::Phase(name) => self.next_phase = Some(PhaseName::new(name)),
             Step::Hold(frac) => {
                 let ns = self.ctx.duration().as_nanos() as f64 * frac.max(0.0);
                 std::thread::sleep(Duration::from_nanos(ns as u64));
@@ -105,9 +140,16 @@ impl Run<'_> {
                 self.each(name, |tid| Ok(pin(tid, &cpus)?))?;
             }
             Step::Policy(name, policy) => self.each(name, |tid| Ok(set_policy(tid, *policy, 0)?))?,
-            Step::Scheduler(change) => self.ctx.change_scheduler(change)?,
         }
         Ok(())
+    }
+
+    /// Ends the phase, so that what stopping and starting takes is in none.
+    fn change_scheduler(&mut self, change: &Change) -> Result<()> {
+        if let Some(cut) = self.end_phase() {
+            self.cut_phase = Some(cut.next_part());
+        }
+        self.ctx.change_scheduler(change)
     }
 
     fn add(&mut self, def: &CgroupDef) -> Result<()> {
@@ -122,6 +164,16 @@ impl Run<'_> {
 
     /// Starts the workers that wait for it, and then the phase.
     fn settle(&mut self) -> Result<()> {
+        self.start_workers()?;
+        let cut = self.cut_phase.take();
+        if let Some(name) = self.next_phase.take().or(cut) {
+            self.end_phase();
+            self.phase = Some(Begun { name, start_ns: now_ns(), iterations: self.iterations() });
+        }
+        Ok(())
+    }
+
+    fn start_workers(&mut self) -> Result<()> {
         let defs: Vec<CgroupDef> = self.pending.drain(..).filter(|d| d.workers > 0).collect();
         if !defs.is_empty() {
             let before = self.crews.iter().map(|c| c.members.len()).sum();
@@ -132,10 +184,6 @@ impl Run<'_> {
             }
             crew.start();
             self.crews.push(crew);
-        }
-        if let Some(name) = self.next_phase.take() {
-            self.end_phase();
-            self.phase = Some(Begun { name, start_ns: now_ns(), iterations: self.iterations() });
         }
         Ok(())
     }
@@ -149,8 +197,9 @@ impl Run<'_> {
         all
     }
 
-    fn end_phase(&mut self) {
-        let Some(begun) = self.phase.take() else { return };
+    /// Gives which one it was, if there was one.
+    fn end_phase(&mut self) -> Option<PhaseName> {
+        let begun = self.phase.take()?;
         let end_ns = now_ns();
         let seconds = end_ns.saturating_sub(begun.start_ns) as f64 / 1e9;
         for (role, n) in self.iterations() {
@@ -158,14 +207,15 @@ impl Run<'_> {
             self.result.values.push(Reported {
                 name: "worker_throughput".into(),
                 role: Some(role),
-                phase: Some(begun.name.clone()),
+                phase: Some(begun.name.label()),
                 stat: "value".into(),
                 value: (seconds > 0.0).then(|| done as f64 / seconds),
                 unit: None,
                 polarity: None,
             });
         }
-        self.result.phases.push(Phase { name: begun.name, start_ns: begun.start_ns, end_ns });
+        self.result.phases.push(Phase { name: begun.name.label(), start_ns: begun.start_ns, end_ns });
+        Some(begun.name)
     }
 
     /// Calls `f` for each worker that is in the cgroup now.
@@ -206,6 +256,7 @@ impl Run<'_> {
     }
 
     fn end(mut self) -> Result<AssertResult> {
+        self.cut_phase = None;
         self.settle()?;
         if self.crews.is_empty() {
             return Err("0 workers; a test has at least one".into());
@@ -238,4 +289,83 @@ fn enrol(groups: &BTreeMap<String, Group>, def: &CgroupDef, tid: u32) -> Result<
         renice(tid, def.nice).map_err(|e| format!("niceness {}: {e}", def.nice))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_wire::body::{ToAgent, ToBody};
+    use ktstr_wire::message::to_json;
+    use ktstr_wire::spec::SchedulerSpec;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Does the steps on this host, where there are no cgroups, before an agent that takes its time. Gives the phases, and from when
+    /// to when each change of the scheduler took.
+    fn phases(steps: &[Step]) -> (Vec<Phase>, Vec<(u64, u64)>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let agent = std::thread::spawn(move || {
+            let mut changes = Vec::new();
+            for line in BufReader::new(theirs.try_clone().unwrap()).lines().map_while(std::io::Result::ok) {
+                assert!(matches!(serde_json::from_str(&line).unwrap(), ToAgent::Scheduler { .. }));
+                let asked_ns = now_ns();
+                std::thread::sleep(Duration::from_millis(5));
+                changes.push((asked_ns, now_ns()));
+                let answer = [to_json(&ToBody::Scheduler { error: None }), b"\n".to_vec()].concat();
+                (&theirs).write_all(&answer).unwrap();
+            }
+            changes
+        });
+        let mut spec: ktstr_wire::spec::TestSpec = serde_json::from_value(serde_json::json!({
+            "wire_version": 0, "test": "t", "binary": "", "manifest_dir": "", "topology": "1n1l1c1t",
+            "memory_mib": 1, "duration_ns": 10_000_000, "scheduler": null, "seed": 0,
+        }))
+        .unwrap();
+        spec.scheduler = Some(SchedulerSpec { name: "s".into(), binary: "s".into(), args: vec![] });
+        let ctx = Ctx::new(spec, ours);
+        let mut run = Run::new(&ctx);
+        steps.iter().for_each(|s| run.step(s).unwrap());
+        // Without workers this is an error, after the phases have ended.
+        run.cut_phase = None;
+        run.settle().unwrap();
+        run.end_phase();
+        let phases = std::mem::take(&mut run.result.phases);
+        drop(run);
+        drop(ctx);
+        (phases, agent.join().unwrap())
+    }
+
+    fn names(phases: &[Phase]) -> Vec<&str> {
+        phases.iter().map(|p| p.name.as_str()).collect()
+    }
+
+    #[test]
+    fn changes_of_the_scheduler_are_in_no_phase() {
+        let phase = |name: &str| Step::Phase(name.into());
+        let change = |c| Step::Scheduler(c);
+        let (found, changes) = phases(&[
+            phase("before"),
+            Step::Hold(0.1),
+            change(Change::Stop),
+            phase("without"),
+            Step::Hold(0.1),
+            phase("after"),
+            change(Change::Restart),
+            Step::Hold(0.1),
+        ]);
+        assert_eq!(names(&found), ["before", "without", "after"]);
+        for (i, (from, to)) in changes.into_iter().enumerate() {
+            assert!(found[i].end_ns <= from && found[i + 1].start_ns >= to, "{found:?}, {from} to {to}");
+        }
+    }
+
+    #[test]
+    fn phase_that_a_change_cuts_goes_on_under_a_name_of_its_own() {
+        let change = || Step::Scheduler(Change::Restart);
+        let all = Step::Phase("all".into());
+        let steps =
+            [all, Step::Hold(0.1), change(), Step::Hold(0.1), change(), change(), Step::Hold(0.1), change()];
+        assert_eq!(names(&phases(&steps).0), ["all", "all (2)", "all (3)"]);
+        assert_eq!(names(&phases(&[Step::Hold(0.1), change(), Step::Hold(0.1)]).0), [""; 0]);
+    }
 }

@@ -16,6 +16,10 @@
 //! Steps happen in the order in which they are written. Workers of neighbouring `add`s and `spawn`s start together. A hold
 //! is a part of the test's duration, so that `duration_s` says how long all of it takes. A phase lasts until the next one
 //! begins, and metrics can be asked for by its name.
+//!
+//! Stopping and starting a scheduler takes a second or more. That time is in no phase: the change ends the phase before it, and a hold
+//! or a phase behind it begins when the scheduler has changed. Where no `phase` step follows, the rest of the phase `NAME` is the
+//! phase `NAME (2)`.
 
 pub mod canned;
 mod engine;
