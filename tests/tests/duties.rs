@@ -18,7 +18,8 @@ fn affinity_is_kept(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, &[bound, CgroupDef::named("free").workers(2)])
 }
 
-/// On one CPU, nice 0 and nice 5 weigh 1024 to 335 (sched_prio_to_weight in kernel/sched/core.c): 3 to 1.
+/// On one CPU, nice 0 and nice 5 weigh 1024 to 335 (sched_prio_to_weight in kernel/sched/core.c): 3 to 1. Both are in one cgroup, for
+/// niceness counts only there under a scheduler that knows cgroups, such as the kernel's own.
 #[ktstr_test(
     scheduler = BY_WEIGHT,
     accel = "sim",
@@ -29,7 +30,11 @@ fn affinity_is_kept(ctx: &Ctx) -> Result<AssertResult> {
     assert(on_cpu_time < 280ms, role = "light")
 )]
 fn weights_count(ctx: &Ctx) -> Result<AssertResult> {
-    execute_defs(ctx, &[CgroupDef::named("heavy"), CgroupDef::named("light").nice(5)])
+    Scenario::new()
+        .add(CgroupDef::named("pair").role("heavy"))
+        .spawn(CgroupDef::named("pair").role("light").nice(5))
+        .hold(1.0)
+        .run(ctx)
 }
 
 #[ktstr_test(

@@ -1,17 +1,16 @@
-//! Schedulers that fail in one duty each (`duties.rs`): what says so, and that it names the task.
+//! Schedulers that fail in one duty each (`duties.rs`): what says so, and that it names the task. And the one that fails in none.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::process::Command;
 
 use ktstr_tests::boot::{runner, sidecar_below, suite, text_of};
 
-/// Runs a duty under the fixture scheduler with `args`, as somebody with a scheduler of their own would. Gives the verdict and what
-/// was said.
-fn under(args: &str, duty: &str) -> (String, String) {
+/// Runs a duty under `scheduler`, as somebody with a scheduler of their own would. Gives the verdict and what was said.
+fn under(scheduler: &str, duty: &str) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let out = Command::new(suite("duties"))
         .args(["--exact", duty, "--nocapture"])
-        .env("KTSTR_SCHEDULER", format!("scx_fixture {args}"))
+        .env("KTSTR_SCHEDULER", scheduler)
         .env("KTSTR_RUNNER", runner().get_program())
         .env("KTSTR_TARGET_DIR", dir.path())
         .env_remove("KTSTR_REPEAT")
@@ -19,13 +18,37 @@ fn under(args: &str, duty: &str) -> (String, String) {
         .unwrap();
     let text = text_of(&out);
     let Some((_, sidecar)) = sidecar_below(dir.path()) else { panic!("no sidecar: {text}") };
-    assert!(!out.status.success(), "{text}");
+    assert_eq!(out.status.success(), sidecar["verdict"] == "pass", "{text}");
     (sidecar["verdict"].as_str().unwrap().to_string(), sidecar["reasons"].to_string())
+}
+
+/// All duties, so that one that is added is among them.
+fn duties() -> Vec<String> {
+    let out = Command::new(suite("duties")).args(["--list", "--format", "terse"]).output().unwrap();
+    let text = text_of(&out);
+    text.lines().filter_map(|l| l.strip_suffix(": test")).map(str::to_string).collect()
+}
+
+/// Who fails in what the kernel's own scheduler does as well has been told a wrong duty.
+#[test]
+fn kernels_own_scheduler_fails_in_no_duty() {
+    let duties = duties();
+    assert!(duties.len() >= 6, "{duties:?}");
+    // Two at a time, as many as the smallest hosts have CPUs.
+    std::thread::scope(|s| {
+        for part in duties.chunks(duties.len().div_ceil(2)) {
+            s.spawn(move || {
+                for duty in part {
+                    assert_eq!(under("eevdf", duty), ("pass".to_string(), "[]".to_string()), "{duty}");
+                }
+            });
+        }
+    });
 }
 
 #[track_caller]
 fn is_caught(args: &str, duty: &str, verdict: &str, parts: &[&str]) {
-    let (found, reasons) = under(args, duty);
+    let (found, reasons) = under(&format!("scx_fixture {args}"), duty);
     assert_eq!(found, verdict, "{reasons}");
     for part in parts {
         assert!(reasons.contains(part), "no '{part}' in {reasons}");
