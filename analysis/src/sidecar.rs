@@ -103,6 +103,9 @@ pub struct Identity {
     pub scheduler_args: Vec<String>,
     /// Digest of its binary.
     pub scheduler_sha256: Option<String>,
+    /// Cargo's profile in which the runner built it; `None`: it did not build it.
+    #[serde(default)]
+    pub scheduler_profile: Option<String>,
     /// The name under which it registered.
     pub ops: Option<String>,
     /// Kernel release.
@@ -137,6 +140,9 @@ pub struct Identity {
     /// Digest of the test's binary.
     #[serde(default)]
     pub test_sha256: String,
+    /// The folder in which Cargo built it: `debug` for the profile `dev`, else the profile's name. Workers are built with it.
+    #[serde(default)]
+    pub test_build: Option<String>,
     /// Digest of the guest agent.
     #[serde(default)]
     pub guest_sha256: String,

@@ -110,7 +110,7 @@ impl Preview {
         let past = Past::read(&plan.ktstr_dir);
         Preview {
             kernel: (plan.kernel.release.clone(), plan.kernel.image.clone()),
-            scheduler: plan.scheduler.clone(),
+            scheduler: plan.scheduler.as_ref().map(|s| s.path.clone()),
             accel: accel.into(),
             records_per_cpu: image::records_per_cpu(spec, plan.settings.mode == Mode::Sim),
             extras: plan.extras.iter().map(|e| e.host.clone()).collect(),

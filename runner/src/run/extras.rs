@@ -49,7 +49,7 @@ pub fn find(spec: &TestSpec) -> Result<Vec<Extra>, ExtraError> {
     let manifest_dir = Path::new(&spec.manifest_dir);
     let mut all = Vec::new();
     for s in &spec.terms.also {
-        let host = scheduler::find(&s.binary, manifest_dir)?;
+        let host = scheduler::find(&s.binary, manifest_dir)?.path;
         all.push(Extra { host, guest: format!("{ALSO_DIR}/{}", s.binary), is_program: true });
     }
     for p in &spec.terms.payloads {
@@ -80,7 +80,7 @@ fn program(binary: &str, manifest_dir: &Path) -> Result<PathBuf, ExtraError> {
     let on_path = std::env::split_paths(&path).map(|d| d.join(binary)).find(|p| scheduler::is_executable(p));
     match on_path {
         Some(path) => Ok(path),
-        None => scheduler::build_in_workspace(binary, manifest_dir)?.ok_or_else(missing),
+        None => Ok(scheduler::build_in_workspace(binary, manifest_dir)?.ok_or_else(missing)?.path),
     }
 }
 

@@ -7,7 +7,8 @@ use ktstr_analysis::{HostFacts, Identity};
 use ktstr_wire::spec::{ProbeLevel, SchedulerSpec, TestSpec};
 use sha2::{Digest, Sha256};
 
-use super::layout::{Project, qualified_test, variant};
+use super::layout::{Project, build_folder, qualified_test, variant};
+use super::scheduler::Program;
 use crate::kernel::Kernel;
 
 /// Environment variable: the scheduler of every test, in place of the test's own.
@@ -71,7 +72,7 @@ pub struct Parts<'a> {
     /// On which kernel.
     pub kernel: &'a Kernel,
     /// The scheduler's binary.
-    pub scheduler: Option<&'a Path>,
+    pub scheduler: Option<&'a Program>,
     /// The guest agent.
     pub agent: &'a Path,
     /// Place among the boots of a session in random order.
@@ -110,7 +111,8 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         observed: None,
         scheduler,
         scheduler_args: p.spec.scheduler.as_ref().map(|s| s.args.clone()).unwrap_or_default(),
-        scheduler_sha256: p.scheduler.map(sha256_file).transpose()?,
+        scheduler_sha256: p.scheduler.map(|s| sha256_file(&s.path)).transpose()?,
+        scheduler_profile: p.scheduler.and_then(|s| s.profile.clone()),
         ops: None,
         kernel: p.kernel.release.clone(),
         kernel_sha256: p.kernel.sha256.clone(),
@@ -123,6 +125,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         kernel_source: p.kernel.source.clone(),
         seed: p.spec.seed,
         test_sha256: sha256_file(Path::new(&p.spec.binary))?,
+        test_build: build_folder(Path::new(&p.spec.binary)),
         guest_sha256: sha256_file(p.agent)?,
         position: p.position,
         pinned: false,

@@ -64,6 +64,13 @@ pub fn qualified_test(binary: &Path, test: &str) -> String {
     format!("{name}::{test}")
 }
 
+/// The folder that Cargo built a test binary in, which has the name of the profile, or `debug` for `dev`; `None`: Cargo would have put it
+/// elsewhere.
+pub fn build_folder(binary: &Path) -> Option<String> {
+    let deps = binary.parent().filter(|d| d.ends_with("deps"))?;
+    Some(deps.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The name of a test variant in files: what tells it apart from every other, in characters that any file system takes.
 pub fn variant(test: &str, topology: &str, scheduler: &str, accel: &str, repeat: u32) -> String {
     let mut name = format!("{}@{topology}@{scheduler}@{accel}", test.replace("::", "."));
@@ -87,6 +94,11 @@ mod tests {
     fn names_of_tests_and_variants() {
         assert_eq!(qualified_test(Path::new("/t/debug/deps/demo-0123456789abcdef"), "a::b"), "demo::a::b");
         assert_eq!(qualified_test(Path::new("/t/my-tests"), "x"), "my-tests::x");
+        assert_eq!(
+            build_folder(Path::new("/t/release/deps/demo-0123456789abcdef")).as_deref(),
+            Some("release")
+        );
+        assert_eq!(build_folder(Path::new("/t/my-tests")), None);
         assert_eq!(
             variant("demo::a::b", "1n1l4c1t", "scx_x --slice 5/6", "tcg", 0),
             "demo.a.b@1n1l4c1t@scx_x_--slice_5_6@tcg"

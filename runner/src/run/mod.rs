@@ -181,7 +181,7 @@ pub struct Plan {
     /// The kernel.
     pub kernel: Kernel,
     /// The scheduler's binary.
-    pub scheduler: Option<PathBuf>,
+    pub scheduler: Option<scheduler::Program>,
     /// What else travels into the guest.
     pub extras: Vec<extras::Extra>,
     /// `target/ktstr`.
@@ -242,7 +242,7 @@ impl Plan {
         let mut identity = identity::identity(&identity::Parts {
             spec: &spec,
             kernel: &self.kernel,
-            scheduler: self.scheduler.as_deref(),
+            scheduler: self.scheduler.as_ref(),
             agent: &agent_path()?,
             position: self.settings.position,
             huge_pages: self.settings.huge_pages,
@@ -251,7 +251,7 @@ impl Plan {
             repeat,
             session: self.settings.session.clone(),
         })
-        .map_err(file_error(self.scheduler.as_deref().unwrap_or(Path::new("scheduler"))))?;
+        .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))?;
         let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(terms::SPEC_FILE);
@@ -301,7 +301,7 @@ impl Plan {
         let agent = agent_path()?;
         let binaries = image::Binaries {
             agent: &agent,
-            scheduler: self.scheduler.as_deref(),
+            scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
             modules: &self.kernel.modules,
             extras: &self.extras,
         };

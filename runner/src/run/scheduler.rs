@@ -1,6 +1,12 @@
 //! Finding the binary of the scheduler under test.
 //!
-//! In this order: `KTSTR_SCHEDULER_DIR`, a binary of the test's workspace (built on demand), `PATH`.
+//! In this order: `KTSTR_SCHEDULER_DIR`, a binary of the test's workspace (built on demand), `PATH`. What is built is built as people run
+//! it, in the profile `release`, unless the workspace says otherwise:
+//!
+//! ```toml
+//! [workspace.metadata.ktstr]
+//! scheduler-profile = "dev"
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,11 +26,13 @@ pub enum SchedulerError {
     },
     /// The workspace has it but it does not build.
     #[error(
-        "scheduler '{binary}' does not build (cargo build --workspace --bin {binary}, of package {package}):\n{stderr}"
+        "'{binary}' does not build (cargo build --workspace --profile {profile} --bin {binary}, of package {package}):\n{stderr}"
     )]
     Build {
         /// File name.
         binary: String,
+        /// Cargo's build profile.
+        profile: String,
         /// Package of the workspace.
         package: String,
         /// What Cargo said.
@@ -36,26 +44,36 @@ fn list(looked: &[String]) -> String {
     looked.iter().map(|l| format!("\n  {l}")).collect()
 }
 
-/// The path of the scheduler `binary` for a test of the package at `manifest_dir`.
-pub fn find(binary: &str, manifest_dir: &Path) -> Result<PathBuf, SchedulerError> {
+/// A program on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Cargo's build profile; `None`: it was there already.
+    pub profile: Option<String>,
+}
+
+/// The scheduler `binary` for a test of the package at `manifest_dir`.
+pub fn find(binary: &str, manifest_dir: &Path) -> Result<Program, SchedulerError> {
+    let there = |path| Ok(Program { path, profile: None });
     let mut looked = Vec::new();
     if let Some(dir) = std::env::var_os("KTSTR_SCHEDULER_DIR").filter(|d| !d.is_empty()) {
         let path = Path::new(&dir).join(binary);
         if is_executable(&path) {
-            return Ok(path);
+            return there(path);
         }
         looked.push(format!("KTSTR_SCHEDULER_DIR ({})", path.display()));
     } else {
         looked.push("KTSTR_SCHEDULER_DIR (not set)".into());
     }
-    if let Some(path) = build_in_workspace(binary, manifest_dir)? {
-        return Ok(path);
+    if let Some(built) = build_in_workspace(binary, manifest_dir)? {
+        return Ok(built);
     }
     looked.push(format!("the binaries of the workspace of {}", manifest_dir.display()));
     for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
         let path = dir.join(binary);
         if is_executable(&path) {
-            return Ok(path);
+            return there(path);
         }
     }
     looked.push("PATH".into());
@@ -82,20 +100,40 @@ fn owning_package(metadata: &serde_json::Value, binary: &str) -> Option<String> 
     Some(packages.iter().find(has_binary)?.get("name")?.as_str()?.to_string())
 }
 
-/// The path of a binary of the workspace, built; `None` if it has none of this name.
+/// The profile that the workspace wants its schedulers built in.
+fn wanted_profile(metadata: &serde_json::Value) -> String {
+    let wanted = metadata.pointer("/metadata/ktstr/scheduler-profile").and_then(|p| p.as_str());
+    wanted.unwrap_or("release").to_string()
+}
+
+/// A binary of the workspace, built; `None` if it has none of this name.
 pub(super) fn build_in_workspace(
     binary: &str,
     manifest_dir: &Path,
-) -> Result<Option<PathBuf>, SchedulerError> {
-    let Some(package) = cargo_metadata(manifest_dir).and_then(|m| owning_package(&m, binary)) else {
-        return Ok(None);
+) -> Result<Option<Program>, SchedulerError> {
+    let Some(metadata) = cargo_metadata(manifest_dir) else { return Ok(None) };
+    let Some(package) = owning_package(&metadata, binary) else { return Ok(None) };
+    let profile = wanted_profile(&metadata);
+    let failed = |stderr: String| SchedulerError::Build {
+        binary: binary.into(),
+        profile: profile.clone(),
+        package: package.clone(),
+        stderr,
     };
-    let failed =
-        |stderr: String| SchedulerError::Build { binary: binary.into(), package: package.clone(), stderr };
     let out = cargo()
         // The whole workspace decides the features of shared dependencies, as in a build of everything: a package
         // alone could compile them again.
-        .args(["build", "--quiet", "--message-format", "json", "--workspace", "--bin", binary])
+        .args([
+            "build",
+            "--quiet",
+            "--message-format",
+            "json",
+            "--workspace",
+            "--profile",
+            &profile,
+            "--bin",
+            binary,
+        ])
         .current_dir(manifest_dir)
         .stdin(Stdio::null())
         .output()
@@ -106,7 +144,7 @@ pub(super) fn build_in_workspace(
         .filter(|m| m.pointer("/target/name").and_then(|n| n.as_str()) == Some(binary))
         .find_map(|m| m.get("executable").and_then(|e| e.as_str()).map(PathBuf::from));
     match executable {
-        Some(path) if out.status.success() => Ok(Some(path)),
+        Some(path) if out.status.success() => Ok(Some(Program { path, profile: Some(profile) })),
         _ => Err(failed(String::from_utf8_lossy(&out.stderr).into_owned())),
     }
 }
@@ -123,6 +161,24 @@ mod tests {
         ]});
         assert_eq!(owning_package(&m, "scx_a").as_deref(), Some("owner"));
         assert_eq!(owning_package(&m, "scx_b"), None);
+    }
+
+    #[test]
+    fn scheduler_is_built_in_release_unless_its_workspace_says_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let built = |metadata: &str| {
+            let manifest =
+                format!("[package]\nname = 'own-scheduler'\nedition = '2024'\n[workspace]\n{metadata}");
+            std::fs::create_dir_all(dir.path().join("src")).unwrap();
+            std::fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
+            std::fs::write(dir.path().join("src/main.rs"), "fn main() {}").unwrap();
+            let found = find("own-scheduler", dir.path()).unwrap();
+            let folder = found.path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_string();
+            (folder, found.profile.unwrap())
+        };
+        assert_eq!(built(""), ("release".into(), "release".into()));
+        let dev = "[workspace.metadata.ktstr]\nscheduler-profile = 'dev'\n";
+        assert_eq!(built(dev), ("debug".into(), "dev".into()));
     }
 
     #[test]
