@@ -61,6 +61,7 @@ fn slice(ts_ns: u64, cpu: u16, ended: &mut [u64; TASKS_OF_CPU]) -> SliceRecord {
         ts_ns,
         dur_ns: duration(300),
         wait_ns: wait,
+        throttled_ns: None,
         waking_ns: woken.then(|| fastrand::u64(300..900)),
         blocked_ns: wait.filter(|_| woken).map(|wait| off_ns - wait),
         tid: if is_idle { 0 } else { tid },

@@ -25,8 +25,9 @@ pub(crate) fn without_sched_ext(rows: &mut [MetricRow]) {
 pub(crate) fn scheduler_rows(c: &Collected, window: Span, nr_cpus: usize) -> Vec<MetricRow> {
     let value = |name: &str, v: Option<f64>| row(name, Scope::Run, "value", v);
     let runs = c.bye.as_ref().and_then(|b| b.programs.as_ref());
-    let calls = runs.map(|r| r.programs.iter().map(|p| p.calls as f64).sum());
-    let cost: Option<f64> = runs.map(|r| r.programs.iter().map(|p| cost_ns(p, r.baseline_ns) as f64).sum());
+    // In integers: an empty sum of floating point numbers is -0.0.
+    let calls = runs.map(|r| r.programs.iter().map(|p| p.calls).sum::<u64>() as f64);
+    let cost = runs.map(|r| r.programs.iter().map(|p| cost_ns(p, r.baseline_ns)).sum::<u64>() as f64);
     let cpu_time = (window.1 - window.0) as f64 * nr_cpus as f64;
     let counts = Some(&c.quality.sched_ext).filter(|_| c.scheduler_started.is_some());
     let rejected = counts.and_then(|s| s.nr_rejected).map(|n| n as f64);
@@ -60,7 +61,7 @@ pub(crate) fn throttled<'a>(
     let of = |path: &&str| stats.iter().find(|s| s.path == **path);
     let found: Option<Vec<_>> = wanted.iter().map(of).collect();
     let counted: Vec<u64> = found.unwrap_or_default().iter().filter_map(|s| s.throttled_ns).collect();
-    let ns = (!counted.is_empty()).then(|| counted.iter().map(|ns| *ns as f64).sum());
+    let ns = (!counted.is_empty()).then(|| counted.iter().sum::<u64>() as f64);
     row("throttled_time", scope, "value", ns)
 }
 

@@ -163,8 +163,8 @@ fn end_of(s: &SliceRecord) -> u64 {
 pub(crate) struct Waiters<'a> {
     /// The CPUs that a task may run on.
     pub allowed: &'a (dyn Fn(u32) -> CpuSet + Sync),
-    /// Waits that were open when the window ended: the task, and for how long.
-    pub open: Vec<(u32, u64)>,
+    /// Waits that were open when the window ended: the task, and from when to when it waited.
+    pub open: Vec<(u32, Span)>,
 }
 
 /// Sum over CPUs of the time in the window in which the CPU was idle while somebody allowed on it waited, nanoseconds; `None` if the
@@ -176,8 +176,8 @@ pub(crate) fn idle_while_waiting(
     waiters: &Waiters<'_>,
 ) -> Result<Option<u64>, ParquetError> {
     let mut sweep = Sweep::new(window);
-    for (tid, ns) in &waiters.open {
-        sweep.add_wait((waiters.allowed)(*tid), (window.1.saturating_sub(*ns), window.1));
+    for (tid, span) in &waiters.open {
+        sweep.add_wait((waiters.allowed)(*tid), *span);
     }
     // An idle stretch has to be known at its end, that is at the slice that follows.
     before.last().for_each(|s| sweep.add_idle(s));
@@ -212,7 +212,8 @@ mod tests {
         let (_dir, table) = table(slices);
         let before = table.each(|_| ()).unwrap();
         let allowed = |tid| if tid == 7 { CpuSet::parse("0").unwrap() } else { CpuSet::first(2) };
-        let waiters = Waiters { allowed: &allowed, open: open.to_vec() };
+        let open = open.iter().map(|(tid, ns)| (*tid, (100 - ns, 100))).collect();
+        let waiters = Waiters { allowed: &allowed, open };
         idle_while_waiting((0, 100), &table, &before, &waiters).unwrap()
     }
 

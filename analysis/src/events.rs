@@ -1,7 +1,7 @@
 //! What slices and migrations tell of groups of tasks, over the window and in each phase of the test.
 //!
 //! A slice belongs to the window, or to a phase, if it began in it; a context switch to the phase in which it happened; on-CPU
-//! time is clipped to the phase. The table of slices is read twice, because [`Durations`] has to be.
+//! time is clipped to the window or the phase. The table of slices is read twice, because [`Durations`] has to be.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::resume_unwind;
@@ -20,12 +20,16 @@ use crate::rows::{MetricRow, Scope, row};
 use crate::rules::MAX_TID;
 use crate::slices::{Before, Slices};
 
+/// How many there are of [`DURATIONS`].
+pub(crate) const NR_DURATIONS: usize = 9;
+
 /// Metrics of durations and of lengths of queues, in the order of [`durations`].
-pub(crate) const DURATIONS: [&str; 8] = [
+pub(crate) const DURATIONS: [&str; NR_DURATIONS] = [
     "wakeup_latency",
     "waking_latency",
     "run_delay",
     "preemption_wait",
+    "throttled_wait",
     "slice_length",
     "blocked_time",
     "runqueue_length",
@@ -33,7 +37,8 @@ pub(crate) const DURATIONS: [&str; 8] = [
 ];
 
 /// Those of them that phases have.
-const PHASE_DURATIONS: [&str; 4] = ["wakeup_latency", "run_delay", "preemption_wait", "slice_length"];
+const PHASE_DURATIONS: [&str; 5] =
+    ["wakeup_latency", "run_delay", "preemption_wait", "throttled_wait", "slice_length"];
 
 /// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
 pub(crate) const WAKEUPS: [&str; 5] =
@@ -84,7 +89,7 @@ pub(crate) struct Place {
 /// What is counted of a group in the window or in a phase.
 #[derive(Debug, Default)]
 struct Cell {
-    durations: [Durations; 8],
+    durations: [Durations; NR_DURATIONS],
     switches: u64,
     preempted: u64,
     yielded: u64,
@@ -100,13 +105,13 @@ struct Cell {
     pairs: HashSet<(u32, u32)>,
     /// By [`CONTEXTS`] and [`DISTANCES`].
     migrations: [[u64; 4]; 2],
-    /// In a phase, by tid.
+    /// By tid, of every task of the group.
     on_cpu_ns: BTreeMap<u32, u64>,
 }
 
 impl Cell {
     /// Hands over the durations that there are, nanoseconds, in one of the readings.
-    fn take(&mut self, durations: [Option<u64>; 8], take: fn(&mut Durations, u64)) {
+    fn take(&mut self, durations: [Option<u64>; NR_DURATIONS], take: fn(&mut Durations, u64)) {
         for (own, ns) in self.durations.iter_mut().zip(durations) {
             ns.into_iter().for_each(|ns| take(own, ns));
         }
@@ -165,60 +170,60 @@ impl<'a> Lens<'a> {
         }
     }
 
+    fn span(&self, phase: Option<&Phase>) -> (u64, u64) {
+        phase.map_or(self.window, |p| (p.start_ns, p.end_ns))
+    }
+
     /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
-    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; 8] {
-        let began = inside(s.ts_ns, phase.map_or(self.window, span));
-        // By its beginning like the waits before it, but in a phase by its end, with the context switch.
-        let counts = phase.map_or(began, |p| inside(end_of(s), span(p)));
-        let of_window = began && phase.is_none();
-        let mut taken = [began, of_window, began, began, counts, of_window, of_window, of_window].into_iter();
-        durations(s).map(|ns| ns.filter(|_| taken.next() == Some(true)))
+    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; NR_DURATIONS] {
+        if inside(s.ts_ns, self.span(phase)) { durations(s) } else { [None; NR_DURATIONS] }
     }
 
     fn count(&self, s: &SliceRecord, phase: Option<&Phase>, cell: &mut Cell) {
-        let ended = phase.is_none_or(|p| inside(end_of(s), span(p))) && s.end_state != EndState::WindowEnd;
+        let span = self.span(phase);
+        let ended = (phase.is_none() || inside(end_of(s), span)) && s.end_state != EndState::WindowEnd;
         cell.switches += u64::from(ended);
         cell.preempted += u64::from(ended && s.end_state == EndState::Preempted);
         cell.yielded += u64::from(ended && s.end_state == EndState::Yielded);
-        if let Some(p) = phase {
-            let ns = end_of(s).min(p.end_ns).saturating_sub(s.ts_ns.max(p.start_ns));
-            *cell.on_cpu_ns.entry(s.tid).or_default() += ns;
-        } else if s.wait_kind == WaitKind::Wakeup && inside(s.ts_ns, self.window) {
-            let known = s
-                .prev_cpu
-                .and_then(|from| self.distances.get(usize::from(from))?.get(usize::from(s.cpu)).copied());
-            if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
-                *n += 1;
-            }
-            if let Some(length) = s.rq_length {
-                cell.seen += 1;
-                cell.idle += u64::from(length == 0);
-            }
-            if let Some(placement) = s.placement {
-                cell.placed[placement as usize - 1] += 1;
-            }
-            cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
+        let on_cpu_ns = end_of(s).min(span.1).saturating_sub(s.ts_ns.max(span.0));
+        *cell.on_cpu_ns.entry(s.tid).or_default() += on_cpu_ns;
+        if phase.is_none() && s.wait_kind == WaitKind::Wakeup && inside(s.ts_ns, span) {
+            self.count_wakeup(s, cell);
         }
+    }
+
+    fn count_wakeup(&self, s: &SliceRecord, cell: &mut Cell) {
+        let known = s
+            .prev_cpu
+            .and_then(|from| self.distances.get(usize::from(from))?.get(usize::from(s.cpu)).copied());
+        if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
+            *n += 1;
+        }
+        if let Some(length) = s.rq_length {
+            cell.seen += 1;
+            cell.idle += u64::from(length == 0);
+        }
+        if let Some(placement) = s.placement {
+            cell.placed[placement as usize - 1] += 1;
+        }
+        cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
     }
 }
 
 /// The durations, and the lengths of queues, that a slice has, by [`DURATIONS`]; one that the window's end cuts has no length.
-pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; 8] {
+pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; NR_DURATIONS] {
     let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| kinds.contains(&s.wait_kind));
     [
         wait(&[WaitKind::Wakeup]),
         s.waking_ns,
         s.wait_ns,
         wait(&[WaitKind::Preempt, WaitKind::Yield]),
+        s.throttled_ns,
         Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd),
         s.blocked_ns,
         s.rq_length.filter(|_| s.wait_kind == WaitKind::Wakeup).map(u64::from),
         s.dsq_length.map(u64::from),
     ]
-}
-
-fn span(p: &Phase) -> (u64, u64) {
-    (p.start_ns, p.end_ns)
 }
 
 fn inside(t: u64, (from, to): (u64, u64)) -> bool {
@@ -255,9 +260,8 @@ pub(crate) fn count<'a, T: Send>(
     let lens = Lens::new(window, phases, groups, cpus);
     let mut cells: Vec<Cell> = Vec::new();
     for group in groups {
-        cells.push(Cell::default());
         let on_cpu_ns: BTreeMap<u32, u64> = group.tids.iter().map(|t| (*t, 0)).collect();
-        cells.extend(phases.iter().map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
+        cells.extend((0..=phases.len()).map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
     }
     let before = slices.each(|s| {
         lens.cells(s, |place, phase| {
@@ -317,39 +321,51 @@ impl Counted<'_> {
         PLACEMENTS.iter().zip(cell.placed).for_each(|(name, n)| value(name, n));
         value("waker_pairs", cell.pairs.len() as u64);
         let [contexts, distances] = cell.migrations;
+        value("migrations", contexts.iter().sum());
         CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
         DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
         rows.extend(to_idle(scope, cell.seen, cell.idle));
+        rows.extend(times(scope, &cell.on_cpu_ns));
         rows
     }
 
     /// The rows of every phase, group by group.
     pub fn phase_rows(&self) -> Vec<MetricRow> {
-        let mut rows = Vec::new();
-        for (p, phase) in self.phases.iter().enumerate() {
-            for (g, group) in self.groups.iter().enumerate() {
-                let own = phase_rows(group, self.cell(g, Some(p)));
-                let name = || Some(phase.name.clone());
-                rows.extend(own.into_iter().map(|r| MetricRow { scope: "phase".into(), phase: name(), ..r }));
-            }
-        }
-        rows
+        let rows = |p, (g, group): (usize, &Group)| phase_rows(group.scope(), self.cell(g, Some(p)));
+        by_phase(self.phases, self.groups, rows)
     }
 }
 
-fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
-    let scope = group.scope();
+/// The rows of every phase where events are missing: null.
+pub(crate) fn phases_without_events(phases: &[Phase], groups: &[Group]) -> Vec<MetricRow> {
+    let tids = |group: &Group| group.tids.iter().map(|t| (*t, 0)).collect();
+    let empty = |group: &Group| Cell { on_cpu_ns: tids(group), ..Cell::default() };
+    let mut rows = by_phase(phases, groups, |_, (_, group)| phase_rows(group.scope(), &empty(group)));
+    rows.iter_mut().for_each(|r| r.value = None);
+    rows
+}
+
+fn by_phase(
+    phases: &[Phase],
+    groups: &[Group],
+    rows: impl Fn(usize, (usize, &Group)) -> Vec<MetricRow>,
+) -> Vec<MetricRow> {
+    let of_phase = |(p, phase): (usize, &Phase)| {
+        let own = groups.iter().enumerate().flat_map(|group| rows(p, group));
+        let name = phase.name.clone();
+        own.map(|r| MetricRow { scope: "phase".into(), phase: Some(name.clone()), ..r }).collect::<Vec<_>>()
+    };
+    phases.iter().enumerate().flat_map(of_phase).collect()
+}
+
+fn phase_rows(scope: Scope<'_>, cell: &Cell) -> Vec<MetricRow> {
     let durations = DURATIONS.iter().zip(&cell.durations).filter(|(name, _)| PHASE_DURATIONS.contains(name));
     let mut rows: Vec<MetricRow> = durations.flat_map(|(name, d)| d.rows(name, scope)).collect();
-    let mut value = |name: &str, v: f64| rows.push(row(name, scope, "value", Some(v)));
-    value("context_switches", cell.switches as f64);
-    value("preemptions", cell.preempted as f64);
-    value("yields", cell.yielded as f64);
-    let times: Vec<f64> = cell.on_cpu_ns.values().map(|ns| *ns as f64).collect();
-    value("on_cpu_time", times.iter().sum());
-    if group.role.is_some() {
-        rows.extend(fairness(scope, &times));
-    }
+    let mut value = |name: &str, n: u64| rows.push(row(name, scope, "value", Some(n as f64)));
+    value("context_switches", cell.switches);
+    value("preemptions", cell.preempted);
+    value("yields", cell.yielded);
+    rows.extend(times(scope, &cell.on_cpu_ns));
     rows
 }
 
@@ -362,14 +378,17 @@ pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] 
     ]
 }
 
-/// How evenly tasks shared on-CPU time; null for fewer than two, or none.
-pub(crate) fn fairness(scope: Scope<'_>, times: &[f64]) -> [MetricRow; 2] {
-    let squares = times.iter().map(|t| t * t).sum::<f64>();
-    let enough = times.len() >= 2 && squares > 0.0;
-    let jain = times.iter().sum::<f64>().powi(2) / (times.len() as f64 * squares);
-    let (least, most) = times.iter().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
-    [
-        row("fairness_jain", scope, "value", enough.then_some(jain)),
-        row("fairness_min_max", scope, "value", enough.then(|| least / most)),
-    ]
+/// On-CPU time of tasks in sum and, of a role, how evenly they shared it; null for fewer than two, or none.
+pub(crate) fn times(scope: Scope<'_>, on_cpu_ns: &BTreeMap<u32, u64>) -> Vec<MetricRow> {
+    let times = || on_cpu_ns.values().map(|ns| u128::from(*ns));
+    let (sum, squares) = (times().sum::<u128>(), times().map(|ns| ns * ns).sum::<u128>());
+    let mut rows = vec![row("on_cpu_time", scope, "value", Some(sum as f64))];
+    if matches!(scope, Scope::Role(_)) {
+        let enough = on_cpu_ns.len() >= 2 && squares > 0;
+        let jain = (sum * sum) as f64 / (on_cpu_ns.len() as u128 * squares) as f64;
+        let (least, most) = (times().min().unwrap_or(0) as f64, times().max().unwrap_or(0) as f64);
+        rows.push(row("fairness_jain", scope, "value", enough.then_some(jain)));
+        rows.push(row("fairness_min_max", scope, "value", enough.then(|| least / most)));
+    }
+    rows
 }

@@ -25,6 +25,10 @@ pub mod pool;
 mod proofs;
 mod raw;
 mod reader;
+#[cfg(test)]
+mod recompute;
+#[cfg(test)]
+mod recomputed;
 pub mod registry;
 mod reported;
 pub mod rows;

@@ -8,7 +8,7 @@ use polars::prelude::*;
 use crate::accounts;
 use crate::conservation::{CpuSet, Span, Waiters, idle_while_waiting};
 use crate::convert::Collected;
-use crate::events::{self, Counted, Group, Place, fairness};
+use crate::events::{self, Counted, Group, Place, phases_without_events};
 use crate::rows::{self, MetricRow, Scope, row};
 use crate::slices::{Before, Slices};
 use crate::totals::Totals;
@@ -59,8 +59,8 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
             let read = |source| MetricsError::Read { dir: dir.into(), source };
             let run = Run::load(dir, window).map_err(read)?;
             let totals = Totals::load(dir).map_err(read)?;
+            let phases = collected.phases().to_vec();
             let mut rows = if collected.quality.has_all_events() {
-                let phases = collected.phases().to_vec();
                 let events = |source| MetricsError::Events { dir: dir.into(), source };
                 let told = run.read(dir, &phases).map_err(events)?;
                 collected.quality.disagreements.extend(run.disagreements(&told, &totals));
@@ -68,7 +68,9 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
                 rows.extend(told.counted.phase_rows());
                 rows
             } else {
-                run.metrics(&Told::Totals(&totals))
+                let mut rows = run.metrics(&Told::Totals(&totals));
+                rows.extend(phases_without_events(&phases, &run.groups));
+                rows
             };
             if collected.scheduler_started.is_none() {
                 accounts::without_sched_ext(&mut rows);
@@ -94,7 +96,16 @@ struct Task {
     allowed: Option<CpuSet>,
     on_cpu: i64,
     open_wait: Option<i64>,
-    migrations: i64,
+    open_throttled: i64,
+}
+
+impl Task {
+    /// From when to when it waited of the wait that was open when the window closed, as if it was throttled after that.
+    fn open_span(&self, close_ns: u64) -> Option<(u32, Span)> {
+        let (wait, throttled) = (u64::try_from(self.open_wait?).ok()?, self.open_throttled.unsigned_abs());
+        let to = close_ns.saturating_sub(throttled);
+        Some((self.tid, (to.saturating_sub(wait), to)))
+    }
 }
 
 /// A CPU, and how long it had a task in the window, nanoseconds.
@@ -165,10 +176,10 @@ impl Run {
 }
 
 fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
-    let names =
-        ["tid", "role", "class", "cgroup", "cpus_allowed", "on_cpu_ns", "open_wait_ns", "nr_migrations"];
+    let names = ["tid", "role", "class", "cgroup", "cpus_allowed", "on_cpu_ns"];
+    let names = [&names[..], &["open_wait_ns", "open_throttled_ns"]].concat();
     let df = scan(dir, "tasks", &names)?;
-    let migrations = i64s(&df, "nr_migrations")?;
+    let open_throttled = i64s(&df, "open_throttled_ns")?;
     let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
     let cgroup = strs(&df, "cgroup")?;
     let (allowed, on_cpu, open) =
@@ -182,7 +193,7 @@ fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
             allowed: allowed[i].as_deref().and_then(CpuSet::parse),
             on_cpu: on_cpu[i].unwrap_or(0),
             open_wait: open[i],
-            migrations: migrations[i].unwrap_or(0),
+            open_throttled: open_throttled[i].unwrap_or(0),
         })
         .collect())
 }
@@ -211,9 +222,8 @@ impl Run {
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
             self.tasks.iter().map(|t| (t.tid, t.allowed.unwrap_or(all))).collect();
-        let open = self.tasks.iter().filter_map(|t| Some((t.tid, u64::try_from(t.open_wait?).ok()?)));
-        let waiters =
-            Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open: open.collect() };
+        let open = self.tasks.iter().filter_map(|t| t.open_span(self.window.1)).collect();
+        let waiters = Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open };
         let idle = |before: &Before| idle_while_waiting(self.window, &slices, before, &waiters);
         let (counted, idle_while_waiting_ns) =
             events::count(dir, &slices, self.window, phases, &self.groups, &places, idle)?;
@@ -227,12 +237,12 @@ impl Run {
                 Told::Events(events) => events.counted.rows(i),
                 Told::Totals(totals) => totals.rows(group.scope(), &group.tids),
             });
-            rows.extend(self.task_rows(group));
+            rows.push(self.censored_waits(group));
         }
         rows.extend(utilization::rows(&self.cpus, self.window));
         rows.extend(self.conservation_rows(told));
-        let harness = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu as f64).sum();
-        rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness)));
+        let harness: i64 = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu).sum();
+        rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness as f64)));
         rows
     }
 
@@ -275,20 +285,10 @@ impl Run {
         rows
     }
 
-    /// What the accounts of the tasks tell.
-    fn task_rows(&self, group: &Group) -> Vec<MetricRow> {
-        let scope = group.scope();
-        let tasks = || self.tasks.iter().filter(|t| group.tids.contains(&t.tid));
-        let value = |name: &str, v: f64| row(name, scope, "value", Some(v));
-        let mut rows = vec![
-            value("migrations", tasks().map(|t| t.migrations as f64).sum()),
-            value("on_cpu_time", tasks().map(|t| t.on_cpu as f64).sum()),
-            value("censored_waits", tasks().filter(|t| t.open_wait.is_some()).count() as f64),
-        ];
-        if group.role.is_some() {
-            rows.extend(fairness(scope, &tasks().map(|t| t.on_cpu as f64).collect::<Vec<_>>()));
-        }
-        rows
+    fn censored_waits(&self, group: &Group) -> MetricRow {
+        let waits = |t: &&Task| group.tids.contains(&t.tid) && t.open_wait.is_some();
+        let count = self.tasks.iter().filter(waits).count();
+        row("censored_waits", group.scope(), "value", Some(count as f64))
     }
 
     fn conservation_rows(&self, told: &Told<'_>) -> [MetricRow; 2] {

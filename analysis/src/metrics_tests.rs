@@ -33,7 +33,7 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
         allowed: None,
         on_cpu,
         open_wait: None,
-        migrations: i64::from(tid == 1),
+        open_throttled: 0,
     }
 }
 
@@ -201,14 +201,24 @@ fn records_that_are_missing_are_told_by_the_counters() {
         spread(1, 10.0, 10),
         spread(1, 50.0, 50),
         spread(2, 60.0, 50),
+        none(),
         spread(2, 200.0, 100),
         none(),
         none(),
     ];
-    let two = [spread(1, 30.0, 30), none(), spread(1, 30.0, 30), spread(1, 300.0, 300), none(), none()];
+    let two =
+        [spread(1, 30.0, 30), none(), spread(1, 30.0, 30), none(), spread(1, 300.0, 300), none(), none()];
     let mut totals = Totals(vec![
-        TaskTotals { tid: 1, durations: one, switches: 2, preempted: 1, ..Default::default() },
-        TaskTotals { tid: 2, durations: two, switches: 1, ..Default::default() },
+        TaskTotals {
+            tid: 1,
+            durations: one,
+            switches: 2,
+            preempted: 1,
+            migrations: 1,
+            on_cpu_ns: 200,
+            ..Default::default()
+        },
+        TaskTotals { tid: 2, durations: two, switches: 1, on_cpu_ns: 300, ..Default::default() },
     ]);
     assert_eq!(run().disagreements(&totals), Vec::<String>::new());
     totals.0[1].switches += 1;
@@ -270,9 +280,9 @@ fn phases_split_slices_at_their_edges() {
     let of_role: Vec<MetricRow> = rows.into_iter().filter(|r| r.role.as_deref() == Some("a")).collect();
     let get = |name, stat| get(&of_role, name, "phase", stat);
     assert_eq!(get("on_cpu_time", "value"), Some(40.0));
-    // Began inside: waits 5 and 7. Ended inside: the first two.
+    // Began inside: waits 5 and 7, of the last two. Ended inside: the first two.
     assert_eq!((get("wakeup_latency", "count"), get("wakeup_latency", "max")), (Some(2.0), Some(7.0)));
-    assert_eq!((get("slice_length", "count"), get("slice_length", "max")), (Some(2.0), Some(40.0)));
+    assert_eq!((get("slice_length", "count"), get("slice_length", "mean")), (Some(2.0), Some(25.0)));
     assert_eq!((get("context_switches", "value"), get("preemptions", "value")), (Some(2.0), Some(1.0)));
     // 30 against 10: 40^2 / (2 x 1000), and 10 / 30.
     assert_eq!(get("fairness_jain", "value"), Some(0.8));

@@ -1,6 +1,6 @@
 //! The probes against the kernel's own accounts, in every run.
 //!
-//! For each task with a role: on-CPU time, run delay and number of slices against the growth of `/proc/<tid>/schedstat`, and
+//! For each task with a role: on-CPU time by the kernel's clock, run delay and number of slices against the growth of `/proc/<tid>/schedstat`, and
 //! voluntary and involuntary switches against that of `/proc/<tid>/status`. For the machine: context switches against `ctxt` of
 //! `/proc/stat`, which is read on both sides of each edge. For each CPU: busy and idle time against the window. Times may differ by 1 %
 //! or 50 us, counts of a task by 1 % or by what happens between an edge of the window and the reading beside it.
@@ -29,7 +29,7 @@ fn differs(ours: u64, kernels: u64, allowed: u64) -> bool {
 fn task(t: &TaskInfo) -> Vec<String> {
     let (Some(kernel), Some(role)) = (t.schedstat, &t.role) else { return Vec::new() };
     let mut checks = vec![
-        ("on-CPU time in ns", t.on_cpu.sum_ns, kernel.on_cpu_ns, TIME_NS, "schedstat"),
+        ("on-CPU time in ns", t.sum_exec_runtime_ns, kernel.on_cpu_ns, TIME_NS, "schedstat"),
         ("run delay in ns", t.sched_info_run_delay_ns, kernel.run_delay_ns, TIME_NS, "schedstat"),
         ("slices", t.nr_begun, kernel.nr_slices + t.nr_unqueued, SLICES, "schedstat"),
     ];
@@ -163,11 +163,10 @@ mod tests {
 
     #[test]
     fn each_account_of_a_task_is_compared() {
-        use ktstr_wire::message::{DurationStats, Schedstat, TaskClass};
-        let sum = |count, sum_ns| DurationStats { count, sum_ns, min_ns: None, max_ns: None };
+        use ktstr_wire::message::{Schedstat, TaskClass};
         let agreeing = TaskInfo {
             role: Some("r".into()),
-            on_cpu: sum(100, 9_000_000),
+            sum_exec_runtime_ns: 9_000_000,
             sched_info_run_delay_ns: 8_000_000,
             nr_begun: 100,
             nr_blocked: 60,
@@ -184,7 +183,7 @@ mod tests {
         };
         assert_eq!(task(&agreeing), Vec::<String>::new());
         let wrong: [fn(&mut TaskInfo); 5] = [
-            |t| t.on_cpu.sum_ns += 100_000,
+            |t| t.sum_exec_runtime_ns += 100_000,
             |t| t.sched_info_run_delay_ns -= 100_000,
             |t| t.nr_begun += 2,
             |t| t.nr_blocked += 2,

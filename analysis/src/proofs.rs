@@ -2,8 +2,9 @@
 //! be 0 or null.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use ktstr_wire::body::{BodyResult, Outcome, Reported};
+use ktstr_wire::body::{BodyResult, Outcome, Phase, Reported};
 use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{
     Bye, CgroupStat, CpuCounters, DurationStats, ProgramRun, ProgramRuns, SchedExtCounts, SchedulerStarted,
@@ -14,6 +15,7 @@ use ktstr_wire::record::Placement::{Direct, Held, Queued};
 use ktstr_wire::record::WaitKind::{self, Preempt, Unknown, Wakeup, Yield};
 use ktstr_wire::record::{MigrationContext, MigrationRecord, Record, SliceRecord};
 
+use crate::convert::Collected;
 use crate::host::HostAccount;
 use crate::metrics::compute_metrics;
 use crate::registry::METRICS;
@@ -21,16 +23,18 @@ use crate::rows::MetricRow;
 use crate::slices::stored;
 
 /// Two nodes of two last-level caches of two cores of two threads: 2 CPUs a core, 4 a cache, 8 a node.
-const TOPOLOGY: &str = "2n2l2c2t";
+pub(crate) const TOPOLOGY: &str = "2n2l2c2t";
 
-/// What a guest sends, but for the edges of the window, 1000 and 2000.
-struct Stream {
-    records: Vec<Record>,
-    tasks: Vec<TaskInfo>,
-    cpus: Vec<CpuCounters>,
-    values: Vec<Reported>,
-    started: bool,
-    bye: Bye,
+/// What a guest sends.
+pub(crate) struct Stream {
+    pub window: (u64, u64),
+    pub phases: Vec<Phase>,
+    pub records: Vec<Record>,
+    pub tasks: Vec<TaskInfo>,
+    pub cpus: Vec<CpuCounters>,
+    pub values: Vec<Reported>,
+    pub started: bool,
+    pub bye: Bye,
 }
 
 impl Stream {
@@ -41,12 +45,12 @@ impl Stream {
             reasons: vec![],
             workers: vec![],
             values: self.values.clone(),
-            phases: vec![],
+            phases: self.phases.clone(),
         };
         let result = TestResult { body: Some(body), abnormal_end: None, output: String::new() };
         let mut frames = vec![
-            (Kind::WindowOpen, edge(1000)),
-            (Kind::WindowClose, edge(2000)),
+            (Kind::WindowOpen, edge(self.window.0)),
+            (Kind::WindowClose, edge(self.window.1)),
             (Kind::Tasks, to_json(&self.tasks)),
             (Kind::Cpus, to_json(&self.cpus)),
             (Kind::TestResult, to_json(&result)),
@@ -76,13 +80,18 @@ impl Stream {
     }
 
     fn metrics(&self) -> Vec<MetricRow> {
-        let dir = tempfile::tempdir().unwrap();
-        let raw = dir.path().join("raw.log");
+        self.metrics_in(tempfile::tempdir().unwrap().path()).0
+    }
+
+    /// The metrics, and what was collected; the tables are then in `dir`.
+    pub fn metrics_in(&self, dir: &Path) -> (Vec<MetricRow>, Collected) {
+        let raw = dir.join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
         let topology = TOPOLOGY.parse().unwrap();
-        let mut collected = crate::convert(&raw, dir.path(), topology, &HostAccount::default()).unwrap();
+        let mut collected = crate::convert(&raw, dir, topology, &HostAccount::default()).unwrap();
         assert_eq!(collected.truncated, None);
-        compute_metrics(dir.path(), &mut collected).unwrap()
+        let rows = compute_metrics(dir, &mut collected).unwrap();
+        (rows, collected)
     }
 }
 
@@ -99,7 +108,7 @@ fn task(tid: u32, on_cpu_ns: u64) -> TaskInfo {
     }
 }
 
-/// Task 1 is woken five times, each time farther from where it was, is preempted, yields and sleeps; task 2 is woken once by task
+/// Task 1 is woken five times, each time farther from where it was, is preempted and throttled, yields and sleeps; task 2 is woken once by task
 /// 1, while CPU 3 is idle.
 fn slices() -> Vec<SliceRecord> {
     let woken = |i: u64, cpu, prev| SliceRecord {
@@ -115,6 +124,7 @@ fn slices() -> Vec<SliceRecord> {
         placed(woken(3, 4, 2), Some(Held), 2),
         SliceRecord { end_state: Preempted, ..placed(woken(4, 8, 4), None, 2) },
         SliceRecord {
+            throttled_ns: Some(1024),
             placement: Some(Queued),
             dsq_length: Some(5),
             ..slice(1110, 8, 1, Preempt, Some(10), Yielded)
@@ -181,6 +191,8 @@ fn eventful() -> Stream {
     let busy = |cpu| [(0, 500), (8, 300)].iter().find(|(c, _)| *c == cpu).map_or(0, |(_, ns)| *ns);
     let harness = TaskInfo { class: TaskClass::Harness, role: None, ..task(3, 70) };
     Stream {
+        window: (1000, 2000),
+        phases: vec![],
         cpus: cpus(busy, &records),
         records,
         tasks: vec![
@@ -211,6 +223,8 @@ fn quiet() -> Stream {
     let idle = SliceRecord { dur_ns: 1000, ..slice(1000, 0, 0, Unknown, None, EndState::WindowEnd) };
     let records = vec![Record::Slice(idle)];
     Stream {
+        window: (1000, 2000),
+        phases: vec![],
         cpus: cpus(|_| 0, &records),
         records,
         tasks: vec![task(1, 0), task(2, 0)],
@@ -239,6 +253,7 @@ const BY_HAND: &[(&str, &str, &str, f64)] = &[
     ("run_delay", "run", "mean", 57.0 / 8.0),
     // 10 and 12.
     ("preemption_wait", "run", "mean", 11.0),
+    ("throttled_wait", "run", "max", 1024.0),
     ("slice_length", "run", "p50", 10.0),
     ("blocked_time", "run", "max", 9.0),
     // Seven slices of task 1 and one of task 2.
@@ -281,10 +296,10 @@ const BY_HAND: &[(&str, &str, &str, f64)] = &[
     // Cache 1 and 3 have nothing; node 1 has 300 of 8 x 1000.
     ("llc_busy_spread", "run", "value", 0.125),
     ("node_busy_spread", "run", "value", 0.0625 - 0.0375),
-    // 30 and 10: 40^2 / (2 x 1000), and 10 / 30.
-    ("fairness_jain", "role", "value", 0.8),
-    ("fairness_min_max", "role", "value", 10.0 / 30.0),
-    ("on_cpu_time", "run", "value", 40.0),
+    // 70 and 10: 80^2 / (2 x 5000), and 10 / 70.
+    ("fairness_jain", "role", "value", 0.64),
+    ("fairness_min_max", "role", "value", 10.0 / 70.0),
+    ("on_cpu_time", "run", "value", 80.0),
     // CPU 3, from 1480 to 1500.
     ("idle_while_waiting", "run", "value", 20.0),
     ("idle_while_waiting_frac", "run", "value", 20.0 / 16_000.0),

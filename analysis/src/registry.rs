@@ -92,37 +92,43 @@ const fn value(
 }
 
 /// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
-/// harness and scheduler tasks are in neither. A slice belongs to the window if its switch-in lies in it.
-pub const METRICS: [Metric; 49] = [
+/// harness and scheduler tasks are in neither. A slice belongs to the window, or to a phase, if its switch-in lies in it.
+pub const METRICS: [Metric; 50] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
         &TAIL,
-        "sched_wakeup to the switch-in that follows, for slices whose wait began with a wakeup; a wakeup of a running task has no switch-in and does not count",
+        "sched_wakeup to the switch-in that follows, less throttled_wait, for slices whose wait began with a wakeup; a wakeup of a running task has no switch-in and does not count",
     ),
     duration(
         "waking_latency",
         Polarity::Lower,
         &["p99"],
-        "sched_waking to sched_wakeup of the same wakeup: the choice of a CPU and the enqueue",
+        "sched_waking to sched_wakeup of the same wakeup, 4.3 s at most: the choice of a CPU and the enqueue",
     ),
     duration(
         "run_delay",
         Polarity::Lower,
         &["mean", "p99"],
-        "all the time a task was runnable and not running before a slice: the waits of wakeup_latency and preemption_wait, and the one from a fork (sched_wakeup_new) to the first slice; the kernel's own run delay, in /proc/<tid>/schedstat, begins at the enqueue and leaves out the wait after a preemption on the way to sleep",
+        "all the time a task was runnable and not running before a slice: the waits of wakeup_latency and preemption_wait, and the one from a fork (sched_wakeup_new) to the first slice, less throttled_wait; the kernel's own run delay, in /proc/<tid>/schedstat, begins at the enqueue and leaves out the wait after a preemption on the way to sleep, and counts the time that a task is throttled",
     ),
     duration(
         "preemption_wait",
         Polarity::Lower,
         &["p99"],
-        "switch-out while runnable (preempted or yielded) to the next switch-in",
+        "switch-out while runnable (preempted, throttled or yielded) to the next switch-in, less throttled_wait",
+    ),
+    duration(
+        "throttled_wait",
+        Polarity::Neutral,
+        &[],
+        "time within a wait before a slice in which cpu.max throttled the task's cgroup, or one above it, on the task's CPU, in whole units of 1024 ns, for waits that have such a time; what of the wait is left after it counts in the metrics of waits; a bandwidth limit that a sched_ext scheduler keeps by itself is not seen and counts as waiting; percentiles are null at the level summary",
     ),
     duration(
         "slice_length",
         Polarity::Neutral,
         &["p50"],
-        "switch-in to switch-out; a slice that the window's end cuts does not count",
+        "switch-in to switch-out; a slice that the window's end cuts does not count, one that a phase's end cuts counts whole",
     ),
     duration(
         "blocked_time",
@@ -135,21 +141,21 @@ pub const METRICS: [Metric; 49] = [
         "count",
         Polarity::Lower,
         0.05,
-        "slices of workload tasks that ended in the window, however they ended",
+        "slices of the scope's tasks that ended in the window, or in the phase, however they ended",
     ),
     value(
         "preemptions",
         "count",
         Polarity::Neutral,
         0.05,
-        "slices that ended while the task was runnable and had not called sched_yield",
+        "the same, that ended while the task was runnable and had not called sched_yield, throttled ones among them",
     ),
     value(
         "yields",
         "count",
         Polarity::Neutral,
         0.05,
-        "slices that ended while the task was runnable and had called sched_yield in them",
+        "the same, that ended while the task was runnable and had called sched_yield in them",
     ),
     value(
         "wakeups_same_cpu",
@@ -301,28 +307,28 @@ pub const METRICS: [Metric; 49] = [
         "frac",
         Polarity::Higher,
         0.02,
-        "Jain's index of the on-CPU times of the workers of a role, (sum x)^2 / (n sum x^2): 1 is equal; null for fewer than two workers",
+        "Jain's index of on_cpu_time of the tasks of a role, each for itself, (sum x)^2 / (n sum x^2): 1 is equal; a task that did not run, or in a phase was not there, counts with 0; null for fewer than two tasks, or where none ran",
     ),
     value(
         "fairness_min_max",
         "frac",
         Polarity::Higher,
         0.05,
-        "least on-CPU time of a worker of a role as part of the greatest; null for fewer than two workers",
+        "least on_cpu_time of a task of a role as a part of the greatest; else as fairness_jain",
     ),
     value(
         "on_cpu_time",
         "ns",
         Polarity::Neutral,
         0.05,
-        "on-CPU time of the scope's tasks, clipped to the window",
+        "switch-in to switch-out of the slices of the scope's tasks, clipped to the window or the phase, in sum: by the probes' clock, as everything here, and not by the kernel's sum_exec_runtime (a column of the table tasks), so that phases that cover the window add up to the run, and all tasks to what the CPUs were busy",
     ),
     value(
         "idle_while_waiting",
         "ns",
         Polarity::Lower,
         0.05,
-        "CPU time in which a CPU was idle while a task allowed on it waited (from sched_wakeup, or from its switch-out while runnable, to switch-in), summed over CPUs; it includes the shortest path of a wakeup to an idle CPU",
+        "CPU time in which a CPU was idle while a task allowed on it waited (the waits of run_delay, of tasks of all classes, and those that were open when the window closed), summed over CPUs; where a task was throttled in a wait, it counts as if that came first; it includes the shortest path of a wakeup to an idle CPU",
     ),
     value(
         "idle_while_waiting_frac",
@@ -336,14 +342,14 @@ pub const METRICS: [Metric; 49] = [
         "count",
         Polarity::Neutral,
         0.05,
-        "tasks that waited for a CPU when the window closed; their waits are in no latency",
+        "tasks that waited for a CPU, or were throttled, when the window closed; their waits are in no latency",
     ),
     value(
         "harness_cpu_time",
         "ns",
         Polarity::Neutral,
         0.05,
-        "on-CPU time of the agent and the test body in the window",
+        "on_cpu_time of the agent and the test body in the window",
     ),
     value(
         "scheduler_calls",
@@ -399,8 +405,8 @@ pub const METRICS: [Metric; 49] = [
 pub fn page() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade from the registry (`analysis/src/registry.rs`); a test holds the two together.\n\n\
-         The run's scope is the tasks of class workload; a role's scope is the tasks with that role. A slice belongs to the window if\n\
-         its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
+         The run's scope is the tasks of class workload; a role's scope is the tasks with that role. A slice belongs to the window, or to\n\
+         a phase, if its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
          `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
          most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\
          Names with a dot are not in the registry: those of tests and payloads, and `sched_ext.NAME`, the kernel's own counters by name\n\

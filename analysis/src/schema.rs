@@ -17,7 +17,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
 
 /// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
 /// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
-pub const SLICES: [Column; 17] = [
+pub const SLICES: [Column; 18] = [
     c("ts_ns", "i64", "switch-in"),
     c(
         "own_end_ns",
@@ -30,10 +30,15 @@ pub const SLICES: [Column; 17] = [
     c(
         "own_wait_ns",
         "i64",
-        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in; null: after such a switch-out ts_ns less the end \
-         of the task's slice before, else not seen; -1: not seen after a switch-out either",
+        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in, less throttled_ns; null: after such a switch-out \
+         ts_ns less the end of the task's slice before, else not seen; -1: not seen after a switch-out either",
     ),
-    c("waking_ns", "i64", "sched_waking to sched_wakeup; null: not a wakeup"),
+    c(
+        "throttled_ns",
+        "i64",
+        "how long within that time cpu.max throttled the task's cgroup or one above it, in steps of 1024; null: it did not",
+    ),
+    c("waking_ns", "i64", "sched_waking to sched_wakeup, up to 4.3 s; null: not a wakeup"),
     c(
         "own_blocked_ns",
         "i64",
@@ -95,7 +100,7 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 56] = [
+pub const TASKS: [Column; 62] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
@@ -105,10 +110,19 @@ pub const TASKS: [Column; 56] = [
     c("cpus_allowed", "str", "CPU list at its end; null: it had ended"),
     c("exited", "bool", "ended inside the window"),
     c("nr_slices", "i64", "slices that ended in the window or were cut by its end"),
-    c("on_cpu_ns", "i64", "on-CPU time"),
+    c("on_cpu_ns", "i64", "on-CPU time: switch-in to switch-out of these, as in the table slices"),
     c("on_cpu_min_ns", "i64", "shortest slice"),
     c("on_cpu_max_ns", "i64", "longest slice"),
-    c("run_delay_count", "i64", "waits for a CPU that ended in the window, whatever they began with"),
+    c(
+        "sum_exec_runtime_ns",
+        "i64",
+        "on-CPU time by the kernel's clock: what se.sum_exec_runtime grew by over these slices; it is read shortly before the switches",
+    ),
+    c(
+        "run_delay_count",
+        "i64",
+        "waits for a CPU that ended in the window, whatever they began with, as the next ones less what is in throttled_wait_ns",
+    ),
     c("run_delay_ns", "i64", "these in sum"),
     c("run_delay_min_ns", "i64", "shortest"),
     c("run_delay_max_ns", "i64", "longest"),
@@ -120,6 +134,10 @@ pub const TASKS: [Column; 56] = [
     c("preemption_wait_ns", "i64", "the waits before them in sum"),
     c("preemption_wait_min_ns", "i64", "shortest"),
     c("preemption_wait_max_ns", "i64", "longest"),
+    c("throttled_wait_count", "i64", "waits in which cpu.max throttled the task's cgroup or one above it"),
+    c("throttled_wait_ns", "i64", "how long it did, in sum"),
+    c("throttled_wait_min_ns", "i64", "shortest"),
+    c("throttled_wait_max_ns", "i64", "longest"),
     c("new_wait_ns", "i64", "from its fork to its first slice; null: that was not in the window"),
     c("slice_count", "i64", "slices that lie in the window whole"),
     c("slice_length_ns", "i64", "switch-in to switch-out of these in sum"),
@@ -159,7 +177,16 @@ pub const TASKS: [Column; 56] = [
         "i64",
         "of these, slices after a preemption on its way to sleep, which /proc/<tid>/schedstat does not count, unless a migration came between",
     ),
-    c("open_wait_ns", "i64", "wait for a CPU that was open at the window's end (censored); null: none"),
+    c(
+        "open_wait_ns",
+        "i64",
+        "wait for a CPU that was open at the window's end (censored), less open_throttled_ns; null: none",
+    ),
+    c(
+        "open_throttled_ns",
+        "i64",
+        "how long cpu.max throttled the task in that wait; if it still does at the end, up to some milliseconds too much; null: no open wait",
+    ),
     c("schedstat_on_cpu_ns", "i64", "growth of /proc/<tid>/schedstat over the window; null: it had ended"),
     c("schedstat_run_delay_ns", "i64", "the same, run delay"),
     c("schedstat_nr_slices", "i64", "the same, times it was given a CPU"),

@@ -13,7 +13,7 @@ use crate::convert::{Collected, Quality, TableFile};
 use crate::rows::MetricRow;
 
 /// Version of the sidecar's form. Readers take their own version only.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Why a sidecar cannot be read or written.
 #[derive(Debug, thiserror::Error)]

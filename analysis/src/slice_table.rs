@@ -42,13 +42,14 @@ enum Stored {
 }
 
 /// The columns: whether there are nulls, and how they are stored. In [`Rows`] those of one type have the same order.
-const COLUMNS: [(&str, bool, Stored); 17] = [
+const COLUMNS: [(&str, bool, Stored); 18] = [
     ("ts_ns", false, Stored::Rising),
     ("own_end_ns", true, Stored::Ends),
     ("cpu", false, Stored::Numbers),
     ("tid", false, Stored::Numbers),
     ("wait_kind", false, Stored::Names(&WAIT_KINDS)),
     ("own_wait_ns", true, Stored::Times),
+    ("throttled_ns", true, Stored::Times),
     ("waking_ns", true, Stored::Times),
     ("own_blocked_ns", true, Stored::Times),
     ("end_state", false, Stored::Names(&END_STATES)),
@@ -195,7 +196,7 @@ struct Row {
 /// Rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
 #[derive(Default)]
 struct Rows {
-    times: [Vec<i64>; 7],
+    times: [Vec<i64>; 8],
     numbers: [Vec<u32>; 7],
     names: [Vec<u8>; 3],
     /// Those that come behind and are not in the columns yet.
@@ -226,10 +227,11 @@ impl Rows {
     /// Puts the latest rows into the columns.
     fn spread(&mut self) {
         let rows = || self.latest.iter().map(|r| &r.slice);
-        let [ts, end, own_wait, waking, own_blocked, prio, stolen] = &mut self.times;
+        let [ts, end, own_wait, throttled, waking, own_blocked, prio, stolen] = &mut self.times;
         ts.extend(rows().map(|s| s.ts_ns as i64));
         end.extend(rows().map(|s| s.ts_ns.wrapping_add(s.dur_ns) as i64));
         own_wait.extend(self.latest.iter().map(|r| r.own.wait_ns.unwrap_or(i64::NULL)));
+        throttled.extend(rows().map(|s| ns(s.throttled_ns)));
         waking.extend(rows().map(|s| ns(s.waking_ns)));
         own_blocked.extend(self.latest.iter().map(|r| r.own.blocked_ns.unwrap_or(i64::NULL)));
         prio.extend(rows().map(|s| i64::from(s.prio)));

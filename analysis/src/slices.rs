@@ -128,6 +128,7 @@ const UNKNOWN: SliceRecord = SliceRecord {
     ts_ns: 0,
     dur_ns: 0,
     wait_ns: None,
+    throttled_ns: None,
     waking_ns: None,
     blocked_ns: None,
     tid: 0,
@@ -162,12 +163,13 @@ fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetEr
 fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetError> {
     let t = |name| numbers::<Int64Type>(b, name);
     let n = |name| numbers::<UInt32Type>(b, name);
-    let (waking, prio) = (t("waking_ns")?, t("prio")?);
+    let (throttled, waking, prio) = (t("throttled_ns")?, t("waking_ns")?, t("prio")?);
     let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
     let end = places(b, "end_state", &END_STATES)?;
     let placement = places(b, "placement", &PLACEMENTS)?;
     let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
     for (i, s) in slices.iter_mut().enumerate() {
+        s.throttled_ns = time(throttled, i);
         s.waking_ns = time(waking, i);
         s.prev_cpu = small(prev_cpu, i);
         s.waker_tid = number(waker_tid, i);
@@ -228,6 +230,7 @@ mod tests {
     fn what_was_written_is_read() {
         let mut s = slice(5, 7, 3, 9);
         (s.wait_ns, s.waking_ns, s.blocked_ns) = (Some(1), Some(0), Some(4));
+        s.throttled_ns = Some(1024);
         (s.prev_cpu, s.waker_tid, s.waker_cpu, s.prio) = (Some(2), Some(8), Some(1), -1);
         let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
         let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
@@ -250,6 +253,7 @@ mod tests {
                 s.wait_kind = KINDS[fastrand::usize(..KINDS.len())];
                 s.end_state = ENDS[fastrand::usize(..ENDS.len())];
                 s.wait_ns = any(&[0, fastrand::u64(..=ts), 1 << 40]);
+                s.throttled_ns = any(&[1024, 1 << 41]);
                 s.waking_ns = any(&[0, 7]);
                 s.blocked_ns = any(&[0, 5, 1 << 42]);
                 s.prev_cpu = any(&[0, 1]).map(|c| c as u16);

@@ -144,15 +144,19 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .str("cpus_allowed", r().map(|t| t.cpus_allowed.as_deref()))
         .bool("exited", r().map(|t| t.exited));
     let columns =
-        stats(columns, rows, ["nr_slices", "on_cpu_ns", "on_cpu_min_ns", "on_cpu_max_ns"], |t| t.on_cpu);
+        stats(columns, rows, ["nr_slices", "on_cpu_ns", "on_cpu_min_ns", "on_cpu_max_ns"], |t| t.on_cpu)
+            .i64("sum_exec_runtime_ns", r().map(|t| Some(t.sum_exec_runtime_ns)));
     let names = ["run_delay_count", "run_delay_ns", "run_delay_min_ns", "run_delay_max_ns"];
     let columns = stats(columns, rows, names, waits::run_delay);
     let names = ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_min_ns", "wakeup_latency_max_ns"];
     let columns = stats(columns, rows, names, |t| t.wakeup_latency);
     let names =
         ["preemption_count", "preemption_wait_ns", "preemption_wait_min_ns", "preemption_wait_max_ns"];
+    let columns = stats(columns, rows, names, |t| t.preemption_wait);
+    let names =
+        ["throttled_wait_count", "throttled_wait_ns", "throttled_wait_min_ns", "throttled_wait_max_ns"];
     let columns =
-        stats(columns, rows, names, |t| t.preemption_wait).i64("new_wait_ns", r().map(|t| t.new_wait_ns));
+        stats(columns, rows, names, |t| t.throttled_wait).i64("new_wait_ns", r().map(|t| t.new_wait_ns));
     let names = ["slice_count", "slice_length_ns", "slice_length_min_ns", "slice_length_max_ns"];
     let columns = stats(columns, rows, names, |t| t.slice_length);
     enqueues(columns, rows)
@@ -165,6 +169,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .i64("sched_info_run_delay_ns", r().map(|t| Some(t.sched_info_run_delay_ns)))
         .i64("nr_unqueued", r().map(|t| Some(t.nr_unqueued)))
         .i64("open_wait_ns", r().map(|t| t.open_wait_ns))
+        .i64("open_throttled_ns", r().map(|t| t.open_wait_ns.map(|_| t.open_throttled_ns)))
         .i64("schedstat_on_cpu_ns", r().map(|t| t.schedstat.map(|s| s.on_cpu_ns)))
         .i64("schedstat_run_delay_ns", r().map(|t| t.schedstat.map(|s| s.run_delay_ns)))
         .i64("schedstat_nr_slices", r().map(|t| t.schedstat.map(|s| s.nr_slices)))

@@ -9,24 +9,28 @@ use std::path::Path;
 use polars::prelude::PolarsResult;
 
 use crate::durations::{RANKS, rank};
-use crate::events::{CONTEXTS, DISTANCES, PLACEMENTS, WAKEUPS, to_idle};
+use crate::events::{CONTEXTS, DISTANCES, PLACEMENTS, WAKEUPS, times, to_idle};
 use crate::metrics::{i64s, scan, strs, u32s};
 use crate::registry::DURATION_STATS;
 use crate::rows::{MetricRow, Scope, row};
 
-/// The metrics of durations, of which histograms are kept, and of the lengths of queues, of which there are none, with the columns of
-/// count, sum and longest.
-const DURATIONS: [(&str, [&str; 3]); 6] = [
+/// How many there are of [`DURATIONS`].
+const NR_DURATIONS: usize = 7;
+
+/// The metrics of durations, of which histograms are kept, and of throttled waits and the lengths of queues, of which there are
+/// none, with the columns of count, sum and longest.
+const DURATIONS: [(&str, [&str; 3]); NR_DURATIONS] = [
     ("wakeup_latency", ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_max_ns"]),
     ("preemption_wait", ["preemption_count", "preemption_wait_ns", "preemption_wait_max_ns"]),
     ("run_delay", ["run_delay_count", "run_delay_ns", "run_delay_max_ns"]),
+    ("throttled_wait", ["throttled_wait_count", "throttled_wait_ns", "throttled_wait_max_ns"]),
     ("slice_length", ["slice_count", "slice_length_ns", "slice_length_max_ns"]),
     ("runqueue_length", ["rq_length_count", "rq_length_sum", "rq_length_max"]),
     ("dsq_length", ["dsq_length_count", "dsq_length_sum", "dsq_length_max"]),
 ];
 
 /// The place of runqueue_length in [`DURATIONS`].
-const RUNQUEUE: usize = 4;
+const RUNQUEUE: usize = 5;
 
 /// The metrics of durations that only events tell.
 const EVENTS_ONLY: [&str; 2] = ["waking_latency", "blocked_time"];
@@ -67,10 +71,12 @@ impl Spread {
 pub(crate) struct TaskTotals {
     pub tid: u32,
     /// Of [`DURATIONS`].
-    pub durations: [Spread; 6],
+    pub durations: [Spread; NR_DURATIONS],
     pub switches: i64,
     pub preempted: i64,
     pub yielded: i64,
+    pub migrations: i64,
+    pub on_cpu_ns: i64,
     /// Wakeups that found no other task on the runqueue.
     pub to_idle: i64,
     /// By [`PLACEMENTS`].
@@ -87,6 +93,7 @@ impl Totals {
         let mut buckets = load_buckets(dir)?;
         let names = ["tid", "nr_blocked", "nr_preempted", "nr_yielded", "exited", "has_histograms"];
         let names = names.into_iter().chain(["nr_to_idle", "nr_direct", "nr_queued", "nr_held"]);
+        let names = names.chain(["nr_migrations", "on_cpu_ns"]);
         let durations = DURATIONS.iter().flat_map(|(_, columns)| columns.iter().copied());
         let df = scan(dir, "tasks", &names.chain(durations).collect::<Vec<_>>())?;
         let number = |name: &str| -> PolarsResult<Vec<i64>> {
@@ -97,7 +104,8 @@ impl Totals {
         };
         let (blocked, preempted, yielded) =
             (number("nr_blocked")?, number("nr_preempted")?, number("nr_yielded")?);
-        let idle = number("nr_to_idle")?;
+        let (idle, migrations, on_cpu_ns) =
+            (number("nr_to_idle")?, number("nr_migrations")?, number("on_cpu_ns")?);
         let (direct, queued, held) = (number("nr_direct")?, number("nr_queued")?, number("nr_held")?);
         let (exited, has_histograms, tids) = (flag("exited")?, flag("has_histograms")?, u32s(&df, "tid")?);
         let mut tasks: Vec<TaskTotals> = (0..df.height())
@@ -106,6 +114,8 @@ impl Totals {
                 switches: blocked[i] + preempted[i] + yielded[i] + i64::from(exited[i]),
                 preempted: preempted[i],
                 yielded: yielded[i],
+                migrations: migrations[i],
+                on_cpu_ns: on_cpu_ns[i],
                 to_idle: idle[i],
                 placed: [direct[i], queued[i], held[i]],
                 ..TaskTotals::default()
@@ -144,6 +154,7 @@ impl Totals {
         value("context_switches", Some(tasks().map(|t| t.switches).sum()));
         value("preemptions", Some(tasks().map(|t| t.preempted).sum()));
         value("yields", Some(tasks().map(|t| t.yielded).sum()));
+        value("migrations", Some(tasks().map(|t| t.migrations).sum()));
         let placed = |p: usize| Some(tasks().map(|t| t.placed[p]).sum());
         PLACEMENTS.iter().enumerate().for_each(|(p, name)| value(name, placed(p)));
         value("waker_pairs", None);
@@ -152,6 +163,10 @@ impl Totals {
         let seen: i64 = tasks().map(|t| t.durations[RUNQUEUE].count).sum();
         let idle: i64 = tasks().map(|t| t.to_idle).sum();
         rows.extend(to_idle(scope, seen.unsigned_abs(), idle.unsigned_abs()));
+        let mut on_cpu_ns: BTreeMap<u32, u64> = BTreeMap::new();
+        // A tid that was used twice is one of the group's, as in the slices.
+        tasks().for_each(|t| *on_cpu_ns.entry(t.tid).or_default() += t.on_cpu_ns.unsigned_abs());
+        rows.extend(times(scope, &on_cpu_ns));
         rows
     }
 }

@@ -52,6 +52,7 @@ fn slice(s: &SliceRecord, names: &Names) -> Option<(i64, String)> {
     if let Some(wait) = s.wait_ns {
         text += &format!(" after {} us ({}", micros(wait as i64), WAIT_KINDS[s.wait_kind as usize]);
         text += &s.waker_tid.map_or(String::new(), |w| format!(" by {}", named(names, w)));
+        text += &s.throttled_ns.map_or(String::new(), |ns| format!(", throttled {} us", micros(ns as i64)));
         text.push(')');
     }
     text += &format!(", {}", END_STATES[s.end_state as usize - 1]);

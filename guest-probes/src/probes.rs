@@ -388,6 +388,7 @@ mod tests {
             ("dur_ns", at::DUR_NS),
             ("wait_ns", at::WAIT_NS),
             ("waking_ns", at::WAKING_NS),
+            ("throttled", at::THROTTLED),
             ("blocked_ns", at::BLOCKED_NS),
             ("tid", at::TID),
             ("waker_tid", at::WAKER_TID),

@@ -4,7 +4,7 @@ use ktstr_wire::message::{DurationStats, Enqueues, LengthStats};
 use ktstr_wire::record::{NO_LENGTH, NO_TIME};
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 288;
+pub const ROW_BYTES: usize = 336;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -14,10 +14,14 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 pub struct Row {
     /// On-CPU time of its slices.
     pub on_cpu: DurationStats,
+    /// The same by the kernel's clock.
+    pub sum_exec_runtime_ns: u64,
     /// Wakeup latency.
     pub wakeup_latency: DurationStats,
     /// Waits after it was switched out while runnable.
     pub preemption_wait: DurationStats,
+    /// How long it was throttled before slices.
+    pub throttled_wait: DurationStats,
     /// From its fork to its first slice.
     pub new_wait_ns: Option<u64>,
     /// Whole slices.
@@ -42,6 +46,8 @@ pub struct Row {
     pub cgroup_id: u64,
     /// How long it had waited for a CPU when the window closed.
     pub open_wait_ns: Option<u64>,
+    /// How long it was throttled in that wait.
+    pub open_throttled_ns: u64,
     /// Thread id.
     pub tid: u32,
     /// Process id.
@@ -111,13 +117,15 @@ fn enqueues(b: &[u8; ROW_BYTES], wakeups: u64) -> Enqueues {
 impl Row {
     /// Reads a row.
     pub fn parse(b: &[u8; ROW_BYTES]) -> Row {
-        let comm: [u8; 16] = get(b, 272);
+        let comm: [u8; 16] = get(b, 320);
         let len = comm.iter().position(|c| *c == 0).unwrap_or(comm.len());
         let wakeup_latency = stats(b, 32);
         Row {
             on_cpu: stats(b, 0),
+            sum_exec_runtime_ns: u64_at(b, 232),
             wakeup_latency,
             preemption_wait: stats(b, 64),
+            throttled_wait: stats(b, 240),
             new_wait_ns: time_at(b, 184),
             slice_length: stats(b, 96),
             nr_blocked: u64_at(b, 128),
@@ -128,16 +136,17 @@ impl Row {
             sched_info_run_delay_ns: u64_at(b, 168),
             nr_unqueued: u64_at(b, 176),
             enqueues: enqueues(b, wakeup_latency.count),
-            cgroup_id: u64_at(b, 232),
-            open_wait_ns: time_at(b, 240),
-            tid: u32_at(b, 248),
-            tgid: u32_at(b, 252),
-            kernel: u32_at(b, 256) & PF_KTHREAD != 0,
-            weight: u32_at(b, 260),
-            block: Some(u32_at(b, 264)).filter(|n| *n != u32::MAX),
-            nice: i16::from_le_bytes(get(b, 268)),
-            exited: b[270] != 0,
-            policy: b[271],
+            cgroup_id: u64_at(b, 272),
+            open_wait_ns: time_at(b, 280),
+            open_throttled_ns: u64_at(b, 288),
+            tid: u32_at(b, 296),
+            tgid: u32_at(b, 300),
+            kernel: u32_at(b, 304) & PF_KTHREAD != 0,
+            weight: u32_at(b, 308),
+            block: Some(u32_at(b, 312)).filter(|n| *n != u32::MAX),
+            nice: i16::from_le_bytes(get(b, 316)),
+            exited: b[318] != 0,
+            policy: b[319],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
         }
     }
@@ -160,7 +169,10 @@ mod tests {
         put(192, &[7, 0, 0, 0, 0, 0, 0, 0, 8]);
         [1u8, 2, 3, 4, 6].into_iter().zip([208, 212, 216, 220, 224]).for_each(|(n, at)| put(at, &[n]));
         put(228, &[9, 0, 10, 0]);
-        put(272, b"name");
+        put(232, &3u64.to_le_bytes());
+        [1u8, 8, 7, 9].into_iter().zip([240, 248, 256, 264]).for_each(|(n, at)| put(at, &[n]));
+        put(288, &[6]);
+        put(320, b"name");
         let row = Row::parse(&b);
         let lengths = |count, sum, max| LengthStats { count, sum, max: Some(max) };
         let expected = Enqueues {
@@ -172,6 +184,8 @@ mod tests {
             dsq_length: lengths(6, 8, 10),
         };
         assert_eq!((row.enqueues, row.comm.as_str()), (expected, "name"));
+        let throttled = DurationStats { count: 1, sum_ns: 8, min_ns: Some(7), max_ns: Some(9) };
+        assert_eq!((row.sum_exec_runtime_ns, row.throttled_wait, row.open_throttled_ns), (3, throttled, 6));
         b[228..230].copy_from_slice(&NO_LENGTH.to_le_bytes());
         let unseen = Row::parse(&b).enqueues;
         assert_eq!((unseen.rq_length, unseen.nr_to_idle, unseen.nr_direct), (None, None, 2));

@@ -130,8 +130,10 @@ impl About {
             comm: row.comm,
             exited: row.exited,
             on_cpu: row.on_cpu,
+            sum_exec_runtime_ns: row.sum_exec_runtime_ns,
             wakeup_latency: row.wakeup_latency,
             preemption_wait: row.preemption_wait,
+            throttled_wait: row.throttled_wait,
             new_wait_ns: row.new_wait_ns,
             slice_length: row.slice_length,
             enqueues: row.enqueues,
@@ -147,6 +149,7 @@ impl About {
             sched_info_run_delay_ns: row.sched_info_run_delay_ns,
             nr_unqueued: row.nr_unqueued,
             open_wait_ns: row.open_wait_ns,
+            open_throttled_ns: row.open_throttled_ns,
         })
     }
 }

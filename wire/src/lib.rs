@@ -26,7 +26,7 @@ pub mod spec;
 pub mod topology;
 
 /// Version of everything in this crate; a host and a guest agent work together only if it is equal.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;
 
 /// vsock port on the host (CID 2) that the guest agent connects to.
 pub const VSOCK_PORT: u32 = 5201;

@@ -161,13 +161,19 @@ pub struct TaskInfo {
     pub cpus_allowed: Option<String>,
     /// It ended inside the window.
     pub exited: bool,
-    /// Slices: those that ended in the window, or were running when it closed; on-CPU time clipped to the window.
+    /// Slices, from switch-in to switch-out: those that ended in the window, or were running when it closed; clipped to the window.
     pub on_cpu: DurationStats,
-    /// `sched_wakeup` to switch-in.
+    /// On-CPU time of these by the kernel's own clock, growth of `se.sum_exec_runtime`, nanoseconds.
+    #[serde(default)]
+    pub sum_exec_runtime_ns: u64,
+    /// `sched_wakeup` to switch-in, as the next without [`TaskInfo::throttled_wait`].
     pub wakeup_latency: DurationStats,
     /// Switch-out while runnable to the next switch-in.
     #[serde(default)]
     pub preemption_wait: DurationStats,
+    /// How long the task's cgroup, or one above it, was throttled by `cpu.max` during the wait before a slice, where it was.
+    #[serde(default)]
+    pub throttled_wait: DurationStats,
     /// Fork to the first switch-in, nanoseconds; `None`: that was not in the window.
     #[serde(default)]
     pub new_wait_ns: Option<u64>,
@@ -207,8 +213,11 @@ pub struct TaskInfo {
     /// `/proc/<tid>/schedstat` counts neither the wait nor the slice.
     #[serde(default)]
     pub nr_unqueued: u64,
-    /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait).
+    /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait), without `open_throttled_ns`.
     pub open_wait_ns: Option<u64>,
+    /// How long it was throttled in that wait, nanoseconds.
+    #[serde(default)]
+    pub open_throttled_ns: u64,
     /// Growth of `/proc/<tid>/schedstat` over the window: an independent account of the same time.
     pub schedstat: Option<Schedstat>,
 }
@@ -226,8 +235,10 @@ impl TaskInfo {
             cpus_allowed: None,
             exited: false,
             on_cpu: DurationStats::default(),
+            sum_exec_runtime_ns: 0,
             wakeup_latency: DurationStats::default(),
             preemption_wait: DurationStats::default(),
+            throttled_wait: DurationStats::default(),
             new_wait_ns: None,
             slice_length: DurationStats::default(),
             enqueues: Enqueues::default(),
@@ -243,6 +254,7 @@ impl TaskInfo {
             sched_info_run_delay_ns: 0,
             nr_unqueued: 0,
             open_wait_ns: None,
+            open_throttled_ns: 0,
             schedstat: None,
         }
     }

@@ -18,6 +18,12 @@ pub const NO_CPU: u16 = u16::MAX;
 /// In a record: this queue was not seen.
 pub const NO_LENGTH: u16 = u16::MAX;
 
+/// In a record: the time from waking to wakeup was not measured.
+pub const NO_WAKING: u32 = u32::MAX;
+
+/// Throttled time is stored in units of `1 << THROTTLED_SHIFT` nanoseconds.
+pub const THROTTLED_SHIFT: u32 = 10;
+
 /// How a task came to wait for a CPU before a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -83,9 +89,11 @@ pub struct SliceRecord {
     pub ts_ns: u64,
     /// Switch-in to switch-out.
     pub dur_ns: u64,
-    /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in.
+    /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in, without `throttled_ns`.
     pub wait_ns: Option<u64>,
-    /// `sched_waking` to `sched_wakeup`.
+    /// How long within that time the task's cgroup, or one above it, was throttled by `cpu.max`; `None`: not for a microsecond.
+    pub throttled_ns: Option<u64>,
+    /// `sched_waking` to `sched_wakeup`, up to 4.3 s.
     pub waking_ns: Option<u64>,
     /// Switch-out to `sched_wakeup`.
     pub blocked_ns: Option<u64>,
@@ -166,8 +174,10 @@ pub mod offset {
     pub const DUR_NS: usize = 8;
     /// u64 or [`super::NO_TIME`].
     pub const WAIT_NS: usize = 16;
-    /// u64 or [`super::NO_TIME`].
+    /// u32 or [`super::NO_WAKING`].
     pub const WAKING_NS: usize = 24;
+    /// u32, in units of 1 << [`super::THROTTLED_SHIFT`] nanoseconds; 0 is none.
+    pub const THROTTLED: usize = 28;
     /// u64 or [`super::NO_TIME`].
     pub const BLOCKED_NS: usize = 32;
     /// u32.
@@ -249,6 +259,17 @@ fn length(b: &Bytes, at: usize) -> Option<u16> {
 }
 
 #[inline]
+fn waking(b: &Bytes) -> Option<u64> {
+    Some(u32::from_le_bytes(get(b, offset::WAKING_NS))).filter(|ns| *ns != NO_WAKING).map(u64::from)
+}
+
+#[inline]
+fn throttled(b: &Bytes) -> Option<u64> {
+    let units = u32::from_le_bytes(get(b, offset::THROTTLED));
+    (units > 0).then(|| u64::from(units) << THROTTLED_SHIFT)
+}
+
+#[inline]
 fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
     use WaitKind::*;
     let wait_kind = match b[offset::WAIT_KIND] {
@@ -278,7 +299,8 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
         ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
         dur_ns: u64::from_le_bytes(get(b, offset::DUR_NS)),
         wait_ns: time(b, offset::WAIT_NS),
-        waking_ns: time(b, offset::WAKING_NS),
+        throttled_ns: throttled(b),
+        waking_ns: waking(b),
         blocked_ns: time(b, offset::BLOCKED_NS),
         tid: u32::from_le_bytes(get(b, offset::TID)),
         waker_tid: Some(u32::from_le_bytes(get(b, offset::WAKER_TID))).filter(|t| *t != 0),
@@ -320,7 +342,9 @@ fn put_slice(b: &mut Bytes, s: &SliceRecord) {
     put(b, offset::TS_NS, &s.ts_ns.to_le_bytes());
     put(b, offset::DUR_NS, &s.dur_ns.to_le_bytes());
     put(b, offset::WAIT_NS, &s.wait_ns.unwrap_or(NO_TIME).to_le_bytes());
-    put(b, offset::WAKING_NS, &s.waking_ns.unwrap_or(NO_TIME).to_le_bytes());
+    let waking = s.waking_ns.map_or(NO_WAKING, |ns| ns.min(u64::from(NO_WAKING - 1)) as u32);
+    put(b, offset::WAKING_NS, &waking.to_le_bytes());
+    put(b, offset::THROTTLED, &((s.throttled_ns.unwrap_or(0) >> THROTTLED_SHIFT) as u32).to_le_bytes());
     put(b, offset::BLOCKED_NS, &s.blocked_ns.unwrap_or(NO_TIME).to_le_bytes());
     put(b, offset::TID, &s.tid.to_le_bytes());
     put(b, offset::WAKER_TID, &s.waker_tid.unwrap_or(0).to_le_bytes());
@@ -351,6 +375,7 @@ mod tests {
             ts_ns: 1,
             dur_ns: 2,
             wait_ns: Some(3),
+            throttled_ns: Some(5 << THROTTLED_SHIFT),
             waking_ns: Some(4),
             blocked_ns: Some(5),
             tid: 6,

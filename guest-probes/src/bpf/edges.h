@@ -48,7 +48,7 @@ int BPF_PROG(close_window, __u64 for_cpu)
 				.ts_ns = c->in_ts_ns,
 				.dur_ns = window_end_ns - c->in_ts_ns,
 				.wait_ns = NO_TIME,
-				.waking_ns = NO_TIME,
+				.waking_ns = NO_WAKING,
 				.blocked_ns = NO_TIME,
 				.cpu = cpu,
 				.prev_cpu = NO_CPU,
@@ -92,8 +92,13 @@ int list_tasks(struct bpf_iter__task *ctx)
 	if (!s || s->task != (__u64)p)
 		return 0;
 	fill_row(&row, p, s);
-	if (!s->running && s->runnable_since_ns && s->runnable_since_ns < window_end_ns)
+	if (!s->running && s->runnable_since_ns && s->runnable_since_ns < window_end_ns) {
+		/* If it is throttled now, it may have been since after the window's end. */
+		take_throttling(&s->throttling, p);
 		row.open_wait_ns = window_end_ns - s->runnable_since_ns;
+		row.open_throttled_ns = throttled_part(s->throttling.ns, row.open_wait_ns);
+		row.open_wait_ns -= row.open_throttled_ns;
+	}
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }

@@ -48,9 +48,25 @@ struct load_weight {
 	unsigned long weight;
 };
 
+struct rq {
+	unsigned int nr_running;
+	__u64 clock;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+	__u64 throttled_clock_self;
+	__u64 throttled_clock_self_time;
+};
+
+struct task_group {
+	struct cfs_rq **cfs_rq;
+};
+
 struct sched_entity {
 	struct load_weight load;
 	__u64 sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
 };
 
 struct kernfs_node {
@@ -92,10 +108,6 @@ struct sched_ext_entity {
 	__u64 ddsp_dsq_id;
 };
 
-struct rq {
-	unsigned int nr_running;
-};
-
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int __state;
@@ -108,6 +120,8 @@ struct task_struct {
 	const struct cpumask *cpus_ptr;
 	struct sched_entity se;
 	struct sched_ext_entity scx;
+	struct task_group *sched_task_group;
+	_Bool throttled;
 	struct sched_info sched_info;
 	struct css_set *cgroups;
 	char comm[16];

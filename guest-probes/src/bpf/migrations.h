@@ -37,8 +37,11 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 	struct record *r;
 
 	/* It leaves one runqueue for another, and sched_info sees that it is enqueued there. */
-	if (s)
+	if (s) {
 		s->enqueue.uncounted = 0;
+		if (!s->running)
+			move_throttling(&s->throttling, p, dest_cpu);
+	}
 	if (now < window_start_ns || now >= window_end_ns || !c || from == (__u32)dest_cpu)
 		return 0;
 	if (s)

@@ -11,6 +11,7 @@
 #include <bpf/bpf_tracing.h>
 #include "record.h"
 #include "enqueue.h"
+#include "throttle.h"
 #include "log.h"
 #include "state.h"
 #include "durations.h"
@@ -32,6 +33,12 @@ int BPF_PROG(sched_waking, struct task_struct *p)
 	return 0;
 }
 
+/* As it is stored: 4.3 seconds at most. */
+static __always_inline __u32 waking_time(__u64 ns)
+{
+	return ns < NO_WAKING ? ns : NO_WAKING - 1;
+}
+
 static __always_inline void make_runnable(struct task_struct *p, struct task_state *s, __u8 kind)
 {
 	struct task_struct *waker;
@@ -50,9 +57,10 @@ static __always_inline void make_runnable(struct task_struct *p, struct task_sta
 	s->runnable_since_ns = now;
 	note_runqueue(&s->enqueue, p);
 	note_placement(&s->enqueue, p);
+	begin_throttling(&s->throttling, p);
 	if (!with_records)
 		return;
-	s->waking_ns = s->waking_ts_ns ? now - s->waking_ts_ns : NO_TIME;
+	s->waking_ns = s->waking_ts_ns ? waking_time(now - s->waking_ts_ns) : NO_WAKING;
 	s->waking_ts_ns = 0;
 	waker = bpf_get_current_task_btf();
 	s->waker_cpu = bpf_get_smp_processor_id();
@@ -136,6 +144,7 @@ static __always_inline void switch_out(struct cpu_state *c, __u32 cpu, struct ta
 		/* It is enqueued again by now (put_prev_task). */
 		s->enqueue.rq_length = NO_LENGTH;
 		note_placement(&s->enqueue, prev);
+		begin_throttling(&s->throttling, prev);
 	}
 }
 
@@ -153,8 +162,11 @@ int BPF_PROG(sched_switch, _Bool preempt, struct task_struct *prev, struct task_
 	c->in_ts_ns = now;
 	if (next->pid) {
 		s = state_of(next);
-		if (s)
+		if (s) {
 			s->running = 1;
+			take_throttling(&s->throttling, next);
+			s->throttling.ns = throttled_part(s->throttling.ns, now - s->runnable_since_ns);
+		}
 	}
 	return 0;
 }

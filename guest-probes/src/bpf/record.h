@@ -7,6 +7,9 @@
 #define NO_TIME (~0ULL)
 #define NO_CPU 0xffff
 #define NO_LENGTH 0xffff
+#define NO_WAKING 0xffffffffU
+/* Throttled time is stored in units of 1024 ns. */
+#define THROTTLED_SHIFT 10
 #define MAX_CPUS 256
 
 enum record_kind { RECORD_SLICE = 1, RECORD_MIGRATION = 2 };
@@ -20,8 +23,9 @@ enum migration_context { MIGRATED_AT_WAKEUP = 1, MIGRATED_BY_BALANCE, MIGRATED_A
 struct record {
 	unsigned long long ts_ns;
 	unsigned long long dur_ns;
-	unsigned long long wait_ns;
-	unsigned long long waking_ns;
+	unsigned long long wait_ns; /* without what it was throttled */
+	unsigned int waking_ns; /* or NO_WAKING */
+	unsigned int throttled; /* within the wait, in units of 1 << THROTTLED_SHIFT nanoseconds */
 	unsigned long long blocked_ns;
 	unsigned int tid;
 	unsigned int waker_tid;
@@ -46,7 +50,7 @@ struct duration_stats {
 
 /*
  * Exact counters of one task. On-CPU time is clipped to the window; the other durations belong to slices whose switch-in lies
- * in the window.
+ * in the window. Waits are without what the task was throttled.
  */
 struct counters {
 	struct duration_stats on_cpu;
@@ -73,6 +77,10 @@ struct counters {
 	unsigned int dsq_count;
 	unsigned short rq_length_max; /* NO_LENGTH: not measured */
 	unsigned short dsq_length_max;
+	/* What se.sum_exec_runtime grew by over the slices of on_cpu; of one that an edge of the window cuts, its part in the window. */
+	unsigned long long sum_exec_runtime_ns;
+	/* How long cpu.max throttled the task before a slice, where it did. */
+	struct duration_stats throttled_wait;
 };
 
 /* Log-linear: durations below 16 ns have a bucket each, from there on each octave has 16, up to 2^40 ns (18 minutes). */
@@ -91,6 +99,7 @@ struct task_row {
 	struct counters counters;
 	unsigned long long cgroup_id;
 	unsigned long long open_wait_ns; /* NO_TIME: none */
+	unsigned long long open_throttled_ns; /* within that wait */
 	unsigned int tid;
 	unsigned int tgid;
 	unsigned int flags;
@@ -130,7 +139,7 @@ struct log_reader {
 };
 
 _Static_assert(sizeof(struct record) == 64, "ktstr-wire reads records of 64 bytes");
-_Static_assert(sizeof(struct counters) == 232, "the agent reads counters of 232 bytes");
-_Static_assert(sizeof(struct task_row) == 288, "the agent reads rows of 288 bytes");
+_Static_assert(sizeof(struct counters) == 272, "the agent reads counters of 272 bytes");
+_Static_assert(sizeof(struct task_row) == 336, "the agent reads rows of 336 bytes");
 _Static_assert(sizeof(struct cpu_state) == 128, "ktstr-wire knows states of 128 bytes");
 _Static_assert(sizeof(struct log_reader) == 64, "ktstr-wire knows readers of 64 bytes");

@@ -9,6 +9,7 @@ static __always_inline void fill_row(struct task_row *row, struct task_struct *p
 	row->counters = s->counters;
 	row->cgroup_id = BPF_CORE_READ(p, cgroups, dfl_cgrp, kn, id);
 	row->open_wait_ns = NO_TIME;
+	row->open_throttled_ns = 0;
 	row->tid = p->pid;
 	row->tgid = p->tgid;
 	row->flags = p->flags;

@@ -20,15 +20,16 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 	struct histogram_block *b = block_of(s);
 	__u64 on_cpu, wait;
 
+	on_cpu = clipped(in, now);
+	account(&n->on_cpu, on_cpu);
 	/*
-	 * The task's time is the kernel's own account, which reads its clock shortly before this tracepoint: on emulated CPUs
-	 * that gap can be long. A slice that an edge of the window cuts is clipped by the tracepoints.
+	 * The kernel's own account reads its clock shortly before this tracepoint, which on emulated CPUs can be long before. It is
+	 * there to be compared with /proc/<tid>/schedstat.
 	 */
 	if (in >= window_start_ns && now < window_end_ns && !s->fresh)
-		on_cpu = p->se.sum_exec_runtime - s->exec_seen_ns;
+		n->sum_exec_runtime_ns += p->se.sum_exec_runtime - s->exec_seen_ns;
 	else
-		on_cpu = clipped(in, now);
-	account(&n->on_cpu, on_cpu);
+		n->sum_exec_runtime_ns += on_cpu;
 	if (end_state == END_BLOCKED)
 		n->nr_blocked++;
 	else if (end_state == END_PREEMPTED)
@@ -47,7 +48,9 @@ static __always_inline void count_slice(struct task_struct *p, struct task_state
 	if (!s->runnable_since_ns)
 		return;
 	count_dsq(n, &s->enqueue);
-	wait = in - s->runnable_since_ns;
+	wait = in - s->runnable_since_ns - s->throttling.ns;
+	if (s->throttling.ns)
+		account(&n->throttled_wait, s->throttling.ns);
 	if (s->wait_kind == WAIT_WAKEUP) {
 		account(&n->wakeup_latency, wait);
 		count_in(b, HISTOGRAM_WAKEUP, wait);
@@ -68,7 +71,8 @@ static __always_inline void fill_wait(struct record *r, struct task_state *s, __
 	r->prev_cpu = s->last_cpu;
 	if (!s->runnable_since_ns)
 		return;
-	r->wait_ns = in - s->runnable_since_ns;
+	r->wait_ns = in - s->runnable_since_ns - s->throttling.ns;
+	r->throttled = s->throttling.ns >> THROTTLED_SHIFT;
 	r->wait_kind = s->wait_kind;
 	r->placement = s->enqueue.placement;
 	r->rq_length = s->enqueue.rq_length;
@@ -97,7 +101,8 @@ static __always_inline void write_slice(struct cpu_state *c, __u32 cpu, struct t
 	r->ts_ns = in;
 	r->dur_ns = now - in;
 	r->wait_ns = NO_TIME;
-	r->waking_ns = NO_TIME;
+	r->waking_ns = NO_WAKING;
+	r->throttled = 0;
 	r->blocked_ns = NO_TIME;
 	r->tid = p->pid;
 	r->waker_tid = 0;

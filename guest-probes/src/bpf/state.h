@@ -44,23 +44,25 @@ struct task_state {
 	__u64 runnable_since_ns; /* 0: not waiting; while it runs, of the wait before */
 	__u64 waking_ts_ns;
 	__u64 off_ts_ns;
-	__u64 waking_ns;
 	__u64 run_delay_seen_ns;
 	__u64 exec_seen_ns;
 	__u32 waker_tid;
 	__u16 waker_cpu;
 	__u16 last_cpu;
 	__u32 block;
+	__u32 waking_ns;
 	__u8 wait_kind;
 	__u8 yielded;
 	__u8 running;
 	__u8 fresh; /* what was seen before this slice is not known */
+	__u32 pad;
 	struct enqueue enqueue;
+	struct throttling throttling;
 	struct counters counters;
-	__u64 pad;
+	__u64 pad2;
 };
 
-_Static_assert(sizeof(struct task_state) == 320, "whole cache lines");
+_Static_assert(sizeof(struct task_state) == 384, "whole cache lines");
 
 /*
  * By tid, and not in task storage: an array's lookup is a handful of inlined instructions, task storage's a call of about

@@ -58,7 +58,7 @@ fn check_roles(b: &Booted, roles: &[&str]) {
 /// Our account of a task in the kernel's terms, in the same order.
 fn accounts() -> [Expr; 5] {
     [
-        col("on_cpu_ns"),
+        col("sum_exec_runtime_ns"),
         col("sched_info_run_delay_ns"),
         col("nr_begun") - col("nr_unqueued"),
         col("nr_blocked"),
