@@ -166,6 +166,21 @@ impl Cgroup {
         self.write("cpu.max", &value)
     }
 
+    /// Ends its quota, if it has one.
+    pub(crate) fn lift_quota(&self) -> Result<()> {
+        match fs::read_to_string(self.dir.join("cpu.max")) {
+            Ok(max) if !max.starts_with("max") => self.set_quota(None),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long it, and the cgroups above it, were throttled, summed over CPUs, microseconds.
+    pub(crate) fn throttled_us(&self) -> u64 {
+        let cgroups = self.dir.ancestors().take_while(|dir| dir.starts_with(ROOT));
+        let of = |dir: &Path| number(&fs::read_to_string(dir.join("cpu.stat")).ok()?, "throttled_usec");
+        cgroups.filter_map(of).sum()
+    }
+
     pub(crate) fn set_cpus(&self, list: &str) -> Result<()> {
         self.write("cpuset.cpus", list)
     }
@@ -186,9 +201,13 @@ impl Cgroup {
     /// `usage_usec` of `cpu.stat`.
     pub(crate) fn usage_us(&self) -> Result<u64> {
         let text = fs::read_to_string(self.dir.join("cpu.stat"))?;
-        let value = text.lines().find_map(|l| l.strip_prefix("usage_usec "));
-        Ok(value.ok_or("cpu.stat has no usage_usec")?.trim().parse()?)
+        Ok(number(&text, "usage_usec").ok_or("cpu.stat has no usage_usec")?)
     }
+}
+
+/// A number of `cpu.stat`.
+fn number(stat: &str, name: &str) -> Option<u64> {
+    stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]

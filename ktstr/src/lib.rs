@@ -45,8 +45,9 @@ use std::process::ExitCode;
 /// - `assert(wakeup_latency.p99 < 5ms, role = "server", phase = "narrow")`, any number of them: what has to hold of the
 ///   run's metrics (`cargo ktstr stats list-metrics`), with `<`, `<=`, `>`, `>=`;
 /// - `without(progress, max_wait, in_charge)`: checks that are off. They are on by default: every worker
-///   completed an iteration; no worker waited for a CPU longer than half of the test's duration, or a second if that is more; the
-///   scheduler was in charge to the end;
+///   completed an iteration, or its cgroup was throttled for half of its time; no worker waited for a CPU longer than half of the
+///   test's duration, or a second if that is more, without the time in which `cpu.max` throttled it; the scheduler was in charge to
+///   the end;
 /// - `expect = sched_exit(stall)`: passes only if the scheduler took over and then ended this way (`stall`, `error`,
 ///   `error_bpf`, `exited`, or any with `sched_exit` alone);
 /// - `also(OTHER)`: schedulers that the scenario changes to; `payloads(Stress)`: types of [`Payload`] that the body runs;

@@ -1,6 +1,8 @@
 //! What tasks meet when they are enqueued, what the scheduler's programs cost, and throttling, on real guests.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
+#[path = "../../analysis/src/recompute/mod.rs"]
+mod recompute;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,14 @@ use polars::prelude::*;
 use serde_json::json;
 
 const BODY: &str = "oracle-body";
+
+/// Every metric of the run is what its definition says of the tables.
+fn check_metrics(b: &Booted) {
+    let expected = recompute::metrics(&recompute::Tables::load(&b.tables, b.sidecar.clone()));
+    let found = recompute::stored(&b.tables);
+    assert!(found.len() > 100, "{} values", found.len());
+    assert_eq!(recompute::differences(&expected, &found), Vec::<String>::new());
+}
 
 fn table(b: &Booted, name: &str) -> DataFrame {
     tables::scan(&b.tables, name).collect().unwrap()
@@ -47,6 +57,7 @@ fn calls_of_the_scheduler_are_the_enqueues_that_the_probes_saw() {
     };
     let b = boot(BODY, "storm", "1n1l2c1t", spec());
     b.assert_pass();
+    check_metrics(&b);
     let of = programs(&b);
     // The FIFO queues whatever its select_cpu has not put on an idle CPU, by wakeups and when a slice is over.
     let (calls, cost) = of["enqueue"];
@@ -115,4 +126,38 @@ fn throttled_time_is_what_cpu_stat_says() {
     assert_eq!(ours, b.said("throttled_us") * 1000.0);
     // Four fifths of the time that it wanted to run.
     assert!((200e6..400e6).contains(&ours), "{ours}");
+    // The same by what its waits were, on one CPU after the other; and a CPU was free when the throttling was over.
+    let value = |name, stat| b.metric(Some("confined"), name, stat).unwrap();
+    let waits = value("throttled_wait", "mean") * value("throttled_wait", "count");
+    assert!((ours - waits).abs() < 0.01 * ours, "{ours} by cpu.stat, {waits} by the waits");
+    assert!(value("preemption_wait", "count") >= value("throttled_wait", "count"));
+    assert!(value("preemption_wait", "max") < 1e6, "{}", value("preemption_wait", "max"));
+}
+
+/// Phases, roles, last-level caches and nodes in one guest, with and without events.
+#[test]
+fn metrics_of_a_run_are_their_definitions() {
+    let b = boot(BODY, "phased", "2n2l1c1t", json!({"duration_ns": 400_000_000}));
+    b.assert_pass();
+    check_metrics(&b);
+    let found = recompute::stored(&b.tables);
+    let of = |name: &str, stat: &str, role: &str, phase: &str| {
+        let key = (name.into(), "phase".into(), Some(role.into()), Some(phase.into()), None, stat.into());
+        found[&key].unwrap()
+    };
+    for phase in ["wide", "narrow"] {
+        assert!(of("preemption_wait", "count", "batch", phase) > 2.0);
+        assert!(of("throttled_wait", "count", "capped", phase) > 0.0);
+        assert!(of("wakeup_latency", "count", "server", phase) > 20.0);
+    }
+}
+
+#[test]
+fn scheduler_that_keeps_to_a_quota_is_not_blamed() {
+    let b = boot(BODY, "quota", "1n1l2c1t", json!({"duration_ns": 3_000_000_000u64}));
+    b.assert_pass();
+    // Throttled for longer than a worker may wait, and the waits for a CPU beside that are short.
+    let value = |name, stat| b.metric(Some("batch"), name, stat).unwrap();
+    assert!(value("throttled_wait", "max") > 1.5e9, "{}", value("throttled_wait", "max"));
+    assert!(value("run_delay", "max") < 1e9, "{}", value("run_delay", "max"));
 }

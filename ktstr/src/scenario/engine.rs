@@ -266,13 +266,17 @@ impl Run<'_> {
             group.cgroup.freeze(false)?;
         }
         self.crews.iter_mut().for_each(|c| c.stop(|_| true));
+        // A throttled worker could not stop.
+        self.groups.values().try_for_each(|g| g.cgroup.lift_quota())?;
         wait_until_asleep(&self.crews);
+        let mut throttled_us = BTreeMap::new();
         for (name, group) in std::mem::take(&mut self.groups) {
             self.note_usage(&name, &group)?;
+            throttled_us.insert(name, group.cgroup.throttled_us());
         }
         let mut result = self.result;
         for crew in &self.crews {
-            result = crew.report(self.ctx, result);
+            result = crew.report(self.ctx, &throttled_us, result);
         }
         result.values.extend(reported(&self.crews, &result.workers));
         Ok(result)

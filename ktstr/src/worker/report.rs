@@ -3,7 +3,7 @@
 //! Names, units and meanings of the metrics are in the host's registry (`ktstr-analysis`); here is only the arithmetic.
 //! Percentiles are nearest-rank over all samples of the role's workers, and null if there was no room for one of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ktstr_wire::body::{Reported, WorkerReport};
 use ktstr_wire::message::DurationStats;
@@ -17,15 +17,23 @@ use crate::ctx::Ctx;
 const PROGRESS: &str = "progress";
 
 impl Crew {
-    /// Reports of the workers, and the sentences about those that did not progress or stop.
-    pub(crate) fn report(&self, ctx: &Ctx, mut result: AssertResult) -> AssertResult {
+    /// Reports of the workers, and the sentences about those that did not progress or stop. `throttled_us`: for how long each cgroup
+    /// was throttled, microseconds.
+    pub(crate) fn report(
+        &self,
+        ctx: &Ctx,
+        throttled_us: &BTreeMap<String, u64>,
+        mut result: AssertResult,
+    ) -> AssertResult {
         for m in &self.members {
             let slot = &self.region.slots[m.slot];
             let iterations = slot.iterations.load(std::sync::atomic::Ordering::Relaxed);
             let ran_ns = self.start_ns.zip(m.stopped_ns).map(|(a, b)| b.saturating_sub(a));
             if ctx.checks(PROGRESS) {
-                result = result
-                    .ensure(iterations > 0, || format!("worker {} ({}) made no progress", m.tid, m.role));
+                let throttled_us = throttled_us.get(&m.now_in).copied().unwrap_or(0);
+                result = result.ensure(iterations > 0 || is_held_up(throttled_us, ran_ns), || {
+                    format!("worker {} ({}) made no progress", m.tid, m.role)
+                });
             }
             result = result.ensure(m.killed || self.sleeps(m), || {
                 format!("worker {} ({}) did not stop within {} s", m.tid, m.role, STOP_LIMIT.as_secs())
@@ -49,6 +57,12 @@ impl Crew {
         let all: Option<Vec<Vec<u64>>> = of_role.map(|m| self.region.samples(m.slot, series)).collect();
         all.map(|v| v.concat())
     }
+}
+
+/// Whether a worker's cgroup was throttled for at least half of the time that the worker had: then a scheduler that keeps to the quota
+/// may not let it progress.
+fn is_held_up(throttled_us: u64, ran_ns: Option<u64>) -> bool {
+    ran_ns.is_some_and(|ran_ns| throttled_us > 0 && throttled_us.saturating_mul(2_000) >= ran_ns)
 }
 
 /// The metrics of all workers, by role.
@@ -130,6 +144,14 @@ mod tests {
             |r: [Option<f64>; 4]| [vec![Some(4.0), Some(25.0)], r.to_vec(), vec![Some(40.0)]].concat();
         assert_eq!(of(Some(vec![40, 10, 30, 20])), known(ranks));
         assert_eq!(of(None), known([None; 4]));
+    }
+
+    #[test]
+    fn quota_explains_missing_progress_where_it_throttled_half_of_the_time() {
+        assert!(is_held_up(500_000, Some(1_000_000_000)));
+        assert!(!is_held_up(499_999, Some(1_000_000_000)));
+        assert!(!is_held_up(0, Some(0)));
+        assert!(!is_held_up(1_000_000, None));
     }
 
     #[test]

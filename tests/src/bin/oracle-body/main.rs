@@ -171,6 +171,28 @@ fn throttled(ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
+/// Workers of three roles in two phases, one of them with a quota.
+#[ktstr_test(accel = "sim", numa_nodes = 2, llcs = 2, cores = 1, duration_s = 0.4)]
+fn phased(ctx: &Ctx) -> Result<AssertResult> {
+    Scenario::new()
+        .add(CgroupDef::named("server").workers(4).work(Work::message()))
+        .add(CgroupDef::named("batch").workers(3))
+        .add(CgroupDef::named("capped").workers(2).quota(0.1))
+        .hold(0.1)
+        .phase("wide")
+        .hold(0.5)
+        .cpus("batch", Cpus::Llc(0))
+        .phase("narrow")
+        .hold(0.4)
+        .run(ctx)
+}
+
+/// Eight workers that may use a hundredth of a CPU together.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 3)]
+fn quota(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, &[CgroupDef::named("batch").workers(8).quota(0.01)])
+}
+
 /// Switches as fast as they come, on one CPU.
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 0.2)]
 fn storm(ctx: &Ctx) -> Result<AssertResult> {
