@@ -409,6 +409,9 @@ pub fn page() -> String {
          a phase, if its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
          `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
          most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\
+         Phases have wakeup_latency, run_delay, preemption_wait, throttled_wait, slice_length, context_switches, preemptions, yields,\n\
+         on_cpu_time, fairness_jain and fairness_min_max, of the workload and of each role, null where records are missing; and\n\
+         worker_throughput.\n\n\
          Names with a dot are not in the registry: those of tests and payloads, and `sched_ext.NAME`, the kernel's own counters by name\n\
          as growth over the window (`/sys/kernel/sched_ext/root/events`, from Linux 6.15 on).\n\n\
          | metric | unit | better | statistics | definition |\n|---|---|---|---|---|\n",
