@@ -141,7 +141,7 @@ fn judge(name: &str, numbers: &[Number], status: ExitStatus, out: &str, err: &st
         format!("{name} ended with {status}; the end of its output:\n{}", tail())
     });
     for number in numbers {
-        let found = number.at.find(out, &all);
+        let found = number.at.find(out, &all).and_then(|v| finite(v, number.scale));
         if status.success() {
             result = result.ensure(found.is_ok(), || {
                 let why = found.as_ref().err().cloned().unwrap_or_default();
@@ -153,7 +153,7 @@ fn judge(name: &str, numbers: &[Number], status: ExitStatus, out: &str, err: &st
             role: None,
             phase: None,
             stat: "value".into(),
-            value: found.ok().map(|v| v * number.scale).filter(|v| v.is_finite()),
+            value: found.ok(),
             unit: Some(number.unit.into()),
             polarity: Some(number.better.name().into()),
         });
@@ -186,6 +186,12 @@ impl Place {
     }
 }
 
+/// The value in its unit. `nan`, `inf` and what is too large are numbers to Rust's parser, and no measurements.
+fn finite(value: f64, scale: f64) -> std::result::Result<f64, String> {
+    let scaled = value * scale;
+    if scaled.is_finite() { Ok(scaled) } else { Err(format!("{value} times {scale} is not finite")) }
+}
+
 /// A decimal number, also with commas between its thousands.
 fn number(text: &str) -> Option<f64> {
     text.trim().replace(',', "").parse().ok()
@@ -216,6 +222,17 @@ mod tests {
         assert_eq!(values, [("p.a", Some(1200.5e9)), ("p.b", Some(1500.0)), ("p.c", None)]);
         assert_eq!(r.reasons().len(), 1);
         assert!(r.reasons()[0].contains("\"x\" at jobs.1.name is no number"), "{}", r.reasons()[0]);
+    }
+
+    #[test]
+    fn number_that_is_not_finite_fails_the_test_and_says_so() {
+        for said in ["nan", "inf", "-inf", "1e300"] {
+            let rate = Number { at: Place::Regex("rate (.*)"), scale: 1e300, ..NUMBERS[0] };
+            let r = judge("p", &[rate], ExitStatus::from_raw(0), &format!("rate {said}"), "");
+            assert_eq!(r.values[0].value, None);
+            let [reason] = r.reasons() else { panic!("{said}: {:?}", r.reasons()) };
+            assert!(reason.contains("p: no a: ") && reason.contains("is not finite"), "{reason}");
+        }
     }
 
     #[test]
