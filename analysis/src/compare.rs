@@ -124,6 +124,8 @@ struct Group<'a> {
 
 /// Compares the runs of side A with those of side B.
 pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters, policy: &Policy) -> Comparison {
+    let first_attempts: Vec<&Sidecar> = runs.iter().copied().filter(|r| !r.identity.is_retry()).collect();
+    let runs = first_attempts.as_slice();
     let mut comparison = Comparison {
         lines: vec![],
         nr_relabelings: 0,

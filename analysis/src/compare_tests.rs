@@ -161,3 +161,13 @@ fn a_value_that_could_not_be_measured_stays_out() {
     assert_eq!(c.lines[0].b.iter().flatten().count(), 4);
     assert_eq!((c.lines[0].b_median, c.lines[0].finding), (Some(902.5), Finding::Regression));
 }
+
+#[test]
+fn retries_are_no_boots_of_a_side() {
+    let mut runs = boots("tcg", "wakeup_latency", &A, &A.map(|v| v * 1.5));
+    let mut retries = runs.clone();
+    retries.iter_mut().for_each(|r| r.identity.attempt = 2);
+    let first = serde_json::json!(compared(&runs, &Policy::default()));
+    runs.extend(retries);
+    assert_eq!(serde_json::json!(compared(&runs, &Policy::default())), first);
+}

@@ -19,7 +19,7 @@ pub fn write_history(dir: &Path, sidecar: &Sidecar) -> Result<(), SidecarError> 
         columns(&sidecar.metrics).i64("started_unix_s", std::iter::repeat_n(Some(id.started_unix_s), n));
     let dimensions = [
         ("run_id", &id.run_id),
-        ("test", &id.test),
+        ("test", &id.full_test()),
         ("scheduler", &id.scheduler),
         ("topology", &topology),
         ("kernel", &id.kernel),

@@ -62,6 +62,20 @@ pub enum Verdict {
     Skip,
 }
 
+impl Verdict {
+    /// As a sidecar has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::BootError => "boot_error",
+            Verdict::SchedExit => "sched_exit",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Skip => "skip",
+        }
+    }
+}
+
 /// What the host was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -84,6 +98,9 @@ pub struct Identity {
     pub run_id: String,
     /// The invocation that it belongs to.
     pub session: String,
+    /// Name of the test's package.
+    #[serde(default)]
+    pub package: String,
     /// `binary::test`.
     pub test: String,
     /// Name of the test as nextest lists it, where that is not the one in `test`.
@@ -93,6 +110,9 @@ pub struct Identity {
     pub variant: String,
     /// Number of this boot among the repetitions, from 0.
     pub repeat: u32,
+    /// Number of this attempt at the boot, from 1: nextest retries a test that failed.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
     /// CPUs that were asked for.
     pub topology: Topology,
     /// CPUs that the guest showed.
@@ -157,6 +177,23 @@ pub struct Identity {
     pub memory_mib: u32,
     /// The host.
     pub host: HostFacts,
+}
+
+fn first_attempt() -> u32 {
+    1
+}
+
+impl Identity {
+    /// It was run because an earlier attempt at the same boot had failed. Comparisons leave it out: a side whose boots fail would
+    /// otherwise get better boots in their place, or more of them.
+    pub fn is_retry(&self) -> bool {
+        self.attempt > 1
+    }
+
+    /// The test as `package::binary::test`; without a package, which only specs written by hand lack, `binary::test`.
+    pub fn full_test(&self) -> String {
+        if self.package.is_empty() { self.test.clone() } else { format!("{}::{}", self.package, self.test) }
+    }
 }
 
 /// A run.

@@ -54,6 +54,8 @@ pub struct AssertDef {
 /// A test of [`crate::ktstr_test`].
 #[derive(Clone, Copy, Debug)]
 pub struct TestEntry {
+    /// Name of the package.
+    pub package: &'static str,
     /// `module_path!()` of the test.
     pub module: &'static str,
     /// Name of the function.

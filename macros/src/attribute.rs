@@ -71,6 +71,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
         #[::ktstr::registry::linkme::distributed_slice(::ktstr::registry::TESTS)]
         #[linkme(crate = ::ktstr::registry::linkme)]
         static #entry: ::ktstr::registry::TestEntry = ::ktstr::registry::TestEntry {
+            package: ::std::env!("CARGO_PKG_NAME"),
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
             ignored: #ignored,

@@ -1,7 +1,9 @@
 //! Exit statuses of `cargo ktstr`, one per kind of trouble, so that a script can tell them apart.
 //!
 //! 0, 1 and 3 mean the same in `test` and in `stats compare`. clap takes 2 for wrong usage. Kernel trouble (10 to 16)
-//! is numbered in [`crate::kernel`]. 130 is the shell's number for an interrupt (128 + SIGINT).
+//! is numbered in [`crate::kernel`]. For a signal it is the shell's number, 128 and the signal's.
+
+use std::io::{self, ErrorKind};
 
 /// Everything passed, or nothing regressed.
 pub const OK: u8 = 0;
@@ -19,6 +21,8 @@ pub const HOST_LACKS: u8 = 14;
 pub const NO_SPACE: u8 = 15;
 /// A kernel's source could not be downloaded.
 pub const DOWNLOAD: u8 = 16;
+/// A file or directory cannot be read or written: no permission, or a file system that is read-only.
+pub const NO_PERMISSION: u8 = 17;
 /// The guest did not come up as asked, or its kernel died.
 pub const BOOT_ERROR: u8 = 20;
 /// The scheduler's binary was not found or could not be built.
@@ -27,8 +31,44 @@ pub const SCHEDULER_MISSING: u8 = 21;
 pub const SCHED_EXIT: u8 = 22;
 /// Something that should not happen: an error in ktstr or its files.
 pub const INTERNAL: u8 = 70;
-/// Interrupted by SIGINT or SIGTERM.
+/// Interrupted by SIGINT, and in errors by any signal; [`crate::interrupt::exit_status`] says by which.
 pub const INTERRUPTED: u8 = 130;
+
+/// The status for trouble with files, or `other` where the kind of trouble has none of its own.
+pub fn of_io(e: &io::Error, other: u8) -> u8 {
+    match e.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => NO_SPACE,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => NO_PERMISSION,
+        ErrorKind::Interrupted => INTERRUPTED,
+        _ => other,
+    }
+}
+
+/// [`of_io`] of the first error in the causes of `e` that has a status of its own.
+pub fn of_causes(e: &(dyn std::error::Error + 'static), other: u8) -> u8 {
+    let mut cause = Some(e);
+    while let Some(c) = cause {
+        let status = c.downcast_ref::<io::Error>().map_or(other, |io| of_io(io, other));
+        if status != other {
+            return status;
+        }
+        cause = c.source();
+    }
+    other
+}
+
+/// What the user can do about a failure of this status, where that is the same for all of them.
+pub fn hint(status: u8) -> Option<&'static str> {
+    match status {
+        NO_SPACE => {
+            Some("free some space there; cargo ktstr stats then finishes a run whose data has arrived")
+        }
+        NO_PERMISSION => Some(
+            "check its owner, its mode and its mount; results are written below the target directory (CARGO_TARGET_DIR names another one), kernels below ~/.cache/ktstr (KTSTR_CACHE_DIR)",
+        ),
+        _ => None,
+    }
+}
 
 /// The table that `--help` prints.
 pub const HELP: &str = "Exit status:
@@ -37,7 +77,23 @@ pub const HELP: &str = "Exit status:
    10  no such kernel                 11  not a kernel tree
    12  the kernel lacks an option     13  the kernel did not build
    14  a program is missing           15  no space left
-   16  a download failed
+   16  a download failed              17  a file cannot be read or written
    20  the guest did not boot         21  the scheduler was not found
    22  the scheduler did not start, or ended before the test did
-   70  an error in ktstr             130  interrupted";
+   70  an error in ktstr
+  129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_files_has_a_status_by_its_kind() {
+        let status = |errno| of_io(&io::Error::from_raw_os_error(errno), INTERNAL);
+        assert_eq!([libc::EACCES, libc::EPERM, libc::EROFS].map(status), [NO_PERMISSION; 3]);
+        assert_eq!([libc::ENOSPC, libc::EDQUOT].map(status), [NO_SPACE; 2]);
+        assert_eq!(status(libc::EINTR), INTERRUPTED);
+        assert_eq!(status(libc::EIO), INTERNAL);
+        assert!([NO_PERMISSION, NO_SPACE].iter().all(|s| hint(*s).is_some()) && hint(INTERNAL).is_none());
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -65,7 +66,7 @@ Examples:
   cargo ktstr explore race --seeds 200 --scheduler scx_mine
   cargo ktstr explore race --until-fail")]
 pub struct ExploreArgs {
-    /// The test, as TEST or BINARY::TEST
+    /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
     /// How many seeds
@@ -139,12 +140,12 @@ pub fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
     if let Some(e) = findings.error {
         return Err(e);
     }
+    // Empty where no seed failed.
+    let _ = fs::remove_dir(&search.dir);
     report(&findings);
     if stop.load(Ordering::Relaxed) {
         return Err(ExploreError::Interrupted(findings.tried));
     }
-    // Empty where no seed failed.
-    let _ = fs::remove_dir(&search.dir);
     Ok(if findings.failures.is_empty() { exit::OK } else { exit::FAIL })
 }
 
@@ -173,6 +174,7 @@ impl Search<'_> {
             }
             let result = self.boot(number);
             if self.stop.load(Ordering::Relaxed) {
+                let _ = fs::remove_dir_all(self.dir.join(number.to_string()));
                 return;
             }
             let mut findings = self.findings.lock().unwrap_or_else(|p| p.into_inner());
@@ -203,7 +205,8 @@ impl Search<'_> {
             position: None,
         };
         let mut command = self.target.command(&invocation)?;
-        let out = command.output().map_err(system(self.target.binary.display().to_string()))?;
+        let out = interrupt::run(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+            .map_err(system(self.target.binary.display().to_string()))?;
         let made = session::take(&dir.join("ktstr"), self.session).into_iter().find_map(|e| e.sidecar);
         let read = made.and_then(|path| Some((Sidecar::read(&path).ok()?, path)));
         read.ok_or_else(|| {

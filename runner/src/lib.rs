@@ -7,6 +7,7 @@
 pub mod accel;
 pub mod budget;
 pub mod cli;
+pub mod completions;
 pub mod doctor;
 pub mod exit;
 pub mod explore;
@@ -26,6 +27,7 @@ pub mod target;
 pub mod test;
 pub mod witness;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,17 +44,23 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse_from(args);
     match dispatch(&cli) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => exit_code(status),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
-            if failure.exit_status == exit::NO_SPACE {
-                eprintln!(
-                    "free some space there; cargo ktstr stats then finishes a run whose data has arrived"
-                );
-            }
-            ExitCode::from(failure.exit_status)
+            let hint = exit::hint(failure.exit_status).map(|h| format!("{h}\n")).unwrap_or_default();
+            // The terminal may be gone.
+            let _ = write!(io::stderr(), "{}: {}\n{hint}", error_word(&cli.command), failure.message);
+            exit_code(failure.exit_status)
         }
     }
+}
+
+/// What an error begins with. nextest takes what follows its word on a test's standard error into its reports.
+fn error_word(command: &Command) -> &'static str {
+    if matches!(command, Command::InternalRun) { "Error" } else { "error" }
+}
+
+fn exit_code(status: u8) -> ExitCode {
+    ExitCode::from(if status == exit::INTERRUPTED { interrupt::exit_status() } else { status })
 }
 
 /// An error on its way to the user.
@@ -127,7 +135,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Doctor(args) => Ok(doctor::run(args)),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "cargo-ktstr", &mut std::io::stdout());
+            print!("{}", completions::script(*shell));
             Ok(exit::OK)
         }
         Command::Man { dir } => man(dir),
@@ -141,7 +149,7 @@ fn man(dir: &Path) -> Result<u8, Failure> {
     let command = Cli::command().name("cargo-ktstr");
     clap_mangen::generate_to(command, dir).map_err(|e| Failure {
         message: format!("{}: {e}; name a directory that you may write to", dir.display()),
-        exit_status: if e.kind() == std::io::ErrorKind::StorageFull { exit::NO_SPACE } else { exit::USAGE },
+        exit_status: exit::of_io(&e, exit::USAGE),
     })?;
     Ok(exit::OK)
 }

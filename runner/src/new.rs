@@ -54,8 +54,7 @@ impl NewError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> u8 {
         match self {
-            NewError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
-            NewError::File { .. } => exit::INTERNAL,
+            NewError::File { source, .. } => exit::of_io(source, exit::INTERNAL),
             _ => exit::USAGE,
         }
     }

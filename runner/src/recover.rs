@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ktstr_analysis::Identity;
 
@@ -29,6 +30,36 @@ pub fn recover(ktstr_dir: &Path) {
             }
         }
     }
+}
+
+/// How long [`discard`] waits for runners that were killed a moment ago.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Removes what an interrupted session left: the runs that its runners were killed in, and what is noted of it.
+pub fn discard(ktstr_dir: &Path, session: &str) {
+    let begin = Instant::now();
+    loop {
+        let mut held = false;
+        for work in abandoned(ktstr_dir) {
+            let identity: Option<Identity> =
+                fs::read(work.join(IDENTITY_FILE)).ok().and_then(|json| serde_json::from_slice(&json).ok());
+            if identity.is_none_or(|i| i.session != session) {
+                continue;
+            }
+            match lock(&work) {
+                Some(_lock) => {
+                    remove_scratch(&work);
+                    let _ = fs::remove_dir_all(&work);
+                }
+                None => held = true,
+            }
+        }
+        if !held || begin.elapsed() > PATIENCE {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = crate::session::take(ktstr_dir, session);
 }
 
 fn finish_abandoned(work: &Path, identity: Identity) {

@@ -1,7 +1,7 @@
 //! `cargo ktstr replay`: one boot of `sim` again, from its sidecar.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
 use crate::run::{identity, layout};
 use crate::test::{TestError, require_nextest, system};
-use crate::{exit, session};
+use crate::{exit, interrupt, recover, session};
 
 /// Why a boot could not be run again.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     if id.accel != "sim" {
         return Err(ReplayError::NotSim { variant: id.variant.clone(), accel: id.accel.clone() });
     }
+    interrupt::stop_flag().map_err(system("signal handlers"))?;
     let replays = layout::target_dir(Path::new(".")).join("ktstr/replays");
     fs::create_dir_all(&replays).map_err(system(replays.display().to_string()))?;
     let mut dir = tempfile::Builder::new()
@@ -147,12 +148,16 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
     let (binary, test) = id.test.split_once("::").unwrap_or(("", &id.test));
     // A variant of the gauntlet is another test to nextest.
     let test = id.listed.as_deref().unwrap_or(test);
+    let package = if id.package.is_empty() { String::new() } else { format!("package(={}) & ", id.package) };
+    let filter = format!("{package}binary(={binary}) & test(={test})");
     let mut nextest = invocation.nextest(Path::new("."))?;
-    let out = nextest
-        .args(["--run-ignored", "all", "-E", &format!("binary(={binary}) & test(={test})")])
-        .stdin(Stdio::null())
-        .output()
+    nextest.args(["--run-ignored", "all", "-E", &filter]).stdin(Stdio::null());
+    let out = interrupt::run(nextest.stdout(Stdio::piped()).stderr(Stdio::piped()))
         .map_err(system("cargo nextest run"))?;
+    if interrupt::has_arrived() {
+        recover::discard(&dir.join("ktstr"), &session);
+        return Err(system("cargo nextest run")(io::ErrorKind::Interrupted.into()).into());
+    }
     let made = session::take(&dir.join("ktstr"), &session).into_iter().find_map(|e| e.sidecar);
     made.ok_or_else(|| {
         let text = [out.stdout, out.stderr].concat();

@@ -3,6 +3,7 @@
 //! nextest starts one process per test, and each leaves a line here, so that the invocation can say at its end what
 //! there is and choose its exit status.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,22 @@ use crate::run::finish::Published;
 /// Environment variable that carries the session's identifier to the runs.
 pub const SESSION_ENV: &str = "KTSTR_SESSION";
 
+/// nextest's exit status where tests failed (nextest-metadata, `NextestExitCode::TEST_RUN_FAILED`).
+const NEXTEST_TESTS_FAILED: u8 = 100;
+
 /// One run, or one attempt that became none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The variant, or the test's name where there was no run.
+    /// The test, with topology and scheduler where there was a run.
     pub name: String,
+    /// What identifies the boot: a retry has that of the attempt before.
+    #[serde(default)]
+    pub boot: String,
     /// One of [`crate::exit`].
     pub exit_status: u8,
+    /// The verdict with the first line of its reason, or the error; empty on a pass.
+    #[serde(default)]
+    pub reason: String,
     /// The sidecar, if there was a run.
     pub sidecar: Option<PathBuf>,
 }
@@ -32,9 +42,13 @@ fn file(ktstr_dir: &Path, session: &str) -> PathBuf {
 
 /// Notes a finished run.
 pub fn append(ktstr_dir: &Path, session: &str, p: &Published) {
+    let id = &p.sidecar.identity;
+    let retry = format!("{}{}", crate::run::identity::RETRY, id.attempt);
     let entry = Entry {
-        name: p.sidecar.identity.variant.clone(),
+        name: format!("{} on {}, scheduler {}", id.full_test(), id.topology, id.scheduler),
+        boot: id.variant.strip_suffix(&retry).unwrap_or(&id.variant).into(),
         exit_status: p.judgement.exit_status,
+        reason: p.judgement.reason(),
         sidecar: Some(p.sidecar_path.clone()),
     };
     append_entry(ktstr_dir, session, &entry);
@@ -75,14 +89,22 @@ pub fn take(ktstr_dir: &Path, session: &str) -> Vec<Entry> {
 /// The exit status of a session whose nextest ended with `nextest`: the one that all failed runs share, else
 /// [`exit::FAIL`]; nextest's own if no run failed.
 pub fn exit_status(entries: &[Entry], nextest: u8) -> u8 {
-    let mut failed: Vec<u8> = entries.iter().map(|e| e.exit_status).filter(|s| *s != exit::OK).collect();
-    failed.dedup();
-    match (failed.as_slice(), nextest) {
+    let failed: BTreeSet<u8> = failed(entries).iter().map(|e| e.exit_status).collect();
+    match (failed.len(), nextest) {
         (_, 0) => exit::OK,
-        ([], n) => n,
-        ([one], _) => *one,
+        // Tests that are none of ktstr's failed, or a runner was killed.
+        (0, NEXTEST_TESTS_FAILED) => exit::FAIL,
+        (0, n) => n,
+        (1, _) => failed.first().copied().unwrap_or(exit::FAIL),
         (_, _) => exit::FAIL,
     }
+}
+
+/// The boots that failed: by their last attempt.
+pub fn failed(entries: &[Entry]) -> Vec<&Entry> {
+    let is_last = |i: usize, e: &Entry| !entries.iter().skip(i + 1).any(|later| later.boot == e.boot);
+    let last = entries.iter().enumerate().filter(|(i, e)| e.boot.is_empty() || is_last(*i, e));
+    last.map(|(_, e)| e).filter(|e| e.exit_status != exit::OK).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +112,15 @@ mod tests {
     use super::*;
 
     fn entry(exit_status: u8) -> Entry {
-        Entry { name: "t".into(), exit_status, sidecar: None }
+        Entry { name: "t".into(), boot: String::new(), exit_status, reason: String::new(), sidecar: None }
+    }
+
+    #[test]
+    fn last_attempt_at_a_boot_decides() {
+        let attempt = |boot: &str, exit_status| Entry { boot: boot.into(), ..entry(exit_status) };
+        let flaky = [attempt("x", 22), attempt("y", 3), attempt("x", 0), attempt("y", 3)];
+        assert_eq!(exit_status(&flaky, 100), 3);
+        assert_eq!(failed(&flaky), [&flaky[3]]);
     }
 
     #[test]
@@ -98,6 +128,8 @@ mod tests {
         assert_eq!(exit_status(&[entry(0), entry(0)], 0), 0);
         assert_eq!(exit_status(&[entry(0), entry(22), entry(22)], 100), 22);
         assert_eq!(exit_status(&[entry(22), entry(1)], 100), 1);
+        assert_eq!(exit_status(&[entry(22), entry(3), entry(22)], 100), 1);
+        assert_eq!(exit_status(&[entry(0)], 100), 1);
         assert_eq!(exit_status(&[entry(0)], 101), 101);
     }
 

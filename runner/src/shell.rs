@@ -7,12 +7,12 @@ use ktstr_vmm::{GuestConfig, HostMemory, InitramfsError, StartError};
 use ktstr_wire::spec::ShellSpec;
 
 use crate::cli::AccelArg;
-use crate::exit;
 use crate::kernel::{self, KernelError};
 use crate::run::image::{self, Binaries, Manner};
 use crate::run::{RunError, agent_path};
 use crate::show::{self, ShowError};
 use crate::test::{TestError, system};
+use crate::{exit, interrupt};
 
 /// Why there was no shell.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ Examples:
   cargo ktstr shell my_test -- 'lscpu -e; cat /sys/kernel/sched_ext/root/ops'"
 )]
 pub struct ShellArgs {
-    /// The test, as TEST or BINARY::TEST
+    /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
     /// Kernel, as in `cargo ktstr test`
@@ -83,6 +83,7 @@ pub struct ShellArgs {
 
 /// Boots, and returns when the guest has ended; gives the exit status.
 pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
+    interrupt::stop_flag().map_err(system("signal handlers"))?;
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     kernel.require_for_shells()?;
     let preview = show::preview(&args.test, &kernel, AccelArg::Tcg, args.scheduler.as_deref())?;
@@ -97,7 +98,7 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
     };
     let manner = Manner { sim: false, shell: Some(shell_spec(&args.command)) };
     image::build(&preview.spec, &binaries, manner, &initramfs)?;
-    let status = ktstr_vmm::attend(&GuestConfig {
+    let config = GuestConfig {
         kernel: kernel.image.clone(),
         initramfs,
         topology: preview.spec.topology,
@@ -106,7 +107,11 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
         cmdline: Vec::new(),
         run_dir: dir.path().into(),
         console_log: dir.path().join("console.log"),
-    })?;
+    };
+    let status = ktstr_vmm::attend(&config, |qemu| Ok(interrupt::run(qemu)?.status))?;
+    if interrupt::has_arrived() {
+        return Ok(exit::INTERRUPTED);
+    }
     if status.success() { Ok(exit::OK) } else { Err(ShellError::Ended(status)) }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use clap::Args;
 use ktstr_wire::message::to_json;
@@ -14,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::accel::Mode;
 use crate::budget::estimate::Past;
 use crate::cli::AccelArg;
-use crate::exit;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{Plan, RunError, identity, image, layout, share};
 use crate::target::{Target, TargetError};
 use crate::test::{TestError, require_nextest, system};
+use crate::{exit, interrupt};
 
 /// Environment variable: a file for what a run would do, which is then not done.
 pub const SHOW_ENV: &str = "KTSTR_SHOW";
@@ -60,7 +61,7 @@ impl ShowError {
   cargo ktstr show gauntlet/my_test/8cpu-2llc-smt --scheduler scx_mine --accel sim
   cargo ktstr show my_suite::my_test --json")]
 pub struct ShowArgs {
-    /// The test, as TEST or BINARY::TEST
+    /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
     /// Kernel, as in `cargo ktstr test`; no range
@@ -104,7 +105,7 @@ impl Preview {
     /// Of a plan.
     fn of(plan: &Plan) -> Preview {
         let spec = &plan.spec;
-        let test = layout::qualified_test(Path::new(&spec.binary), &spec.test);
+        let test = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
         let accel = plan.settings.mode.name();
         let topology = spec.topology.to_string();
         let past = Past::read(&plan.ktstr_dir);
@@ -143,7 +144,7 @@ impl Preview {
         };
         let name = spec.terms.listed.as_deref().unwrap_or(&spec.test);
         let mut lines = vec![
-            ("test", layout::qualified_test(Path::new(&spec.binary), name)),
+            ("test", layout::qualified_test(&spec.package, Path::new(&spec.binary), name)),
             ("topology", format!("{t}: {}", shape.join(", "))),
             ("memory", format!("{} MiB", spec.memory_mib)),
             ("kernel", format!("{} ({})", self.kernel.0, self.kernel.1.display())),
@@ -211,8 +212,8 @@ pub fn preview(
     };
     let file = tempfile::NamedTempFile::new().map_err(system("a temporary file"))?;
     let mut command = target.command(&invocation)?;
-    let out =
-        command.env(SHOW_ENV, file.path()).output().map_err(system(target.binary.display().to_string()))?;
+    command.env(SHOW_ENV, file.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = interrupt::run(&mut command).map_err(system(target.binary.display().to_string()))?;
     let json = fs::read(file.path()).unwrap_or_default();
     serde_json::from_slice(&json).map_err(|_| {
         let text = [out.stdout, out.stderr].concat();

@@ -16,7 +16,7 @@ pub enum TargetError {
     #[error(transparent)]
     Test(#[from] TestError),
     /// None of this name, or more than one.
-    #[error("{n} tests are named '{test}'{hint}", n = .found.len(), hint = hint(.found))]
+    #[error("{}", not_one(.test, .found))]
     NotOne {
         /// The name.
         test: String,
@@ -25,12 +25,11 @@ pub enum TargetError {
     },
 }
 
-fn hint(found: &[String]) -> String {
+fn not_one(test: &str, found: &[String]) -> String {
     if found.is_empty() {
-        "; cargo nextest list shows the tests".into()
-    } else {
-        format!("; write one of {}", found.join(", "))
+        return format!("no test named '{test}'; cargo nextest list shows the tests");
     }
+    format!("{} tests are named '{test}'; write one of {}", found.len(), found.join(", "))
 }
 
 impl TargetError {
@@ -50,14 +49,14 @@ pub struct Target {
     pub binary: PathBuf,
     /// Where it is run.
     cwd: PathBuf,
-    /// As `BINARY::TEST`.
+    /// As `PACKAGE::BINARY::TEST`.
     qualified: String,
     /// As the binary lists it.
     pub name: String,
 }
 
 impl Target {
-    /// Builds the tests and finds the one of this name, `TEST` or `BINARY::TEST`; ignored ones too.
+    /// Builds the tests and finds the one of this name, `TEST`, `BINARY::TEST` or `PACKAGE::BINARY::TEST`; ignored ones too.
     pub fn find(test: &str) -> Result<Target, TargetError> {
         let list = listing::read(layout::cargo().args(["nextest", "list"]), &[])?;
         let mut found = targets(&list, test);
@@ -78,6 +77,9 @@ impl Target {
             .current_dir(&self.cwd)
             // As Cargo and nextest say it to a test.
             .env("CARGO_MANIFEST_DIR", &self.cwd)
+            // It is no attempt of a nextest around this process.
+            .env_remove("NEXTEST_ATTEMPT")
+            .env_remove("NEXTEST_STRESS_CURRENT")
             .stdin(Stdio::null());
         invocation.tell(&mut command)?;
         Ok(command)
@@ -86,8 +88,10 @@ impl Target {
 
 /// The tests of this name in nextest's list.
 fn targets(list: &serde_json::Value, test: &str) -> Vec<Target> {
-    let qualified = |t: &Listed<'_>| format!("{}::{}", t.binary_name, t.name);
-    let named = listing::tests(list).filter(|t| t.name == test || qualified(t) == test);
+    let in_binary = |t: &Listed<'_>| format!("{}::{}", t.binary_name, t.name);
+    let qualified = |t: &Listed<'_>| format!("{}::{}", t.package, in_binary(t));
+    let named =
+        listing::tests(list).filter(|t| t.name == test || in_binary(t) == test || qualified(t) == test);
     let target = |t: Listed<'_>| Target {
         binary: t.binary_path.into(),
         cwd: t.cwd.into(),
@@ -103,14 +107,22 @@ mod tests {
 
     #[test]
     fn tests_are_found_by_either_name() {
+        let suite = |package: &str, binary: &str, tests: &[&str]| {
+            let cases: std::collections::BTreeMap<_, _> =
+                tests.iter().map(|t| (*t, serde_json::json!({}))).collect();
+            let path = format!("/t/{binary}-1");
+            serde_json::json!({"package-name": package, "binary-name": binary, "binary-path": path,
+                "cwd": format!("/{package}"), "testcases": cases})
+        };
         let list = serde_json::json!({"rust-suites": {
-            "p::a": {"binary-name": "a", "binary-path": "/t/a-1", "cwd": "/p", "testcases": {"x": {}, "m::y": {}}},
-            "p::b": {"binary-name": "b", "binary-path": "/t/b-1", "cwd": "/p", "testcases": {"x": {}}},
+            "p::a": suite("p", "a", &["x", "m::y"]), "p::b": suite("p", "b", &["x"]), "q::a": suite("q", "a", &["x"]),
         }});
         let names = |t| targets(&list, t).into_iter().map(|t| t.qualified).collect::<Vec<_>>();
-        assert_eq!(names("m::y"), ["a::m::y"]);
-        assert_eq!(names("b::x"), ["b::x"]);
-        assert_eq!(names("x"), ["a::x", "b::x"]);
+        assert_eq!(names("m::y"), ["p::a::m::y"]);
+        assert_eq!(names("b::x"), ["p::b::x"]);
+        assert_eq!(names("x"), ["p::a::x", "p::b::x", "q::a::x"]);
+        assert_eq!(names("a::x"), ["p::a::x", "q::a::x"]);
+        assert_eq!(names("q::a::x"), ["q::a::x"]);
         assert!(names("z").is_empty() && targets(&serde_json::json!(1), "x").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo ktstr test`, and the call-back of a test process.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +14,7 @@ use crate::invocation::{
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
 use crate::session::{self, SESSION_ENV};
-use crate::{budget, exit, interrupt, show, witness};
+use crate::{budget, exit, interrupt, recover, show, witness};
 use ktstr_wire::listing::{GAUNTLET_REPORT_ENV, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::ProbeLevel;
@@ -51,8 +52,7 @@ impl TestError {
             TestError::NoNextest => exit::HOST_LACKS,
             TestError::Budget(_) => exit::USAGE,
             TestError::List(_) => exit::FAIL,
-            TestError::System { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
-            TestError::System { .. } => exit::INTERNAL,
+            TestError::System { source, .. } => exit::of_io(source, exit::INTERNAL),
         }
     }
 }
@@ -65,6 +65,7 @@ pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
 /// Runs the tests and gives the exit status of [`session::exit_status`].
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let budget = budget::from_env()?;
+    interrupt::stop_flag().map_err(system("signal handlers"))?;
     let kernels = kernel::resolve_all(&args.kernel, Path::new("."))?;
     require_nextest()?;
     let mode = Mode::of(args.accel);
@@ -76,8 +77,6 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let session = identity::new_id();
     let write = |(i, k): (usize, &Kernel)| ResolvedKernel::write(&ktstr_dir, &format!("{session}-{i}"), k);
     let resolved = kernels.iter().enumerate().map(write).collect::<Result<Vec<_>, _>>()?;
-    // Signals go to the whole process group; nextest ends its tests, and this waits for it.
-    let _stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
     let Some(first) = resolved.first() else { return Ok(exit::USAGE) };
     let invocation = Invocation {
         target: &target,
@@ -114,9 +113,16 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
         nextest.env(GAUNTLET_REPORT_ENV, &report);
     }
-    let status = nextest.args(&args.nextest).status().map_err(system("cargo nextest run"))?;
+    let ended = interrupt::run(nextest.args(&args.nextest)).map_err(system("cargo nextest run"));
+    let entries = session::take(&ktstr_dir, &session);
+    if interrupt::has_arrived() {
+        // Before anything is printed: the terminal may be gone.
+        let _ = fs::remove_file(&report);
+        recover::discard(&ktstr_dir, &session);
+        return Ok(exit::INTERRUPTED);
+    }
     tell_gauntlets(&report);
-    Ok(summarize(&ktstr_dir, &session, status))
+    Ok(summarize(&ktstr_dir, &entries, ended?.status))
 }
 
 /// What test binaries have to know to list every test with each of several kernels and schedulers.
@@ -163,8 +169,10 @@ pub fn require_nextest() -> Result<(), TestError> {
 }
 
 /// Says what there is now and which command comes next.
-fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
-    let entries = session::take(ktstr_dir, session);
+fn summarize(ktstr_dir: &Path, entries: &[session::Entry], nextest: ExitStatus) -> u8 {
+    for e in session::failed(entries) {
+        eprintln!("{}: {}", e.name, e.reason);
+    }
     let interrupted = entries.iter().any(|e| e.exit_status == exit::INTERRUPTED);
     let runs = entries.iter().filter(|e| e.sidecar.is_some()).count();
     if runs > 0 {
@@ -179,7 +187,7 @@ fn summarize(ktstr_dir: &Path, session: &str, nextest: ExitStatus) -> u8 {
         return exit::INTERRUPTED;
     }
     let code = nextest.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(exit::INTERRUPTED);
-    session::exit_status(&entries, code)
+    session::exit_status(entries, code)
 }
 
 /// The kernel of this session, or, in a test that was started by hand, the one that [`kernel::resolve`] finds.
@@ -213,6 +221,7 @@ fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
         session: var(SESSION_ENV).unwrap_or_else(identity::new_id),
         mode: mode.ok_or_else(|| RunError::Accel(accel.unwrap_or_default()))?,
         repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
+        attempt: identity::attempt(var),
         boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
         position: number(POSITION_ENV),
         pin: var(PIN_ENV).is_some(),
@@ -234,7 +243,7 @@ pub fn internal_run() -> Result<u8, RunError> {
     let ktstr_dir = target.join("ktstr");
     let settings = settings(spec.accel.as_deref())?;
     let session = settings.session.clone();
-    let name = layout::qualified_test(Path::new(&spec.binary), &spec.test);
+    let name = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
     let result = session_kernel(&manifest_dir)
         .map_err(RunError::from)
         .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), settings))
@@ -243,7 +252,9 @@ pub fn internal_run() -> Result<u8, RunError> {
             false => run::run_all(&plan, &stop),
         });
     if let Err(e) = &result {
-        let entry = session::Entry { name, exit_status: e.exit_status(), sidecar: None };
+        let reason = e.to_string().lines().next().unwrap_or_default().to_string();
+        let (boot, exit_status) = (String::new(), e.exit_status());
+        let entry = session::Entry { name, boot, exit_status, reason, sidecar: None };
         session::append_entry(&ktstr_dir, &session, &entry);
     }
     result

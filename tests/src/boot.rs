@@ -75,7 +75,8 @@ pub fn start(spec: &Value, dir: &Path) -> Child {
     start_by(runner(), spec, dir)
 }
 
-fn start_by(mut runner: Command, spec: &Value, dir: &Path) -> Child {
+/// The same by a runner that the caller has given more of an environment.
+pub fn start_by(mut runner: Command, spec: &Value, dir: &Path) -> Child {
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary).unwrap();
     let mut child = runner

@@ -158,7 +158,7 @@ fn interrupt_ends_the_guest_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let out = run_and_signal("INT", dir.path());
     assert_eq!(out.status.code(), Some(130), "{}", text_of(&out));
-    assert!(text_of(&out).contains("error: interrupted; the guest is gone"), "{}", text_of(&out));
+    assert!(text_of(&out).contains("Error: interrupted; the guest is gone"), "{}", text_of(&out));
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());
     assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
     assert_eq!(sidecar_below(dir.path()), None);
@@ -228,4 +228,24 @@ fn disk_that_fills_in_a_run_is_told_and_leaves_nothing_half_written() {
     let json = out.stderr.iter().position(|b| *b == b'{').unwrap();
     let sidecar: Value = serde_json::from_slice(&out.stderr[json..]).unwrap();
     assert_eq!(sidecar["verdict"], "inconclusive");
+}
+
+#[test]
+fn target_directory_that_cannot_be_written_is_named() {
+    let mut spec = boot::spec(&boot::suite("sched_basic"), "sched_basic_message", &json!({}));
+    spec["scheduler"] = Value::Null;
+    // Nobody can make a directory there, root neither.
+    let mut child = runner()
+        .arg("internal-run")
+        .env("KTSTR_TARGET_DIR", "/sys")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), spec.to_string().as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let text = text_of(&out);
+    assert_eq!(out.status.code(), Some(17), "{text}");
+    assert!(text.contains("Error: /sys/ktstr/") && text.contains("CARGO_TARGET_DIR"), "{text}");
 }

@@ -177,10 +177,13 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
 
 /// Runs a guest in QEMU at the terminal of this process, and returns when it has ended. Its console is standard input and output;
 /// it sees the host's files, read-only, as the 9p share [`ktstr_wire::spec::HOST_ROOT_TAG`]; it has no vsock device, and of `config`
-/// the directory and the console's file are not used.
-pub fn attend(config: &GuestConfig) -> Result<ExitStatus, StartError> {
-    let status = Command::new(qemu::PROGRAM).args(qemu::terminal_arguments(config)).status();
-    status.map_err(StartError::of_qemu)
+/// the directory and the console's file are not used. `run` runs QEMU to its end.
+pub fn attend(
+    config: &GuestConfig,
+    run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
+) -> Result<ExitStatus, StartError> {
+    let mut qemu = Command::new(qemu::PROGRAM);
+    run(qemu.args(qemu::terminal_arguments(config))).map_err(StartError::of_qemu)
 }
 
 /// Kernel parameters under KVM beside [`qemu::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's

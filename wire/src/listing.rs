@@ -36,6 +36,9 @@ pub struct KernelChoice {
 pub struct Described {
     /// Path of the binary.
     pub binary: String,
+    /// Name of the package that it belongs to.
+    #[serde(default)]
+    pub package: String,
     /// Name as nextest lists it.
     pub name: String,
     /// Name of the test whose body it runs.

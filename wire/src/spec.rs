@@ -15,6 +15,9 @@ use crate::topology::Topology;
 pub struct TestSpec {
     /// [`crate::WIRE_VERSION`] of the test binary.
     pub wire_version: u16,
+    /// Name of the package that the test belongs to; empty where a spec was written by hand.
+    #[serde(default)]
+    pub package: String,
     /// Name of the test as nextest lists it.
     pub test: String,
     /// Absolute path of the test binary on the host.

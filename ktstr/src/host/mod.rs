@@ -1,12 +1,14 @@
 //! Host mode: the harness that nextest and `cargo test` talk to, and the hand-over to the runner.
 
+mod runner;
 mod variant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
 use ktstr_wire::WIRE_VERSION;
 use ktstr_wire::listing::{DESCRIBE_ENV, GAUNTLET_REPORT_ENV, SELECTION_ENV, Selected};
@@ -20,11 +22,34 @@ use variant::{Variant, Variants, variants};
 /// The name that stands for the kernel's own scheduler in `KTSTR_SCHEDULER`.
 const KERNEL_SCHEDULER: &str = "eevdf";
 
-/// Lists or runs the tests.
+/// The exit statuses of the runners of failed tests.
+#[derive(Clone, Debug, Default)]
+struct Statuses(Arc<Mutex<BTreeSet<u8>>>);
+
+impl Statuses {
+    fn note(&self, status: u8) {
+        self.0.lock().unwrap_or_else(|p| p.into_inner()).insert(status);
+    }
+
+    /// The one that all of them share.
+    fn shared(&self) -> Option<u8> {
+        let all = self.0.lock().unwrap_or_else(|p| p.into_inner());
+        all.first().copied().filter(|_| all.len() == 1)
+    }
+}
+
+/// Lists or runs the tests. Under nextest a process runs one test, and its exit status is the runner's.
 pub fn run() -> ExitCode {
     let args = Arguments::from_args();
-    match trials(&args) {
-        Ok(trials) => libtest_mimic::run(&args, trials).exit_code(),
+    let statuses = Statuses::default();
+    match trials(&args, &statuses) {
+        Ok(trials) => {
+            let conclusion = libtest_mimic::run(&args, trials);
+            match statuses.shared() {
+                Some(status) if conclusion.has_failed() => status.into(),
+                _ => conclusion.exit_code(),
+            }
+        }
         Err(e) => {
             eprintln!("error: {}", e.message().unwrap_or("the tests cannot be listed"));
             ExitCode::FAILURE
@@ -32,7 +57,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn trials(args: &Arguments) -> Result<Vec<Trial>, Failed> {
+fn trials(args: &Arguments, statuses: &Statuses) -> Result<Vec<Trial>, Failed> {
     let mut entries: Vec<&'static TestEntry> = TESTS.iter().collect();
     entries.sort_by_key(|t| t.full_name());
     let mut found = variants(&entries, host_memory_mib())?;
@@ -49,8 +74,8 @@ fn trials(args: &Arguments) -> Result<Vec<Trial>, Failed> {
         found.all.retain(|v| names.contains(&v.name()));
     }
     let trial = |v: Variant| {
-        let ignored = v.is_ignored();
-        Trial::test(v.name(), move || run_test(&v)).with_ignored_flag(ignored)
+        let (ignored, statuses) = (v.is_ignored(), statuses.clone());
+        Trial::test(v.name(), move || run_test(&v, &statuses)).with_ignored_flag(ignored)
     };
     Ok(found.all.into_iter().map(trial).collect())
 }
@@ -130,6 +155,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
     terms.listed = Some(variant.plain_name());
     Ok(TestSpec {
         wire_version: WIRE_VERSION,
+        package: entry.package.into(),
         test: entry.full_name(),
         binary: std::env::current_exe()?.display().to_string(),
         manifest_dir: manifest_dir()?.display().to_string(),
@@ -148,43 +174,26 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
     })
 }
 
-/// `KTSTR_RUNNER`, else `cargo-ktstr` in a directory above this binary (`target/debug/deps/..`), else on `PATH`.
-fn runner() -> Result<PathBuf, Failed> {
-    const NAME: &str = "cargo-ktstr";
-    if let Some(path) = std::env::var_os("KTSTR_RUNNER") {
-        return Ok(path.into());
-    }
-    let exe = std::env::current_exe()?;
-    let above = exe.ancestors().skip(1).take(3).map(|d| d.join(NAME));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<PathBuf> = std::env::split_paths(&path).map(|d| d.join(NAME)).collect();
-    above.chain(on_path).find(|p| p.is_file()).ok_or_else(|| {
-        Failed::from(
-            "cargo-ktstr not found: install it (make install in ktstr), or set KTSTR_RUNNER to its path",
-        )
-    })
-}
-
-/// Hands the test over to the runner, which reads the spec from its standard input.
-fn run_test(variant: &Variant) -> Result<(), Failed> {
+/// Hands the test over to the runner.
+fn run_test(variant: &Variant, statuses: &Statuses) -> Result<(), Failed> {
     let spec = to_json(&spec(variant)?);
-    let runner = runner()?;
-    let failed = |e: std::io::Error| format!("{}: {e}", runner.display());
-    let mut command = Command::new(&runner);
-    command.arg("internal-run").stdin(Stdio::piped());
+    let mut command = runner::command()?;
     if let Some(kernel) = &variant.kernel {
         command.env("KTSTR_RESOLVED_KERNEL", &kernel.path);
     }
     if let Some(scheduler) = &variant.scheduler {
         command.env("KTSTR_SCHEDULER", scheduler);
     }
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A runner that ends without reading it says why.
-        let _ = stdin.write_all(&spec);
+    let end = runner::run(command, &spec)?;
+    if end.status == 0 {
+        return Ok(());
     }
-    let status = child.wait().map_err(failed)?;
-    if status.success() { Ok(()) } else { Err(Failed::without_message()) }
+    statuses.note(end.status);
+    // What a test writes behind this word is what nextest puts into its reports. The runner has said it of an end of its own.
+    if let Some(killed) = &end.killed {
+        eprintln!("Error: {killed}");
+    }
+    Err(end.killed.map_or_else(Failed::without_message, Failed::from))
 }
 
 #[cfg(test)]

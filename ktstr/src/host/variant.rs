@@ -54,6 +54,7 @@ impl Variant {
         let topology = self.topology().ok()?;
         Some(Described {
             binary: binary.into(),
+            package: self.entry.package.into(),
             name: self.name(),
             test: self.entry.full_name(),
             ignored: self.is_ignored(),

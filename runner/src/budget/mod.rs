@@ -120,7 +120,7 @@ fn candidates(tests: &[Described], plan: &Plan<'_>) -> (Vec<Candidate>, usize) {
     let candidate = |t: &Described| {
         let accel = t.accel.as_deref().unwrap_or(accel);
         let nr_cpus = t.topology.parse::<Topology>().map_or(1, |t| t.nr_cpus());
-        let name = qualified_test(Path::new(&t.binary), &t.test);
+        let name = qualified_test(&t.package, Path::new(&t.binary), &t.test);
         let boot = past.boot_ms(&name, &t.topology, accel, nr_cpus, t.duration_ns);
         let mut properties: Vec<usize> = Vec::new();
         for property in t.properties.iter().cloned().chain([format!("accel={accel}")]) {
@@ -142,6 +142,7 @@ mod tests {
     fn described(name: &str, topology: &str, properties: &[&str]) -> Described {
         Described {
             binary: "/t/a-0123456789abcdef".into(),
+            package: "p".into(),
             name: name.into(),
             test: name.into(),
             ignored: false,

@@ -62,15 +62,33 @@ pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<En
     let work = root.join(format!("{key}.building"));
     // What a killed build left: its holder is gone, for we have the lock.
     let _ = fs::remove_dir_all(&work);
+    remove_abandoned(&root);
     let build =
         Build { source, extra_config, work: &work, stop: interrupt::stop_flag().map_err(file_error(&work))? };
     let result = build.run(&dir);
+    if matches!(&result, Err(KernelError::Interrupted(_))) {
+        // That takes a while, and the terminal may be gone.
+        let _ = writeln!(io::stderr(), "kernel: interrupted; removing the unfinished build");
+    }
     let _ = fs::remove_dir_all(&work);
     // The log is what the message of a failed build points to.
     if !matches!(&result, Err(KernelError::Build { .. })) {
         let _ = fs::remove_file(build.log_path());
     }
     result
+}
+
+/// Removes what killed builds of other kernels left, which is gigabytes.
+pub fn remove_abandoned(root: &Path) {
+    for work in fs::read_dir(root).into_iter().flatten().flatten().map(|d| d.path()) {
+        if work.extension().is_none_or(|e| e != "building") {
+            continue;
+        }
+        let abandoned = File::open(work.with_extension("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        if abandoned && fs::remove_dir_all(&work).is_ok() {
+            eprintln!("kernel: removed {}, which a build that was killed had left", work.display());
+        }
+    }
 }
 
 struct Build<'a> {
@@ -262,4 +280,25 @@ fn unpack(archive: &Path, into: &Path) -> Command {
 /// How many lines a build prints.
 fn usual_lines() -> u64 {
     cache::entries().ok().and_then(|mut e| e.pop()).map_or(USUAL_LINES, |e| e.meta.output_lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_that_were_killed_are_removed_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str| fs::create_dir_all(root.path().join(name).join("source")).unwrap();
+        ["killed.building", "running.building", "kept", "unlocked.building"].into_iter().for_each(make);
+        let lock = |key: &str| File::create(root.path().join(format!("{key}.lock"))).unwrap();
+        drop(lock("killed"));
+        let running = lock("running");
+        running.try_lock().unwrap();
+        remove_abandoned(root.path());
+        let is_there = |name: &str| root.path().join(name).exists();
+        assert!(!is_there("killed.building") && is_there("running.building") && is_there("kept"));
+        // It has not come to its lock yet, which is made first: not one of ours.
+        assert!(is_there("unlocked.building"));
+    }
 }

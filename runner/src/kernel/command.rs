@@ -127,6 +127,7 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         println!("removed {} {}", e.key, e.meta.release);
     }
     if wanted.is_none() {
+        build::remove_abandoned(&cache::root());
         [mirror::downloads(), source::repositories()].iter().try_for_each(|dir| clean_sources(dir))?;
     }
     Ok(())

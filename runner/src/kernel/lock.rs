@@ -2,8 +2,13 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{KernelError, file_error};
+use crate::interrupt;
+
+/// How often one who waits looks again.
+const STEP: Duration = Duration::from_millis(100);
 
 /// The lock in the file at `path`, held until it is dropped or the process ends. Where another process has it, says what that
 /// one is doing and waits; the caller then looks whether anything is left to do.
@@ -13,7 +18,12 @@ pub fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             eprintln!("kernel: another process is {doing}; waiting for it");
-            lock.lock().map_err(file_error(path))?;
+            while let Err(TryLockError::WouldBlock) = lock.try_lock() {
+                if interrupt::has_arrived() {
+                    return Err(KernelError::Interrupted(format!("another process goes on {doing}")));
+                }
+                std::thread::sleep(STEP);
+            }
         }
         Err(TryLockError::Error(e)) => return Err(file_error(path)(e)),
     }

@@ -221,8 +221,8 @@ impl KernelError {
                 exit::DOWNLOAD
             }
             KernelError::NoSpace(_) => exit::NO_SPACE,
-            KernelError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => exit::NO_SPACE,
-            KernelError::File { .. } | KernelError::InUse(_) => exit::INTERNAL,
+            KernelError::File { source, .. } => exit::of_io(source, exit::INTERNAL),
+            KernelError::InUse(_) => exit::INTERNAL,
             KernelError::Interrupted(_) => exit::INTERRUPTED,
         }
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ktstr_analysis::{DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
 
-use super::terms;
 use super::verdict::{Circumstances, Judgement, judge};
+use super::{identity, terms};
 
 /// Name of the lock in a work directory; who holds it is alive.
 pub const LOCK_FILE: &str = "lock";
@@ -115,6 +115,19 @@ fn remove_working_files(work: &Path, complete: bool) {
     }
 }
 
+/// Removes what retries of a boot left in an earlier session; they belong to a first attempt that is being replaced.
+fn remove_retries(results: &Path, boot: &str) {
+    let prefix = format!("{boot}{}", identity::RETRY);
+    for path in fs::read_dir(results).into_iter().flatten().flatten().map(|e| e.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with(&prefix) || name.ends_with(".partial") {
+            continue;
+        }
+        // What cannot be removed is no boot of its own: comparisons leave retries out.
+        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+}
+
 /// Moves the folder to its final name and the sidecar last. The old sidecar goes first, so that no sidecar ever stands
 /// beside tables of another run.
 fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Published, FinishError> {
@@ -123,6 +136,9 @@ fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Publis
         move |source| FinishError::File { path, source }
     };
     let results = work.parent().unwrap_or(Path::new("."));
+    // Two runs of one boot may end at once: each publishes a whole set of files, the last one stays.
+    let turn = fs::File::open(results).map_err(file_error(results))?;
+    turn.lock().map_err(file_error(results))?;
     let folder = results.join(&sidecar.identity.variant);
     let sidecar_path = results.join(format!("{}.ktstr.json", sidecar.identity.variant));
     for old in [&sidecar_path, &folder] {
@@ -133,6 +149,9 @@ fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Publis
             return Err(file_error(old)(e));
         }
     }
+    if !sidecar.identity.is_retry() {
+        remove_retries(results, &sidecar.identity.variant);
+    }
     fs::rename(work, &folder).map_err(file_error(&folder))?;
     let _ = fs::remove_file(folder.join(LOCK_FILE));
     fs::rename(folder.join(STAGED_FILE), &sidecar_path).map_err(file_error(&sidecar_path))?;
@@ -142,4 +161,22 @@ fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Publis
             .map_err(|source| FinishError::Sidecar { path: history, source })?;
     }
     Ok(Published { sidecar, sidecar_path, folder, judgement })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_attempt_removes_the_retries_of_an_earlier_session_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b-try2", "b-try3.0a.partial", "b-1-try2", "c-try2"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("b-try2.ktstr.json"), "{}").unwrap();
+        remove_retries(dir.path(), "b");
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["b-1-try2", "b-try3.0a.partial", "c-try2"]);
+    }
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr_analysis::{HostFacts, Identity};
-use ktstr_wire::spec::{ProbeLevel, SchedulerSpec, TestSpec};
+use ktstr_wire::spec::{SchedulerSpec, TestSpec};
 use sha2::{Digest, Sha256};
 
-use super::layout::{Project, build_folder, qualified_test, variant};
+use super::layout::{BootKey, Project, binary_test, build_folder};
 use super::scheduler::Program;
 use crate::kernel::Kernel;
 
@@ -64,6 +64,23 @@ pub fn host_facts() -> HostFacts {
     }
 }
 
+/// What stands between the name of a boot and the number of an attempt at it, from the second on.
+pub const RETRY: &str = "-try";
+
+/// The name of the files of an attempt at the boot with this name: a retry leaves the files of the attempt before alone.
+fn retry_name(boot: String, attempt: u32) -> String {
+    if attempt > 1 { format!("{boot}{RETRY}{attempt}") } else { boot }
+}
+
+/// Number of the attempt that nextest makes, from 1, by its environment (nextest's documentation, "Environment variables nextest
+/// sets"). The iterations of a stress run are further attempts: each does what the first did.
+pub fn attempt(var: impl Fn(&str) -> Option<String>) -> u32 {
+    let number = |name: &str| var(name).and_then(|text| text.parse::<u32>().ok());
+    let attempt = number("NEXTEST_ATTEMPT").unwrap_or(1).max(1);
+    let iteration = number("NEXTEST_STRESS_CURRENT").unwrap_or(0);
+    iteration.saturating_mul(number("NEXTEST_TOTAL_ATTEMPTS").unwrap_or(1)).saturating_add(attempt)
+}
+
 /// Everything that [`identity`] puts together.
 #[derive(Debug)]
 pub struct Parts<'a> {
@@ -85,28 +102,38 @@ pub struct Parts<'a> {
     pub accel: &'a str,
     /// Number of this boot among the repetitions, from 0.
     pub repeat: u32,
+    /// Number of this attempt at the boot, from 1.
+    pub attempt: u32,
     /// The invocation of `cargo ktstr test` that this run belongs to.
     pub session: String,
 }
 
 /// The identity of a run that is about to start.
 pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
-    let test = qualified_test(Path::new(&p.spec.binary), &p.spec.test);
+    let test = binary_test(Path::new(&p.spec.binary), &p.spec.test);
     let scheduler = scheduler_label(p.spec.scheduler.as_ref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let probes = p.spec.probes.unwrap_or_default();
-    // Runs that recorded less, or more, are files of their own beside the others.
-    let accel = match probes {
-        ProbeLevel::Full => p.accel.to_string(),
-        other => format!("{}@{}", p.accel, other.name()),
+    let key = BootKey {
+        package: &p.spec.package,
+        test: &test,
+        topology: p.spec.topology,
+        scheduler: p.spec.scheduler.as_ref(),
+        kernel_sha256: &p.kernel.sha256,
+        accel: p.accel,
+        probes,
+        seed: p.spec.seed,
+        repeat: p.repeat,
     };
     Ok(Identity {
         run_id: new_id(),
         session: p.session.clone(),
-        variant: variant(&test, &p.spec.topology.to_string(), &scheduler, &accel, p.repeat),
+        variant: retry_name(key.file_name(), p.attempt),
+        package: p.spec.package.clone(),
         test,
         listed: p.spec.terms.listed.clone().filter(|l| *l != p.spec.test),
         repeat: p.repeat,
+        attempt: p.attempt,
         topology: p.spec.topology,
         observed: None,
         scheduler,
@@ -135,4 +162,23 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         memory_mib: p.spec.memory_mib,
         host: host_facts(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_numbered_as_nextest_says() {
+        let of = |vars: &[(&str, &str)]| {
+            attempt(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))
+        };
+        assert_eq!(of(&[]), 1);
+        assert_eq!(of(&[("NEXTEST_ATTEMPT", "2"), ("NEXTEST_STRESS_CURRENT", "none")]), 2);
+        let stress =
+            [("NEXTEST_STRESS_CURRENT", "3"), ("NEXTEST_TOTAL_ATTEMPTS", "2"), ("NEXTEST_ATTEMPT", "1")];
+        assert_eq!(of(&stress), 7);
+        let names: Vec<String> = [1, 2, 3].map(|n| retry_name("v".into(), n)).into();
+        assert_eq!(names, ["v", "v-try2", "v-try3"]);
+    }
 }

@@ -95,7 +95,12 @@ pub fn build(
     }
     let guest = GuestSpec {
         // Where things are on the host is none of the guest's business, and would make it depend on that.
-        test: TestSpec { binary: String::new(), manifest_dir: String::new(), ..spec.clone() },
+        test: TestSpec {
+            package: String::new(),
+            binary: String::new(),
+            manifest_dir: String::new(),
+            ..spec.clone()
+        },
         test_path: TEST_PATH.into(),
         scheduler_path: binaries.scheduler.map(|_| SCHEDULER_PATH.into()),
         modules,
@@ -118,6 +123,7 @@ mod tests {
     fn logs_fit_a_third_of_memory() {
         let mut spec = TestSpec {
             wire_version: ktstr_wire::WIRE_VERSION,
+            package: String::new(),
             test: "t".into(),
             binary: "/b".into(),
             manifest_dir: "/".into(),

@@ -134,28 +134,20 @@ impl RunError {
             }
             RunError::Extra(_) => exit::HOST_LACKS,
             RunError::NoAgent(_) | RunError::Pin { .. } | RunError::Affinity(_) => exit::HOST_LACKS,
-            RunError::Image(e) => storage_status(e, exit::INTERNAL),
+            RunError::Image(e) => exit::of_causes(e, exit::INTERNAL),
             RunError::Start(StartError::Kvm(KvmError::Boot(_) | KvmError::Topology { .. })) => {
                 exit::BOOT_ERROR
             }
-            RunError::Start(e) => storage_status(e, exit::HOST_LACKS),
-            RunError::File { source, .. } => storage_status(source, exit::INTERNAL),
-            RunError::Finish(e) => storage_status(e, exit::INTERNAL),
+            // /dev/kvm and its like: the message says what to do about the permission.
+            RunError::Start(e) => match exit::of_causes(e, exit::HOST_LACKS) {
+                exit::NO_SPACE => exit::NO_SPACE,
+                _ => exit::HOST_LACKS,
+            },
+            RunError::File { source, .. } => exit::of_causes(source, exit::INTERNAL),
+            RunError::Finish(e) => exit::of_causes(e, exit::INTERNAL),
             RunError::Interrupted => exit::INTERRUPTED,
         }
     }
-}
-
-/// [`exit::NO_SPACE`] if a full device is somewhere in the causes of `e`, else `other`.
-fn storage_status(e: &(dyn std::error::Error + 'static), other: u8) -> u8 {
-    let mut cause = Some(e);
-    while let Some(c) = cause {
-        if c.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::StorageFull) {
-            return exit::NO_SPACE;
-        }
-        cause = c.source();
-    }
-    other
 }
 
 fn file_error(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
@@ -201,6 +193,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Numbers of the boots.
     pub repeats: std::ops::Range<u32>,
+    /// Number of the attempt that nextest makes at the test, from 1.
+    pub attempt: u32,
     /// The seed of the boot, where it is not derived from the run's.
     pub boot_seed: Option<u64>,
     /// Place of the boot in a session whose order is random.
@@ -249,6 +243,7 @@ impl Plan {
             project: &self.project,
             accel: self.settings.mode.name(),
             repeat,
+            attempt: self.settings.attempt,
             session: self.settings.session.clone(),
         })
         .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))?;
@@ -488,8 +483,12 @@ pub fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
         let published = plan.boot(i, stop)?;
         let id = &published.sidecar.identity;
         let wall_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        estimate::note(&plan.ktstr_dir, &id.test, &id.topology.to_string(), &id.accel, wall_ms);
+        estimate::note(&plan.ktstr_dir, &id.full_test(), &id.topology.to_string(), &id.accel, wall_ms);
         report::print(&published, plan);
+        if published.judgement.exit_status != exit::OK {
+            // nextest takes what follows this word on standard error into its reports.
+            eprintln!("Error: {}", published.judgement.reason());
+        }
         crate::session::append(&plan.ktstr_dir, &plan.settings.session, &published);
         let Judgement { exit_status, .. } = published.judgement;
         if status == exit::OK {

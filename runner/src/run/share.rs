@@ -98,6 +98,7 @@ mod tests {
             session: "s".into(),
             mode,
             repeats: 0..1,
+            attempt: 1,
             boot_seed: None,
             position: None,
             pin,

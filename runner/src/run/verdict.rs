@@ -50,6 +50,16 @@ impl Judgement {
     fn new(verdict: Verdict, exit_status: u8, reasons: Vec<String>) -> Judgement {
         Judgement { verdict, reasons, exit_status }
     }
+
+    /// The verdict with the first line of its first reason; empty on a pass.
+    pub fn reason(&self) -> String {
+        let first = self.reasons.first().and_then(|r| r.lines().next()).unwrap_or_default();
+        match self.verdict {
+            Verdict::Pass => String::new(),
+            verdict if first.is_empty() => verdict.name().into(),
+            verdict => format!("{}: {first}", verdict.name()),
+        }
+    }
 }
 
 /// Judges a run of this accelerator; `wants_scheduler`: one whose scheduler ends before the test is lost.

@@ -24,7 +24,7 @@ use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
 use crate::run::{identity, layout};
 use crate::test::{TestError, require_nextest, system};
-use crate::{exit, interrupt, session};
+use crate::{exit, interrupt, recover, session};
 
 /// Why there was no A/B run.
 #[derive(Debug, thiserror::Error)]
@@ -262,9 +262,14 @@ fn boot(
         None => invocation.nextest(Path::new("."))?,
     };
     nextest.args(["--no-fail-fast", "--status-level", "none", "--final-status-level", "fail"]).args(args);
-    let out = nextest.stdin(Stdio::null()).output().map_err(system("cargo nextest run"))?;
+    nextest.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = interrupt::run(&mut nextest).map_err(system("cargo nextest run"))?;
     let made: Vec<PathBuf> =
         session::take(ktstr_dir, invocation.session).into_iter().filter_map(|e| e.sidecar).collect();
+    if interrupt::has_arrived() {
+        recover::discard(ktstr_dir, invocation.session);
+        return Err(AbError::Interrupted);
+    }
     if made.is_empty() {
         let text = [out.stdout, out.stderr].concat();
         let output = format!("\n{}", String::from_utf8_lossy(&text).trim_end());

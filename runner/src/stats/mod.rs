@@ -54,7 +54,7 @@ impl StatsError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StatsError::Ab(e) => e.exit_status(),
-            StatsError::Report { .. } => exit::INTERNAL,
+            StatsError::Report { source, .. } => exit::of_io(source, exit::INTERNAL),
             _ => exit::USAGE,
         }
     }

@@ -1,5 +1,6 @@
 //! Tables for people. Units are converted here and nowhere else.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 
 use comfy_table::presets::NOTHING;
@@ -80,14 +81,19 @@ pub fn runs(found: &[&Found], json: bool) {
     let mut header = vec!["run", "test", "topology", "scheduler", "boot", "verdict"];
     header.extend(KEY_METRICS.iter().map(|(title, ..)| *title));
     let mut out = table(&header);
+    let packages: BTreeSet<&str> = found.iter().map(|f| f.sidecar.identity.package.as_str()).collect();
     for f in found {
         let id = &f.sidecar.identity;
         let mut cells = vec![
             Cell::new(&id.run_id),
-            Cell::new(&id.test),
+            Cell::new(if packages.len() > 1 { id.full_test() } else { id.test.clone() }),
             Cell::new(id.topology),
             Cell::new(&id.scheduler),
-            right(id.repeat),
+            right(if id.is_retry() {
+                format!("{} try {}", id.repeat, id.attempt)
+            } else {
+                id.repeat.to_string()
+            }),
             verdict_cell(f.sidecar.verdict),
         ];
         cells.extend(KEY_METRICS.iter().map(|(_, name, stat)| right(metric(&f.sidecar.metrics, name, stat))));
