@@ -30,11 +30,22 @@ pub struct Findings {
     pub unmeasured: Vec<String>,
 }
 
-/// Says what is wrong with a condition, before anything is run. Names with a first part of their own (`test.speed`,
-/// `stress_ng.ops`) are the test's or a payload's and can only be looked for afterwards.
-pub fn check_form(a: &Assertion) -> Result<(), String> {
+/// Metrics beside the registry's that a run will have (`test.speed`, `stress_ng.ops`).
+#[derive(Clone, Debug, Default)]
+pub struct OwnMetrics<'a> {
+    /// Those that are known.
+    pub names: Vec<&'a str>,
+    /// The test's body may report more, which are called `test.NAME`.
+    pub may_be_more: bool,
+}
+
+/// Says what is wrong with a condition, before anything is run.
+pub fn check_form(a: &Assertion, own: &OwnMetrics<'_>) -> Result<(), String> {
     let (name, _) = resolve(&a.subject)?;
-    let Some(m) = metric(name) else { return Ok(()) };
+    let Some(m) = metric(name) else {
+        let is_own = own.names.contains(&name) || own.may_be_more && name.starts_with("test.");
+        return if is_own { Ok(()) } else { Err(no_metric(name, own)) };
+    };
     let is_time = a.limit_text.ends_with('s');
     match m.unit {
         "ns" if !is_time && !a.subject.ends_with(".count") => {
@@ -43,6 +54,30 @@ pub fn check_form(a: &Assertion) -> Result<(), String> {
         unit if unit != "ns" && is_time => Err(format!("{} is no time but in {unit}", a.subject)),
         _ => Ok(()),
     }
+}
+
+/// Says that there is no such metric, and which one may be meant.
+fn no_metric(subject: &str, own: &OwnMetrics<'_>) -> String {
+    let (name, stat) = subject.split_once('.').map_or((subject, None), |(name, stat)| (name, Some(stat)));
+    let with_stat = |name: &str| stat.map_or(name.to_string(), |stat| format!("{name}.{stat}"));
+    let of_registry = || METRICS.iter().map(|m| m.name);
+    // A metric of the test's own has a dot in its name.
+    let meant = did_you_mean(subject, own.names.iter().copied())
+        .map(str::to_string)
+        .or_else(|| did_you_mean(name, of_registry()).map(with_stat));
+    let hint = match meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "cargo ktstr stats list-metrics shows all; those of a test are test.NAME, those of a payload in its attribute PAYLOAD.NAME".into(),
+    };
+    format!("there is no metric {subject}; {hint}")
+}
+
+/// The one of `names` that is as good as `name`.
+pub fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this, two names have nothing to do with each other: a letter in three is another one.
+    const LIKE: f64 = 0.66;
+    let likeness = names.map(|n| (strsim::normalized_damerau_levenshtein(name, n), n));
+    likeness.filter(|(like, _)| *like >= LIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
 }
 
 /// Name and statistic.
@@ -59,10 +94,7 @@ fn resolve(subject: &str) -> Result<(&str, &str), String> {
         Some(m) if m.stats.contains(&stat) => Ok((name, stat)),
         Some(m) => Err(format!("{name} has no statistic {stat}; it has {}", m.stats.join(", "))),
         None if !stat.is_empty() => Ok((subject, "value")),
-        None => {
-            let all: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
-            Err(format!("there is no metric {name}; there are {}", all.join(", ")))
-        }
+        None => Err(no_metric(name, &OwnMetrics::default())),
     }
 }
 
@@ -282,8 +314,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_told_before_the_run() {
-        let wrong = |subject, text| check_form(&condition(subject, Relation::Below, 1.0, text)).unwrap_err();
-        assert!(wrong("latency", "5 ms").contains("no metric latency; there are wakeup_latency"));
+        let own = OwnMetrics { names: vec!["stress_ng.ops", "test.copies"], may_be_more: false };
+        let check = |subject, text, own: &OwnMetrics<'_>| {
+            check_form(&condition(subject, Relation::Below, 1.0, text), own)
+        };
+        let wrong = |subject, text| check(subject, text, &own).unwrap_err();
+        for (subject, meant) in [
+            ("wakup_latency.p99", "did you mean wakeup_latency.p99?"),
+            ("run_dealy", "did you mean run_delay?"),
+            ("stress_ng.op", "did you mean stress_ng.ops?"),
+            ("test.copied", "did you mean test.copies?"),
+            ("latency", "cargo ktstr stats list-metrics shows all"),
+            ("fio.iops", "cargo ktstr stats list-metrics shows all"),
+        ] {
+            let said = wrong(subject, "5");
+            assert!(said.starts_with(&format!("there is no metric {subject}; {meant}")), "{said}");
+        }
         assert!(wrong("wakeup_latency", "5 ms").contains("needs a statistic"));
         assert!(wrong("wakeup_latency.p98", "5 ms").contains("no statistic p98; it has count"));
         assert!(wrong("wakeup_latency.p99", "5").contains("with a unit"));
@@ -294,8 +340,12 @@ mod tests {
             ("stress_ng.ops", "5"),
             ("run_delay.count", "5"),
         ] {
-            check_form(&condition(subject, Relation::Below, 1.0, text)).unwrap();
+            check(subject, text, &own).unwrap();
         }
+        // A body that was not seen to its end may report anything of its own, and payloads are in the attribute.
+        let open = OwnMetrics { may_be_more: true, ..own.clone() };
+        check("test.speed", "5", &open).unwrap();
+        assert!(check("fio.iops", "5", &open).is_err());
     }
 
     #[test]

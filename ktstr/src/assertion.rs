@@ -2,6 +2,8 @@
 
 use ktstr_wire::body::{Phase, Reported, WorkerReport};
 
+use crate::dry_run::{self, Note};
+
 /// Which direction of a number is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
@@ -33,6 +35,8 @@ pub struct AssertResult {
     pub(crate) cpu_usage: Vec<CgroupUsage>,
     pub(crate) values: Vec<Reported>,
     pub(crate) phases: Vec<Phase>,
+    /// It is the result of a dry run: nothing was measured.
+    is_dry: bool,
 }
 
 /// CPU time of one cgroup over the workload.
@@ -48,6 +52,19 @@ impl AssertResult {
     /// Everything held.
     pub fn pass() -> AssertResult {
         AssertResult::default()
+    }
+
+    /// What a dry run has instead of results.
+    pub(crate) fn dry() -> AssertResult {
+        AssertResult { is_dry: true, ..AssertResult::default() }
+    }
+
+    /// What is not known without a guest ends a dry run.
+    fn measured(&self) -> &AssertResult {
+        if self.is_dry {
+            dry_run::end(&Note::Open("looks at what a run has measured".into()));
+        }
+        self
     }
 
     /// Something did not hold.
@@ -70,6 +87,7 @@ impl AssertResult {
         self.cpu_usage.extend(other.cpu_usage);
         self.values.extend(other.values);
         self.phases.extend(other.phases);
+        self.is_dry |= other.is_dry;
         self
     }
 
@@ -90,27 +108,30 @@ impl AssertResult {
 
     /// Whether everything held.
     pub fn is_pass(&self) -> bool {
-        self.reasons.is_empty()
+        self.measured().reasons.is_empty()
     }
 
     /// What did not hold.
     pub fn reasons(&self) -> &[String] {
-        &self.reasons
+        &self.measured().reasons
     }
 
     /// What each worker did.
     pub fn workers(&self) -> &[WorkerReport] {
-        &self.workers
+        &self.measured().workers
     }
 
     /// CPU time of a cgroup over the workload, microseconds.
     pub fn cpu_usage_us(&self, cgroup: &str) -> Option<u64> {
-        self.cpu_usage.iter().find(|u| u.cgroup == cgroup).map(|u| u.usage_us)
+        self.measured().cpu_usage.iter().find(|u| u.cgroup == cgroup).map(|u| u.usage_us)
     }
 
     /// Asserts that the named cgroups shared CPU time as these weights say, each share within `tolerance` (a fraction of
     /// the expected share). The cgroups must have competed for the same CPUs all the time.
     pub fn ensure_shares(self, weights: &[(&str, u32)], tolerance: f64) -> AssertResult {
+        if self.is_dry {
+            return self;
+        }
         let usage = |name: &str| self.cpu_usage_us(name).map(|u| u as f64);
         let all: Option<Vec<f64>> = weights.iter().map(|(name, _)| usage(name)).collect();
         let Some(used) = all else {

@@ -36,38 +36,57 @@ pub enum Cpus {
 }
 
 impl Cpus {
-    /// The CPUs, as the kernel writes lists of them. Errors: a part of the topology that is not there, an empty set.
+    /// The CPUs, as the kernel takes lists of them. Errors: CPUs that `topology` does not have, an empty set.
     pub fn list(&self, topology: Topology) -> Result<String> {
+        let all = self.numbers(topology)?;
+        Ok(all.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+    }
+
+    /// The CPU numbers.
+    pub(crate) fn numbers(&self, topology: Topology) -> Result<Vec<u32>> {
         let n = topology.nr_cpus();
         let cpus: Vec<u32> = match *self {
             Cpus::All => (0..n).collect(),
             Cpus::Llc(i) => (0..n).filter(|c| topology.llc_of(*c) == i).collect(),
             Cpus::Node(i) => (0..n).filter(|c| topology.node_of(*c) == i).collect(),
+            Cpus::Range(a, b) if a < n && b > n => {
+                return Err(format!(
+                    "CPUs {a} to {} are not all on {topology}, whose last one is {}",
+                    b - 1,
+                    n - 1
+                )
+                .into());
+            }
             Cpus::Range(a, b) => (a..b.min(n)).collect(),
             Cpus::Part { index, of } => part(n, index, of, 0),
             Cpus::Overlapping { index, of, more } => part(n, index, of, more),
-            Cpus::List(ref list) => return Ok(list.clone()),
+            Cpus::List(ref list) => parse(list, topology)?,
         };
         if cpus.is_empty() {
             return Err(format!("{self:?} has no CPU on {topology}").into());
         }
-        Ok(cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+        Ok(cpus)
     }
+}
 
-    /// The CPU numbers.
-    pub(crate) fn numbers(&self, topology: Topology) -> Result<Vec<u32>> {
-        let list = self.list(topology)?;
-        let range = |part: &str| -> Option<std::ops::RangeInclusive<u32>> {
-            let (a, b) = part.split_once('-').unwrap_or((part, part));
-            Some(a.trim().parse().ok()?..=b.trim().parse().ok()?)
+/// The CPUs of a list such as `0-1,4`.
+fn parse(list: &str, topology: Topology) -> Result<Vec<u32>> {
+    let n = topology.nr_cpus();
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        let (Some(a), Some(b)) = (number(a), number(b)) else {
+            return Err(format!("'{list}' is no list of CPUs: write as in 0-1,4").into());
         };
-        let parts: Option<Vec<_>> = list.split(',').map(range).collect();
-        let all: Vec<u32> = parts.into_iter().flatten().flatten().collect();
-        if all.is_empty() || all.iter().any(|c| *c >= topology.nr_cpus()) {
-            return Err(format!("'{list}' is no list of CPUs of {topology}: write as in 0-1,4").into());
+        if b < a || b >= n {
+            let what =
+                if b < a { format!("'{part}' runs backwards") } else { format!("there is no CPU {b}") };
+            return Err(format!("'{list}': {what}; {topology} has CPUs 0 to {}", n - 1).into());
         }
-        Ok(all)
+        all.extend(a..=b);
     }
+    Ok(all)
 }
 
 fn part(n: u32, index: u32, of: u32, more: u32) -> Vec<u32> {
@@ -117,7 +136,12 @@ mod tests {
             let e = list(cpus, "2n1l2c2t").unwrap_err().to_string();
             assert!(e.contains("no CPU on 2n1l2c2t"), "{e}");
         }
-        assert!(Cpus::from("0-9").numbers("1n1l2c1t".parse().unwrap()).is_err());
-        assert!(Cpus::from("x").numbers("1n1l2c1t".parse().unwrap()).is_err());
+        let wrong = |cpus: Cpus| list(cpus, "1n1l2c1t").unwrap_err().to_string();
+        assert_eq!(wrong("7".into()), "'7': there is no CPU 7; 1n1l2c1t has CPUs 0 to 1");
+        assert!(wrong("0-4294967295".into()).contains("no CPU 4294967295"));
+        assert!(wrong("1-0".into()).contains("backwards"));
+        assert!(wrong("x".into()).contains("write as in 0-1,4") && wrong("".into()).contains("write as in"));
+        // Half of what was asked for is not what was asked for.
+        assert!(wrong(Cpus::Range(1, 4)).contains("CPUs 1 to 3 are not all on 1n1l2c1t"));
     }
 }

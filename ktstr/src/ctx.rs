@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ktstr_wire::body::{ToAgent, ToBody};
@@ -11,18 +11,58 @@ use ktstr_wire::spec::TestSpec;
 use ktstr_wire::topology::Topology;
 
 use crate::Result;
-use crate::scenario::Change;
+use crate::dry_run::{self, Note};
+use crate::scenario::{Change, Step, check};
 
-/// The guest that a test body runs in.
+/// The guest that a test body runs in, or, in a dry run on the host, the one that it would run in.
 #[derive(Debug)]
 pub struct Ctx {
     spec: TestSpec,
-    agent: Mutex<BufReader<UnixStream>>,
+    /// `None`: this is a dry run.
+    agent: Option<Mutex<BufReader<UnixStream>>>,
+    /// Cgroups that scenarios have left.
+    left: Mutex<Vec<String>>,
+    /// What was refused last.
+    fault: Mutex<Option<String>>,
 }
 
 impl Ctx {
     pub(crate) fn new(spec: TestSpec, agent: UnixStream) -> Ctx {
-        Ctx { spec, agent: Mutex::new(BufReader::new(agent)) }
+        Ctx { agent: Some(Mutex::new(BufReader::new(agent))), ..Ctx::dry(spec) }
+    }
+
+    /// One without a guest.
+    pub(crate) fn dry(spec: TestSpec) -> Ctx {
+        Ctx { spec, agent: None, left: Mutex::default(), fault: Mutex::default() }
+    }
+
+    /// Whether nothing is to be done, but only noted.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.agent.is_none()
+    }
+
+    /// What the test asks for.
+    pub(crate) fn spec(&self) -> &TestSpec {
+        &self.spec
+    }
+
+    /// What was refused last.
+    pub(crate) fn fault(&self) -> Option<String> {
+        lock(&self.fault).clone()
+    }
+
+    /// The error for something that the guest refuses.
+    pub(crate) fn refuse(&self, why: String) -> crate::Error {
+        *lock(&self.fault) = Some(why.clone());
+        why.into()
+    }
+
+    /// Checks a scenario before it is run, and remembers the cgroups that it leaves.
+    pub(crate) fn check(&self, steps: &[Step]) -> Result<()> {
+        let mut left = lock(&self.left);
+        let more = check::check(&self.spec, &left, steps).map_err(|why| self.refuse(why))?;
+        left.extend(more);
+        Ok(())
     }
 
     /// CPUs of the guest; the agent has checked that they are so.
@@ -37,6 +77,9 @@ impl Ctx {
 
     /// Seed of everything random in the test.
     pub fn seed(&self) -> u64 {
+        if self.is_dry() {
+            dry_run::end(&Note::Open("asks for the boot's seed".into()));
+        }
         self.spec.seed
     }
 
@@ -47,6 +90,10 @@ impl Ctx {
 
     /// Tells the agent that a task has a role, so that it bears it in the results.
     pub fn announce(&self, tid: u32, role: &str) -> io::Result<()> {
+        if self.is_dry() {
+            dry_run::note(&Note::Role(role.into()));
+            return Ok(());
+        }
         self.send(&ToAgent::Worker { tid, role: role.into() })
     }
 
@@ -79,13 +126,17 @@ impl Ctx {
     pub(crate) fn send(&self, message: &ToAgent) -> io::Result<()> {
         let mut line = to_json(message);
         line.push(b'\n');
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner).get_mut().write_all(&line)
+        lock(self.agent()?).get_mut().write_all(&line)
+    }
+
+    fn agent(&self) -> io::Result<&Mutex<BufReader<UnixStream>>> {
+        self.agent.as_ref().ok_or_else(|| io::Error::other("a dry run has no agent"))
     }
 
     /// The agent's next message.
     fn receive(&self) -> Result<ToBody> {
         let mut line = String::new();
-        let n = self.agent.lock().unwrap_or_else(PoisonError::into_inner).read_line(&mut line)?;
+        let n = lock(self.agent()?).read_line(&mut line)?;
         if n == 0 {
             return Err("the agent is gone".into());
         }
@@ -96,4 +147,8 @@ impl Ctx {
     pub(crate) fn wait_for_release(&self) {
         while self.receive().is_ok_and(|m| m != ToBody::Release) {}
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,6 @@
 //! Guest mode: one test body.
 
+use std::any::Any;
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,15 +61,14 @@ fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
             }
         }
         Ok(Err(e)) => failed(Outcome::Error, format!("the test returned an error: {e}")),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            failed(Outcome::Panic, format!("the test panicked: {text}"))
-        }
+        Err(panic) => failed(Outcome::Panic, format!("the test panicked: {}", panic_text(&*panic))),
     }
+}
+
+/// The message of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 fn failed(outcome: Outcome, reason: String) -> BodyResult {

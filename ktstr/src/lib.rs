@@ -13,6 +13,12 @@
 //! # // the attribute has made `main`
 //! ```
 //!
+//! Before each run the body is run dry on the host, in a process that can do nothing but compute: scenarios and payloads are checked
+//! and noted, not done, and `cargo ktstr show` prints them. A body that does something else first (reads a file, starts a
+//! program, sleeps, asks for [`ctx::Ctx::seed`]), or looks into the result of a run, is left alone from there on: nothing of that
+//! happens on the host, and what follows is checked in the guest only. So bodies need not be written with the host in mind;
+//! those that build their scenarios from [`ctx::Ctx::topology`] and [`ctx::Ctx::duration`] have their mistakes found before a boot.
+//!
 //! The test's target needs `harness = false`. On the host such a binary lists its tests and hands each to the runner
 //! ([`host`]); in the guest it runs one body ([`guest`]). The first `#[ktstr_test]` of a crate makes its `main`; where all
 //! tests are in modules, [`test_main!`] before the first `mod` does.
@@ -21,6 +27,7 @@ pub mod assertion;
 pub mod cgroup;
 pub mod cpus;
 pub mod ctx;
+mod dry_run;
 pub mod gauntlet;
 mod guest;
 mod host;
@@ -105,10 +112,12 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Result of a test body.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// `main` of a test binary: the harness on the host, one body in the guest.
+/// `main` of a test binary: the harness on the host, a body without a guest, or one in it.
 pub fn run_main() -> ExitCode {
-    match std::env::var(ktstr_wire::body::BODY_ENV) {
-        Ok(test) => guest::run(&test),
-        Err(_) => host::run(),
+    let named = |env| std::env::var(env).ok();
+    match (named(ktstr_wire::body::BODY_ENV), named(dry_run::ENV)) {
+        (Some(test), _) => guest::run(&test),
+        (None, Some(test)) => dry_run::run(&test),
+        (None, None) => host::run(),
     }
 }

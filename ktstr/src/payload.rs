@@ -6,11 +6,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use ktstr_wire::PAYLOAD_DIR;
 use ktstr_wire::body::Reported;
-use ktstr_wire::spec::PayloadSpec;
+use ktstr_wire::spec::{PayloadSpec, TestSpec};
 
 use crate::Result;
 use crate::assertion::{AssertResult, Better};
 use crate::ctx::Ctx;
+use crate::dry_run::{self, Note};
 
 /// A type of [`crate::Payload`].
 pub trait Program {
@@ -73,7 +74,8 @@ pub enum Place {
 pub struct Running {
     payload: &'static str,
     numbers: &'static [Number],
-    child: Child,
+    /// `None` in a dry run.
+    child: Option<Child>,
     output: [PathBuf; 2],
 }
 
@@ -83,7 +85,33 @@ const TAIL_LINES: usize = 20;
 impl Payload {
     /// What has to travel.
     pub(crate) fn spec(&self) -> PayloadSpec {
-        PayloadSpec { binary: self.binary.into(), files: self.files.iter().map(|f| f.to_string()).collect() }
+        PayloadSpec {
+            binary: self.binary.into(),
+            files: self.files.iter().map(|f| f.to_string()).collect(),
+            metrics: self.numbers.iter().map(|n| format!("{}.{}", self.name, n.name)).collect(),
+        }
+    }
+
+    /// What is wrong with it, before it is started.
+    fn check(&self, spec: &TestSpec) -> std::result::Result<(), String> {
+        let name = self.name;
+        if !spec.terms.payloads.iter().any(|p| p.binary == self.binary) {
+            return Err(format!(
+                "the payload {name} is not in the guest: name it in the test's attribute, payloads(...)"
+            ));
+        }
+        for number in self.numbers {
+            let Place::Regex(pattern) = number.at else { continue };
+            let regex = regex_lite::Regex::new(pattern)
+                .map_err(|e| format!("{name}: the regex of {}, '{pattern}': {e}", number.name))?;
+            if regex.captures_len() < 2 {
+                return Err(format!(
+                    "{name}: the regex of {}, '{pattern}', has no group: put parentheses around the number",
+                    number.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Its path in the guest.
@@ -95,15 +123,16 @@ impl Payload {
 
 impl Running {
     fn start(ctx: &Ctx, payload: &Payload, more: &[&str]) -> Result<Running> {
+        payload.check(ctx.spec()).map_err(|why| ctx.refuse(why))?;
         let path = payload.path();
-        if !path.exists() {
-            return Err(format!(
-                "the payload {} is not in the guest: name it in the test's attribute, payloads(...)",
-                payload.name
-            )
-            .into());
-        }
         let args = payload.args.iter().chain(more).map(|a| a.replace("{dir}", PAYLOAD_DIR));
+        if ctx.is_dry() {
+            let words: Vec<String> = std::iter::once(payload.binary.to_string()).chain(args).collect();
+            dry_run::note(&Note::Step(format!("start {}: {}", payload.name, words.join(" "))));
+            ctx.announce(0, payload.name)?;
+            let output = [path.clone(), path];
+            return Ok(Running { payload: payload.name, numbers: payload.numbers, child: None, output });
+        }
         // Files, for a pipe would have to be read while the program runs.
         let output = ["out", "err"].map(|s| PathBuf::from(format!("/tmp/{}.{}.{s}", payload.name, now_id())));
         let child = Command::new(&path)
@@ -114,12 +143,13 @@ impl Running {
             .spawn()
             .map_err(|e| format!("{}: {e}", path.display()))?;
         ctx.announce(child.id(), payload.name)?;
-        Ok(Running { payload: payload.name, numbers: payload.numbers, child, output })
+        Ok(Running { payload: payload.name, numbers: payload.numbers, child: Some(child), output })
     }
 
     /// Waits for its end. Passes if it ended with status 0 and every number was found; the numbers become metrics.
     pub fn wait(mut self) -> Result<AssertResult> {
-        let status = self.child.wait()?;
+        let Some(child) = &mut self.child else { return Ok(AssertResult::dry()) };
+        let status = child.wait()?;
         let text = |p: &Path| fs::read(p).map(|b| String::from_utf8_lossy(&b).into_owned());
         let (out, err) = (text(&self.output[0])?, text(&self.output[1])?);
         Ok(judge(self.payload, self.numbers, status, &out, &err))

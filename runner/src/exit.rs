@@ -29,6 +29,8 @@ pub const BOOT_ERROR: u8 = 20;
 pub const SCHEDULER_MISSING: u8 = 21;
 /// The scheduler under test did not take over, or ended before the test.
 pub const SCHED_EXIT: u8 = 22;
+/// The test asks for what there cannot be: a metric, role, phase, cgroup or step.
+pub const TEST_INVALID: u8 = 23;
 /// Something that should not happen: an error in ktstr or its files.
 pub const INTERNAL: u8 = 70;
 /// Interrupted by SIGINT, and in errors by any signal; [`crate::interrupt::exit_status`] says by which.
@@ -80,6 +82,7 @@ pub const HELP: &str = "Exit status:
    16  a download failed              17  a file cannot be read or written
    20  the guest did not boot         21  the scheduler was not found
    22  the scheduler did not start, or ended before the test did
+   23  the test asks for what there cannot be (a metric, a phase, a step)
    70  an error in ktstr
   129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM";
 

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use clap::Args;
 use ktstr_wire::message::to_json;
-use ktstr_wire::spec::{Assertion, Isolation, TestSpec};
+use ktstr_wire::spec::{Isolation, Outline, TestSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Mode;
@@ -17,7 +17,8 @@ use crate::budget::estimate::Past;
 use crate::cli::AccelArg;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, Kernel, KernelError};
-use crate::run::{Plan, RunError, identity, image, layout, share};
+use crate::run::{Plan, RunError, identity, image, layout, share, terms};
+use crate::session;
 use crate::target::{Target, TargetError};
 use crate::test::{TestError, require_nextest, system};
 use crate::{exit, interrupt};
@@ -37,9 +38,14 @@ pub enum ShowError {
     /// Its process could not be run.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// Its process said something else.
-    #[error("the test's process does not say what it would do:\n{0}")]
-    Silent(String),
+    /// It would not be run.
+    #[error("the test would not be run:\n{said}")]
+    Refused {
+        /// What its process said.
+        said: String,
+        /// The exit status that a run would have.
+        status: u8,
+    },
 }
 
 impl ShowError {
@@ -49,7 +55,7 @@ impl ShowError {
             ShowError::Kernel(e) => e.exit_status(),
             ShowError::Target(e) => e.exit_status(),
             ShowError::Test(e) => e.exit_status(),
-            ShowError::Silent(_) => exit::FAIL,
+            ShowError::Refused { status, .. } => *status,
         }
     }
 }
@@ -156,7 +162,8 @@ impl Preview {
             ("estimate", format!("{:.1} s a boot, {from}", self.estimate_ms as f64 / 1e3)),
         ];
         lines.extend(self.extras.iter().map(|e| ("travels along", e.display().to_string())));
-        lines.extend(spec.terms.asserts.iter().map(|a| ("condition", condition_text(a))));
+        lines.extend(spec.outline.iter().flat_map(outline_lines));
+        lines.extend(spec.terms.asserts.iter().map(|a| ("condition", terms::text(a))));
         lines.extend(spec.terms.without.iter().map(|w| ("check off", w.clone())));
         lines.extend(spec.terms.expect.iter().map(|e| ("expected end", e.to_string())));
         lines
@@ -176,8 +183,14 @@ fn isolation_text(isolation: Isolation) -> &'static str {
     }
 }
 
-fn condition_text(a: &Assertion) -> String {
-    format!("{} {} {}{}", a.subject, a.relation.symbol(), a.limit_text, a.scope())
+/// What the body does, as far as it is known without a guest.
+fn outline_lines(outline: &Outline) -> Vec<(&'static str, String)> {
+    let steps = outline.steps.iter().enumerate().map(|(i, text)| ("step", format!("{:2}  {text}", i + 1)));
+    let phases =
+        outline.phases.iter().map(|p| ("phase", format!("{}: {} s", p.name, p.hold_ns as f64 / 1e9)));
+    let open =
+        outline.open.iter().map(|why| ("more steps", format!("known in the guest only: the body {why}")));
+    steps.chain(open).chain(phases).collect()
 }
 
 /// Writes down what `plan` would do, where the environment asks for that. `true`: it is not to be done.
@@ -215,9 +228,14 @@ pub fn preview(
     command.env(SHOW_ENV, file.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = interrupt::run(&mut command).map_err(system(target.binary.display().to_string()))?;
     let json = fs::read(file.path()).unwrap_or_default();
+    let entries = session::take(&dir.join("ktstr"), &session);
     serde_json::from_slice(&json).map_err(|_| {
-        let text = [out.stdout, out.stderr].concat();
-        ShowError::Silent(String::from_utf8_lossy(&text).trim_end().into())
+        // The runner's words; the harness's own are on standard output.
+        let text = if out.stderr.is_empty() { out.stdout } else { out.stderr };
+        let said = String::from_utf8_lossy(&text).trim_end().into();
+        let code = out.status.code().and_then(|c| u8::try_from(c).ok()).filter(|c| *c != exit::OK);
+        let code = code.unwrap_or(exit::INTERNAL);
+        ShowError::Refused { said, status: session::exit_status(&entries, code) }
     })
 }
 
@@ -245,6 +263,8 @@ mod tests {
             "scheduler": {"name": "mine", "binary": "scx_mine", "args": ["-v"]},
             "terms": {"asserts": [{"subject": "wakeup_latency.p99", "relation": "below", "limit": 5e6,
                 "limit_text": "5 ms", "role": "server", "phase": null}], "without": ["max_wait"], "expect": {"kind": "stall"}},
+            "outline": {"steps": ["add server: 1 worker: spin", "hold 1 (1.5 s)"], "open": "sleeps",
+                "phases": [{"name": "wide", "hold_ns": 750_000_000}]},
         });
         let preview = Preview {
             spec: serde_json::from_value(spec).unwrap(),
@@ -271,7 +291,11 @@ mod tests {
             "probes: full, room for 1000 records a CPU",
             "estimate: 6.2 s a boot, the median of 1 boot",
             "travels along: /usr/bin/dd",
-            "condition: wakeup_latency.p99 < 5 ms of role server",
+            "step:  1  add server: 1 worker: spin",
+            "step:  2  hold 1 (1.5 s)",
+            "more steps: known in the guest only: the body sleeps",
+            "phase: wide: 0.75 s",
+            "condition: assert(wakeup_latency.p99 < 5 ms, role = \"server\")",
             "check off: max_wait",
             "expected end: sched_exit(stall)",
         ];

@@ -244,8 +244,8 @@ pub fn internal_run() -> Result<u8, RunError> {
     let settings = settings(spec.accel.as_deref())?;
     let session = settings.session.clone();
     let name = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
-    let result = session_kernel(&manifest_dir)
-        .map_err(RunError::from)
+    let result = run::terms::check(&spec)
+        .and_then(|()| Ok(session_kernel(&manifest_dir)?))
         .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), settings))
         .and_then(|plan| match show::instead_of(&plan)? {
             true => Ok(exit::OK),

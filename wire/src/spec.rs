@@ -56,6 +56,49 @@ pub struct TestSpec {
     /// What the test says about its run beside that.
     #[serde(default)]
     pub terms: Terms,
+    /// What its body does, where the test process has run it dry.
+    #[serde(default)]
+    pub outline: Option<Outline>,
+}
+
+/// What a test's body does in its guest, as a dry run on the host recorded it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outline {
+    /// Steps of its scenarios and starts of its payloads in their order, a line of text each.
+    pub steps: Vec<String>,
+    /// Workers that it starts.
+    pub workers: Vec<OutlinedWorkers>,
+    /// Phases in their order.
+    pub phases: Vec<OutlinedPhase>,
+    /// Roles of its tasks.
+    pub roles: Vec<String>,
+    /// Names of the metrics that it reports itself, `test.NAME`.
+    pub metrics: Vec<String>,
+    /// What the guest would refuse.
+    pub fault: Option<String>,
+    /// Why it may do more than is recorded here; `None`: this is all.
+    pub open: Option<String>,
+}
+
+/// Workers that start together in a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlinedWorkers {
+    /// The cgroup.
+    pub cgroup: String,
+    /// Their role.
+    pub role: String,
+    /// How many.
+    pub count: u32,
+}
+
+/// A phase of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlinedPhase {
+    /// Its name.
+    pub name: String,
+    /// How long its holds are together, nanoseconds. Changes of the scheduler take time beside that.
+    pub hold_ns: u64,
 }
 
 /// Who reads the probes' logs when they are half full before the window has closed.
@@ -187,6 +230,9 @@ pub struct PayloadSpec {
     pub binary: String,
     /// More files, as paths from the package's directory; they keep their names.
     pub files: Vec<String>,
+    /// Names of the metrics that are read from its output.
+    #[serde(default)]
+    pub metrics: Vec<String>,
 }
 
 /// What the probes record.

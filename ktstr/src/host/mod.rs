@@ -1,5 +1,6 @@
 //! Host mode: the harness that nextest and `cargo test` talk to, and the hand-over to the runner.
 
+mod outline;
 mod runner;
 mod variant;
 
@@ -171,12 +172,15 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         kernel_args: vec![],
         isolation: entry.isolation,
         terms,
+        outline: None,
     })
 }
 
 /// Hands the test over to the runner.
 fn run_test(variant: &Variant, statuses: &Statuses) -> Result<(), Failed> {
-    let spec = to_json(&spec(variant)?);
+    let mut spec = spec(variant)?;
+    spec.outline = Some(outline::outline(&spec));
+    let spec = to_json(&spec);
     let mut command = runner::command()?;
     if let Some(kernel) = &variant.kernel {
         command.env("KTSTR_RESOLVED_KERNEL", &kernel.path);

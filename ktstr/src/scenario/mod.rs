@@ -22,6 +22,8 @@
 //! phase `NAME (2)`.
 
 pub mod canned;
+pub(crate) mod check;
+pub(crate) mod describe;
 mod engine;
 
 use crate::Result;
@@ -29,6 +31,7 @@ use crate::assertion::AssertResult;
 use crate::cgroup::CgroupDef;
 use crate::cpus::Cpus;
 use crate::ctx::Ctx;
+use crate::dry_run;
 use crate::policy::Policy;
 use crate::registry::Scheduler;
 
@@ -175,8 +178,14 @@ impl Scenario {
     /// Does all of it in the guest of `ctx`, then stops every worker.
     ///
     /// Passes if every worker completed at least one iteration and stopped when it was told to; the first is the check
-    /// `progress`. Errors: whatever the kernel refuses, with the step that it refused.
+    /// `progress`. Errors: what cannot be meant, with its step, before anything is done; whatever the kernel refuses, with the step
+    /// that it refused.
     pub fn run(self, ctx: &Ctx) -> Result<AssertResult> {
+        ctx.check(&self.steps)?;
+        if ctx.is_dry() {
+            dry_run::note_steps(ctx.spec(), &self.steps);
+            return Ok(AssertResult::dry());
+        }
         engine::run(ctx, &self.steps)
     }
 }

@@ -94,11 +94,12 @@ pub fn build(
         modules.push(guest_path);
     }
     let guest = GuestSpec {
-        // Where things are on the host is none of the guest's business, and would make it depend on that.
+        // Where things are on the host, and what a dry run found, is none of the guest's business, and would make it depend on that.
         test: TestSpec {
             package: String::new(),
             binary: String::new(),
             manifest_dir: String::new(),
+            outline: None,
             ..spec.clone()
         },
         test_path: TEST_PATH.into(),
@@ -134,6 +135,7 @@ mod tests {
             scheduler: None,
             seed: 0,
             terms: Default::default(),
+            outline: None,
             probes: None,
             records_per_cpu: None,
             drain: None,

@@ -1,6 +1,6 @@
 //! One run's life: from the spec that a test process wrote to the files under `target/ktstr/`.
 //!
-//! 1. read the spec, resolve the kernel, find the scheduler's binary ([`scheduler`]);
+//! 1. read the spec, refuse a test that cannot be meant ([`terms`]), resolve the kernel, find the scheduler's binary ([`scheduler`]);
 //! 2. make a work directory `VARIANT.RUN_ID.partial/` and lock it, write `identity.json`;
 //! 3. build the initramfs ([`image`]), boot the guest, append what it sends to `raw.log` ([`collect`]) and what the probes write
 //!    into its memory, if that would not hold it, to `drained.log` ([`drain`]);
@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ktstr_analysis::{HostAccount, Identity, assertion};
+use ktstr_analysis::{HostAccount, Identity};
 use ktstr_vmm::kvm::KvmError;
 use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share, StartError};
 use ktstr_wire::spec::TestSpec;
@@ -71,8 +71,16 @@ pub enum RunError {
     #[error("KTSTR_PROBES is '{0}'; it may be programs, full, summary or off")]
     Probes(String),
     /// A condition of the test cannot be meant.
-    #[error("assert(...) of the test: {0}")]
-    Assertion(String),
+    #[error("{condition}: {why}")]
+    Assertion {
+        /// As the test has it.
+        condition: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its guest would refuse what the body does.
+    #[error("the test cannot be run: {0}")]
+    Steps(String),
     /// `--pin` where there are too few CPUs.
     #[error(
         "--pin: the guest has {guest} CPUs and this host {host}; leave --pin out, or choose a test with fewer CPUs"
@@ -127,7 +135,8 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
-            RunError::Accel(_) | RunError::Probes(_) | RunError::Assertion(_) => exit::USAGE,
+            RunError::Accel(_) | RunError::Probes(_) => exit::USAGE,
+            RunError::Assertion { .. } | RunError::Steps(_) => exit::TEST_INVALID,
             RunError::Kernel(e) => e.exit_status(),
             RunError::Scheduler(_) | RunError::Extra(extras::ExtraError::Scheduler(_)) => {
                 exit::SCHEDULER_MISSING
@@ -213,9 +222,6 @@ impl Plan {
         ktstr_dir: PathBuf,
         settings: Settings,
     ) -> Result<Plan, RunError> {
-        if let Some(why) = spec.terms.asserts.iter().find_map(|a| assertion::check_form(a).err()) {
-            return Err(RunError::Assertion(why));
-        }
         let manifest_dir = Path::new(&spec.manifest_dir);
         let scheduler = match &spec.scheduler {
             Some(s) if kernel.supports_sched_ext() == Some(false) => {

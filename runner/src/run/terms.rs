@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use ktstr_analysis::assertion::{OwnMetrics, did_you_mean};
 use ktstr_analysis::{Collected, MetricRow, Verdict, assertion};
-use ktstr_wire::spec::{SchedExit, TestSpec};
+use ktstr_wire::spec::{Assertion, Outline, SchedExit, TestSpec};
 
+use super::RunError;
 use super::verdict::Judgement;
 use crate::exit;
 
@@ -29,6 +31,54 @@ pub fn read(work: &Path) -> Option<TestSpec> {
 /// Whether a scheduler that ends is the test's failure.
 pub fn wants_scheduler(spec: Option<&TestSpec>) -> bool {
     spec.is_none_or(|s| !is_off(s, IN_CHARGE))
+}
+
+/// Refuses what is known to be wrong before a boot: what the body's dry run found, and conditions on what the run will not have.
+pub fn check(spec: &TestSpec) -> Result<(), RunError> {
+    let outline = spec.outline.as_ref();
+    if let Some(why) = outline.and_then(|o| o.fault.as_ref()) {
+        return Err(RunError::Steps(why.clone()));
+    }
+    // Of a body that was not seen to its end only this is not known.
+    let complete = outline.filter(|o| o.open.is_none());
+    let of_payloads = spec.terms.payloads.iter().flat_map(|p| &p.metrics);
+    let own = OwnMetrics {
+        names: of_payloads.chain(outline.iter().flat_map(|o| &o.metrics)).map(String::as_str).collect(),
+        may_be_more: complete.is_none(),
+    };
+    for a in &spec.terms.asserts {
+        let checked =
+            assertion::check_form(a, &own).and_then(|()| complete.map_or(Ok(()), |o| check_scope(a, o)));
+        checked.map_err(|why| RunError::Assertion { condition: text(a), why })?;
+    }
+    Ok(())
+}
+
+/// A condition as a test writes it.
+pub fn text(a: &Assertion) -> String {
+    let scope = |name: &str, value: &Option<String>| {
+        value.as_ref().map_or(String::new(), |v| format!(", {name} = \"{v}\""))
+    };
+    let (role, phase) = (scope("role", &a.role), scope("phase", &a.phase));
+    format!("assert({} {} {}{role}{phase})", a.subject, a.relation.symbol(), a.limit_text)
+}
+
+/// The role and the phase of a condition are among those that the body has.
+fn check_scope(a: &Assertion, outline: &Outline) -> Result<(), String> {
+    let phases = outline.phases.iter().map(|p| p.name.as_str()).collect();
+    let roles = outline.roles.iter().map(String::as_str).collect();
+    check_name("role", a.role.as_deref(), roles)?;
+    check_name("phase", a.phase.as_deref(), phases)
+}
+
+fn check_name(what: &str, name: Option<&str>, there: Vec<&str>) -> Result<(), String> {
+    let Some(name) = name.filter(|n| !there.contains(n)) else { return Ok(()) };
+    let hint = match did_you_mean(name, there.iter().copied()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None if there.is_empty() => format!("it has no {what}s"),
+        None => format!("it has {}", there.join(", ")),
+    };
+    Err(format!("the test has no {what} {name}; {hint}"))
 }
 
 fn is_off(spec: &TestSpec, check: &str) -> bool {
@@ -121,5 +171,61 @@ mod tests {
             expect(judged(Verdict::SchedExit), &any, &ended("error", false, true)).verdict,
             Verdict::Pass
         );
+    }
+
+    fn checked(terms: serde_json::Value, outline: serde_json::Value) -> Result<(), String> {
+        let spec = serde_json::json!({
+            "wire_version": 1, "test": "t", "binary": "/b", "manifest_dir": "/", "topology": "1n1l2c1t", "memory_mib": 512,
+            "duration_ns": 1, "seed": 0, "terms": terms, "outline": outline,
+        });
+        let spec: TestSpec = serde_json::from_value(spec).unwrap();
+        check(&spec).map_err(|e| {
+            assert_eq!(e.exit_status(), exit::TEST_INVALID);
+            e.to_string()
+        })
+    }
+
+    #[test]
+    fn conditions_are_held_against_what_the_body_has() {
+        let all = serde_json::json!({
+            "roles": ["server", "batch", "dd"], "phases": [{"name": "wide", "hold_ns": 1}], "metrics": ["test.copies"],
+        });
+        let open = serde_json::json!({"roles": ["batch"], "open": "looks for a file"});
+        let fault = serde_json::json!({"fault": "step 1 of the scenario (hold 1): why"});
+        let terms = |subject: &str, role: Option<&str>, phase: Option<&str>| {
+            let a = serde_json::json!({"subject": subject, "relation": "below", "limit": 5e6, "limit_text": "5 ms",
+                "role": role, "phase": phase});
+            serde_json::json!({"asserts": [a], "payloads": [{"binary": "dd", "files": [], "metrics": ["dd.time"]}]})
+        };
+        for outline in [&all, &open, &serde_json::Value::Null] {
+            for subject in ["wakeup_latency.p99", "dd.time", "test.copies"] {
+                assert_eq!(checked(terms(subject, None, None), outline.clone()), Ok(()));
+            }
+            let e = checked(terms("wakup_latency.p99", Some("server"), None), outline.clone()).unwrap_err();
+            assert_eq!(
+                e,
+                "assert(wakup_latency.p99 < 5 ms, role = \"server\"): there is no metric wakup_latency.p99; did you mean wakeup_latency.p99?"
+            );
+            assert!(
+                checked(terms("dd.tim", None, None), outline.clone())
+                    .unwrap_err()
+                    .contains("did you mean dd.time?")
+            );
+        }
+        let of = |role, phase| checked(terms("wakeup_latency.p99", role, phase), all.clone());
+        assert_eq!(of(Some("batch"), Some("wide")), Ok(()));
+        assert!(
+            of(Some("servr"), None)
+                .unwrap_err()
+                .ends_with("the test has no role servr; did you mean server?")
+        );
+        assert!(of(Some("x"), None).unwrap_err().ends_with("no role x; it has server, batch, dd"));
+        assert!(of(None, Some("narrow")).unwrap_err().ends_with("no phase narrow; it has wide"));
+        assert!(checked(terms("test.speed", None, None), all).is_err());
+        // What was not seen to its end may have anything.
+        assert_eq!(checked(terms("wakeup_latency.p99", Some("x"), Some("y")), open.clone()), Ok(()));
+        assert_eq!(checked(terms("test.speed", None, None), open), Ok(()));
+        let e = checked(serde_json::json!({}), fault).unwrap_err();
+        assert_eq!(e, "the test cannot be run: step 1 of the scenario (hold 1): why");
     }
 }

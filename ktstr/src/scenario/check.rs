@@ -1,0 +1,339 @@
+//! What is wrong with the steps of a scenario, before the first of them is done.
+//!
+//! The host asks this before it boots a guest (`dry_run`), and the guest before it does anything: what the kernel would refuse,
+//! or would take for something else than what was written, is named with its step.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ktstr_wire::spec::TestSpec;
+
+use super::describe::describe;
+use super::{Change, Step};
+use crate::cgroup::{CgroupDef, QUOTA_PERIOD_US};
+use crate::cpus::Cpus;
+use crate::policy::Policy;
+use crate::registry::Scheduler;
+use crate::work::{Block, Work};
+use crate::worker::MAX_WORKERS;
+
+/// `cpu.weight` (Documentation/admin-guide/cgroup-v2.rst).
+const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
+
+/// The least quota that the kernel takes, microseconds in a period (`min_cfs_quota_period`, kernel/sched/core.c).
+const LEAST_QUOTA_US: u64 = 1_000;
+
+/// The least runtime of SCHED_DEADLINE (`DL_SCALE`), and the periods that it takes
+/// (`sched_deadline_period_min_us`, `sched_deadline_period_max_us`; kernel/sched/deadline.c).
+const LEAST_RUNTIME: Duration = Duration::from_nanos(1 << 10);
+const LEAST_PERIOD: Duration = Duration::from_micros(100);
+const LONGEST_PERIOD: Duration = Duration::from_micros(1 << 22);
+
+type Checked<T = ()> = Result<T, String>;
+
+/// A cgroup, as far as steps can tell.
+#[derive(Debug, Default)]
+struct Group {
+    workers: u32,
+    cpus: Option<Vec<u32>>,
+    frozen: bool,
+    /// The step that started workers for which no time has passed yet.
+    unheld: Option<usize>,
+}
+
+struct State<'a> {
+    spec: &'a TestSpec,
+    /// Cgroups that earlier scenarios of the body have left.
+    left: &'a [String],
+    groups: BTreeMap<String, Group>,
+    /// Workers that were ever started.
+    workers: usize,
+    /// Bytes that they touch.
+    touched: u64,
+}
+
+/// Says what is wrong with `steps` in the guest of `spec`, where earlier scenarios of the body have left the cgroups `left`;
+/// gives the cgroups that these steps leave.
+pub(crate) fn check(spec: &TestSpec, left: &[String], steps: &[Step]) -> Result<Vec<String>, String> {
+    let mut state = State { spec, left, groups: BTreeMap::new(), workers: 0, touched: 0 };
+    let at = |i: usize, why: String| {
+        let text = steps.get(i).map(|s| describe(s, spec)).unwrap_or_default();
+        format!("step {} of the scenario ({text}): {why}", i + 1)
+    };
+    for (i, step) in steps.iter().enumerate() {
+        state.step(i, step).map_err(|(i, why)| at(i, why))?;
+    }
+    if state.workers == 0 {
+        return Err("the scenario has no workers; a test has at least one: add a CgroupDef".into());
+    }
+    match state.groups.iter().find_map(|(name, g)| Some((name, g.unheld?))) {
+        Some((name, i)) => Err(at(i, without_hold(name))),
+        None => Ok(state.groups.into_keys().collect()),
+    }
+}
+
+fn without_hold(name: &str) -> String {
+    format!(
+        "no hold follows, so that the workers of {name} would stop as soon as they start: write .hold(1.0) for the whole of the test's duration, or a part of it"
+    )
+}
+
+impl State<'_> {
+    /// The step that is wrong need not be the one at which that shows.
+    fn step(&mut self, i: usize, step: &Step) -> Result<(), (usize, String)> {
+        if let Step::Stop(name) | Step::Remove(name) = step
+            && let Some(started) = self.groups.get(name).and_then(|g| g.unheld)
+        {
+            return Err((started, without_hold(name)));
+        }
+        self.change(i, step).map_err(|why| (i, why))
+    }
+
+    fn change(&mut self, i: usize, step: &Step) -> Checked {
+        match step {
+            Step::Phase(_) | Step::Scheduler(Change::Stop | Change::Restart) => Ok(()),
+            Step::Scheduler(Change::Swap(to)) => self.swap(to),
+            Step::Hold(frac) => self.hold(*frac),
+            Step::Add(def) => self.add(i, def),
+            Step::Spawn(def) => {
+                self.group(&def.name)?;
+                self.enlist(i, def)
+            }
+            Step::Stop(name) => self.awake(name).map(|_| ()),
+            Step::Remove(name) => self.remove(name),
+            Step::Move { from, to } => self.move_workers(from, to),
+            Step::Freeze(name, on) => {
+                self.group(name)?.frozen = *on;
+                Ok(())
+            }
+            Step::Cpus(name, cpus) => {
+                let cpus = self.numbers(cpus)?;
+                self.group(name)?.cpus = Some(cpus);
+                Ok(())
+            }
+            Step::Weight(name, weight) => self.group(name).and_then(|_| check_weight(*weight)),
+            Step::Quota(name, quota) => self.group(name).and_then(|_| quota.map_or(Ok(()), check_quota)),
+            Step::Renice(name, nice) => self.group(name).and_then(|_| check_nice(*nice)),
+            Step::Pin(name, cpus) => self.pin(name, cpus),
+            Step::Policy(name, policy) => self.policy(name, *policy),
+        }
+    }
+
+    fn numbers(&self, cpus: &Cpus) -> Checked<Vec<u32>> {
+        cpus.numbers(self.spec.topology).map_err(|e| e.to_string())
+    }
+
+    fn group(&mut self, name: &str) -> Checked<&mut Group> {
+        if !self.groups.contains_key(name) {
+            let all: Vec<&str> = self.groups.keys().map(String::as_str).collect();
+            let there = if all.is_empty() { "none".into() } else { all.join(", ") };
+            return Err(format!("there is no cgroup {name} (there is {there}): add it first"));
+        }
+        Ok(self.groups.entry(name.into()).or_default())
+    }
+
+    /// The cgroups above this one that the scenario has added.
+    fn above<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a Group)> {
+        let ends = name.match_indices('/').map(|(i, _)| &name[..i]);
+        ends.filter_map(|n| Some((n, self.groups.get(n)?)))
+    }
+
+    /// A cgroup in this one.
+    fn inside(&self, name: &str) -> Option<&str> {
+        let prefix = format!("{name}/");
+        self.groups.keys().chain(self.left).find(|n| n.starts_with(&prefix)).map(String::as_str)
+    }
+
+    /// Workers that are frozen do not see that they are to stop.
+    fn awake(&mut self, name: &str) -> Checked<&mut Group> {
+        let frozen = |g: &Group| g.frozen;
+        let by = match self.groups.get(name) {
+            Some(g) if frozen(g) => Some(name.to_string()),
+            _ => self.above(name).find(|(_, g)| frozen(g)).map(|(n, _)| n.to_string()),
+        };
+        match by {
+            Some(by) => Err(format!("{by} is frozen, and frozen workers cannot stop: thaw it first")),
+            None => self.group(name),
+        }
+    }
+
+    fn add(&mut self, i: usize, def: &CgroupDef) -> Checked {
+        let name = &def.name;
+        check_name(name)?;
+        if self.groups.contains_key(name) {
+            return Err(format!("there is a cgroup {name} already; spawn starts more workers in it"));
+        }
+        if self.left.contains(name) {
+            return Err(format!(
+                "an earlier scenario of the test has left a cgroup {name}: remove it there, or use another name"
+            ));
+        }
+        if let Some(inside) = self.inside(name) {
+            return Err(format!("{name} is there already, for {inside} is in it: add {name} first"));
+        }
+        if let Some((above, _)) = self.above(name).find(|(_, g)| g.workers > 0) {
+            return Err(format!(
+                "{above} has workers of its own, and only a cgroup without any can have others in it: add it with .workers(0)"
+            ));
+        }
+        def.weight.map_or(Ok(()), check_weight)?;
+        def.quota.map_or(Ok(()), check_quota)?;
+        let cpus = def.cpus.as_ref().map(|c| self.numbers(c)).transpose()?;
+        self.groups.insert(name.clone(), Group { cpus, ..Group::default() });
+        self.enlist(i, def)
+    }
+
+    /// Workers join their cgroup.
+    fn enlist(&mut self, i: usize, def: &CgroupDef) -> Checked {
+        if def.workers == 0 {
+            return Ok(());
+        }
+        if let Some(inside) = self.inside(&def.name) {
+            return Err(format!("{} cannot have workers, for the cgroup {inside} is in it", def.name));
+        }
+        if let Some(why) = def.work.misfit(def.workers) {
+            return Err(why);
+        }
+        self.workers += def.workers as usize;
+        if self.workers > MAX_WORKERS {
+            return Err(format!(
+                "with these there are {} workers; a test has at most {MAX_WORKERS}",
+                self.workers
+            ));
+        }
+        self.touched = self.touched.saturating_add(u64::from(def.workers).saturating_mul(touched(&def.work)));
+        let (mib, memory) = (self.touched >> 20, self.spec.memory_mib);
+        if mib >= u64::from(memory) {
+            return Err(format!(
+                "with these the workers touch {mib} MiB, and the guest has {memory}: memory_mib = N gives it more"
+            ));
+        }
+        check_nice(def.nice)?;
+        self.check_policy(&def.name, def.policy)?;
+        let group = self.group(&def.name)?;
+        group.workers += def.workers;
+        group.unheld = Some(i);
+        Ok(())
+    }
+
+    fn hold(&mut self, frac: f64) -> Checked {
+        if !frac.is_finite() || frac < 0.0 {
+            return Err("a hold is a part of the test's duration, as in .hold(0.5)".into());
+        }
+        if super::describe::hold_ns(frac, self.spec) > 0 {
+            self.groups.values_mut().for_each(|g| g.unheld = None);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Checked {
+        self.awake(name)?;
+        if let Some(inside) = self.inside(name) {
+            return Err(format!("the cgroup {inside} is in it: remove that first"));
+        }
+        self.groups.remove(name);
+        Ok(())
+    }
+
+    fn move_workers(&mut self, from: &str, to: &str) -> Checked {
+        self.group(to)?;
+        let moved = std::mem::take(&mut self.group(from)?.workers);
+        if let Some(inside) = self.inside(to).filter(|_| moved > 0) {
+            return Err(format!("{to} cannot have workers, for the cgroup {inside} is in it"));
+        }
+        self.group(to)?.workers += moved;
+        Ok(())
+    }
+
+    /// CPUs that the cpusets leave to the workers of a cgroup.
+    fn allowed(&self, name: &str) -> Vec<u32> {
+        let own = self.groups.get(name).map(|g| (name, g));
+        let sets: Vec<&Vec<u32>> = self.above(name).chain(own).filter_map(|(_, g)| g.cpus.as_ref()).collect();
+        (0..self.spec.topology.nr_cpus()).filter(|c| sets.iter().all(|s| s.contains(c))).collect()
+    }
+
+    fn pin(&mut self, name: &str, cpus: &Cpus) -> Checked {
+        self.group(name)?;
+        let (wanted, allowed) = (self.numbers(cpus)?, self.allowed(name));
+        if wanted.iter().any(|c| allowed.contains(c)) || allowed.is_empty() {
+            return Ok(());
+        }
+        let list = allowed.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        Err(format!("its cpuset has none of these CPUs, but {list}"))
+    }
+
+    fn policy(&mut self, name: &str, policy: Policy) -> Checked {
+        self.group(name)?;
+        self.check_policy(name, policy)
+    }
+
+    fn check_policy(&self, name: &str, policy: Policy) -> Checked {
+        match policy {
+            Policy::Fifo(p) | Policy::Rr(p) if !(1..=99).contains(&p) => {
+                Err(format!("a real-time priority is from 1 to 99, not {p}"))
+            }
+            Policy::Deadline { runtime, period } if runtime < LEAST_RUNTIME || runtime > period => {
+                Err(format!("a deadline's runtime is from {LEAST_RUNTIME:?} to its period, {period:?}, not {runtime:?}"))
+            }
+            Policy::Deadline { period, .. } if !(LEAST_PERIOD..=LONGEST_PERIOD).contains(&period) => {
+                Err(format!("a deadline's period is from {LEAST_PERIOD:?} to {LONGEST_PERIOD:?}, not {period:?}"))
+            }
+            Policy::Deadline { .. } if self.allowed(name).len() < self.spec.topology.nr_cpus() as usize => {
+                Err("the kernel refuses deadlines to tasks that may not run on all CPUs: leave the cpuset out".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As the agent finds schedulers; under the kernel's own nothing happens.
+    fn swap(&self, to: &Scheduler) -> Checked {
+        let Some(own) = &self.spec.scheduler else { return Ok(()) };
+        if own.name == to.name || self.spec.terms.also.iter().any(|s| s.name == to.name) {
+            return Ok(());
+        }
+        Err(format!(
+            "the test does not name the scheduler {}: write its static in the attribute, also(...)",
+            to.name
+        ))
+    }
+}
+
+/// Bytes that a worker writes through.
+fn touched(work: &Work) -> u64 {
+    let Work::Loop(l) = work else { return 0 };
+    let bytes = |b: &Block| if let Block::Touch(bytes) = b { *bytes as u64 } else { 0 };
+    l.blocks.iter().map(bytes).max().unwrap_or(0)
+}
+
+/// Parts of plain characters, and none that is taken.
+fn check_name(name: &str) -> Checked {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let part = |p: &str| !p.is_empty() && !p.starts_with('.') && p.chars().all(plain);
+    if name.split('/').all(part) && name.split('/').next() != Some("body") {
+        return Ok(());
+    }
+    Err(format!(
+        "'{name}' is no name for a cgroup: use letters, digits, '.', '_', '-', and '/' between parts; 'body' is taken"
+    ))
+}
+
+fn check_weight(weight: u32) -> Checked {
+    if WEIGHTS.contains(&weight) { Ok(()) } else { Err(format!("a weight is from 1 to 10000, not {weight}")) }
+}
+
+fn check_quota(cpus: f64) -> Checked {
+    let least = LEAST_QUOTA_US as f64 / QUOTA_PERIOD_US as f64;
+    if cpus.is_finite() && (cpus * QUOTA_PERIOD_US as f64) as u64 >= LEAST_QUOTA_US {
+        return Ok(());
+    }
+    Err(format!("a quota is {least} CPUs or more, not {cpus}"))
+}
+
+/// The kernel would take the nearest one.
+fn check_nice(nice: i32) -> Checked {
+    if (-20..=19).contains(&nice) { Ok(()) } else { Err(format!("niceness is from -20 to 19, not {nice}")) }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
