@@ -15,8 +15,11 @@ use ktstr_wire::message::{TestResult, to_json};
 use ktstr_wire::spec::GuestSpec;
 
 use crate::reign::Reign;
-use crate::system::{BODY_CGROUP, TEST_CGROUP};
+use crate::system::{BODY_CGROUP, TEST_CGROUP, search_path};
 use crate::tail::Tail;
+
+/// Bytes of each of its outputs that are kept.
+const OUTPUT_BYTES: usize = 256 << 10;
 
 /// A running test body.
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl Body {
             .env(BODY_ENV, &spec.test.test)
             .env(FD_ENV, fd.to_string())
             .env("RUST_BACKTRACE", "0")
+            .env("PATH", search_path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -60,7 +64,10 @@ impl Body {
         unsafe { command.pre_exec(move || enter(fd, cgroup_procs.as_raw_fd())) };
         let mut child = command.spawn()?;
         drop(theirs);
-        let output = [child.stdout.take().map(Tail::of), child.stderr.take().map(Tail::of)];
+        let output = [
+            child.stdout.take().map(|p| Tail::of(p, OUTPUT_BYTES)),
+            child.stderr.take().map(|p| Tail::of(p, OUTPUT_BYTES)),
+        ];
         let (sender, lines) = channel();
         let reader = BufReader::new(ours.try_clone()?);
         std::thread::Builder::new().name("body".into()).spawn(move || {
@@ -133,7 +140,7 @@ impl Body {
         }
         let _ = fs::write(format!("{TEST_CGROUP}/cgroup.kill"), "1");
         let status = status.or_else(|| self.child.wait().ok());
-        let output: Vec<String> = self.output.drain(..).map(Tail::finish).collect();
+        let output: Vec<String> = self.output.drain(..).map(|t| t.finish().0).collect();
         let (body, abnormal_end) = match end {
             BodyEnd::Finished(result) => (Some(result), None),
             BodyEnd::Died => (None, Some(status.map_or("ended".into(), describe))),

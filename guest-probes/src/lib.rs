@@ -10,6 +10,9 @@ pub mod cgroup_stat;
 pub mod channel;
 pub mod drain;
 pub mod edges;
+pub mod ending;
+pub mod exit_report;
+pub mod kernel_log;
 pub mod life;
 pub mod log;
 pub mod mapped;
@@ -24,6 +27,7 @@ pub mod scheduler;
 pub mod shell;
 pub mod system;
 pub mod tail;
+pub mod tally;
 pub mod turns;
 pub mod window;
 

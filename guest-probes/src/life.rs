@@ -83,7 +83,7 @@ fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
     );
     let ran = shell::run(shell).map_err(other);
     if let Some(exit) = scheduler.map(Scheduler::stop).filter(|e| !e.clean) {
-        eprintln!("ktstr: the scheduler had ended before: {}\n{}", exit.kind, exit.output);
+        eprintln!("ktstr: the scheduler ended by itself, or not in order: {}\n{}", exit.kind, exit.output);
     }
     ran
 }
@@ -209,7 +209,7 @@ fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {
         let reason = format!("the kernel has no sched_ext, and the test wants the scheduler {}", wanted.name);
         return Err(trouble(BootErrorKind::NoSchedExt, reason));
     }
-    Scheduler::start(path, &wanted.args).map(Some).map_err(|exit| Trouble {
+    Scheduler::start(&wanted.name, path, &wanted.args).map(Some).map_err(|exit| Trouble {
         kind: BootErrorKind::Scheduler,
         reason: format!("the scheduler {} did not take over", wanted.name),
         exit: Some(exit),

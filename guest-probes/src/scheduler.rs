@@ -3,21 +3,31 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ktstr_wire::message::{SchedExtCounts, SchedulerExit, SchedulerStarted};
 
-use crate::body::describe;
+use crate::ending::{Facts, ProcessEnd};
+use crate::exit_report::{Report, is_error, plain, read_kernel_log, read_output};
+use crate::kernel_log::KernelLog;
+use crate::system::search_path;
 use crate::tail::Tail;
 
 const SYSFS: &str = "/sys/kernel/sched_ext";
 
-/// How long a scheduler may take to load; the verifier is slow on emulated CPUs.
+/// How long a scheduler may take to load, at its start and when it restarts itself; the verifier is slow on emulated CPUs.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a scheduler may take to end after SIGINT.
+/// How long a scheduler may take to end after SIGINT, and the kernel to let one go.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Time between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Bytes of a scheduler's output that are kept until it has ended: a debug dump of 4 MiB and what is printed beside it.
+const OUTPUT_BYTES: usize = 5 << 20;
 
 /// The kernel has sched_ext.
 pub fn kernel_has_sched_ext() -> bool {
@@ -49,189 +59,236 @@ fn parse_events(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
+/// Whether a scheduler rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    InCharge,
+    /// It ended in order, or is about to, and its process lives on: it may restart itself.
+    Between,
+    Lost,
+}
+
 /// A scheduler that is in charge, or was.
 #[derive(Debug)]
 pub struct Scheduler {
+    name: String,
     child: Child,
-    output: Vec<Tail>,
+    output: Option<Tail>,
+    log: KernelLog,
+    /// Records of the kernel's log up to now.
+    records: Vec<String>,
+    /// `enable_seq` when it took over last.
     seq: u64,
+    took_over: bool,
+    /// Why it was given up before that.
+    trouble: Option<String>,
+    /// Since when it has not been in charge.
+    out_since: Option<Instant>,
+    /// How often it came back.
+    nr_restarts: u32,
     /// What was seen when it took over.
     pub started: SchedulerStarted,
 }
 
 impl Scheduler {
-    /// Starts `path` and waits until it is in charge. On failure this says how it ended.
-    pub fn start(path: &str, args: &[String]) -> Result<Scheduler, Box<SchedulerExit>> {
+    /// Starts `path` and waits until it is in charge. On failure this says how it ended. `name` is what the test calls it.
+    pub fn start(name: &str, path: &str, args: &[String]) -> Result<Scheduler, Box<SchedulerExit>> {
+        // The last one's end is no answer of this one.
+        if !wait_until(|| !is_ruled()) {
+            let reason = format!("the scheduler before it ({}) is still in charge", attribute("root/ops"));
+            return Err(Box::new(not_started(name, reason)));
+        }
+        let log = KernelLog::from_now();
         let before = enable_seq();
-        let spawned = Command::new(path)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = spawned.map_err(|e| Box::new(not_started(&e)))?;
-        let output = [child.stdout.take().map(Tail::of), child.stderr.take().map(Tail::of)];
+        let (child, output) =
+            spawn(path, args).map_err(|e| Box::new(not_started(name, format!("cannot be executed: {e}"))))?;
         let started = SchedulerStarted { ops: String::new(), enable_seq: before };
-        let mut scheduler =
-            Scheduler { child, output: output.into_iter().flatten().collect(), seq: before, started };
+        let mut scheduler = Scheduler {
+            name: name.into(),
+            child,
+            output: Some(output),
+            log,
+            records: Vec::new(),
+            seq: before,
+            took_over: false,
+            trouble: None,
+            out_since: None,
+            nr_restarts: 0,
+            started,
+        };
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
             if attribute("state") == "enabled" && enable_seq() > before {
                 scheduler.seq = enable_seq();
+                scheduler.took_over = true;
                 scheduler.started =
                     SchedulerStarted { ops: attribute("root/ops"), enable_seq: scheduler.seq };
                 return Ok(scheduler);
             }
             if let Ok(Some(_)) = scheduler.child.try_wait() {
-                break;
+                return Err(Box::new(scheduler.stop()));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PAUSE);
         }
-        let mut exit = scheduler.stop();
-        exit.clean = false;
-        if exit.reason.is_none() {
-            exit.kind = "not_started".into();
-        }
-        Err(Box::new(exit))
+        scheduler.trouble = Some(format!("not in charge {} s after its start", START_LIMIT.as_secs()));
+        Err(Box::new(scheduler.stop()))
     }
 
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Its processes by now: a script, for one, has the scheduler as its child.
+    pub fn pids(&self) -> Vec<u32> {
+        group_members(self.child.id())
     }
 
-    /// It is in charge, and has been since its start.
+    /// How often it was ended in order and took over again by itself, as schedulers do on hotplug.
+    pub fn nr_restarts(&self) -> u32 {
+        self.nr_restarts
+    }
+
+    /// It is in charge.
     pub fn in_charge(&mut self) -> bool {
-        attribute("state") == "enabled"
-            && enable_seq() == self.seq
-            && matches!(self.child.try_wait(), Ok(None))
+        self.standing() == Standing::InCharge
+    }
+
+    /// It has ended, and will not come back, or came back from an error.
+    pub fn is_lost(&mut self) -> bool {
+        self.standing() == Standing::Lost
+    }
+
+    fn standing(&mut self) -> Standing {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return Standing::Lost;
+        }
+        let (state, seq) = (attribute("state"), enable_seq());
+        if state == "enabled" && seq == self.seq {
+            return Standing::InCharge;
+        }
+        let failed = self.ends().iter().any(|end| is_error(end.kind()));
+        if state == "enabled" {
+            self.nr_restarts += 1;
+            (self.seq, self.out_since) = (seq, None);
+            return if failed { Standing::Lost } else { Standing::InCharge };
+        }
+        let out_since = *self.out_since.get_or_insert_with(Instant::now);
+        if failed || out_since.elapsed() > START_LIMIT { Standing::Lost } else { Standing::Between }
+    }
+
+    /// Every end that the kernel has logged since its start.
+    fn ends(&mut self) -> Vec<Report> {
+        self.records.extend(self.log.read());
+        read_kernel_log(&self.records)
     }
 
     /// Ends it and says how it ended.
     pub fn stop(mut self) -> SchedulerExit {
-        let clean = self.in_charge();
-        let status = self.end_process();
-        let output: Vec<String> = self.output.drain(..).map(Tail::finish).collect();
-        let output = output.concat();
-        let said = parse_exit(&output).or_else(|| parse_kernel_log(&kernel_log())).unwrap_or_default();
-        let kind = match (clean, said.reason.as_deref()) {
-            (true, _) => "unreg".to_string(),
-            (false, Some(reason)) => kind_of(reason).to_string(),
-            (false, None) => "exited".to_string(),
+        // The kernel tells of an end when it is done with it.
+        wait_until(|| attribute("state") != "disabling");
+        let in_charge = self.took_over && self.in_charge();
+        let before = self.ends();
+        let process = self.end_process();
+        let after = self.ends().split_off(before.len());
+        let (text, cut) = self.output.take().map(Tail::finish).unwrap_or_default();
+        let facts = Facts {
+            in_charge,
+            name: self.name,
+            took_over: self.took_over,
+            trouble: self.trouble,
+            logged: [before, after],
+            output: read_output(&plain(&text), cut),
+            process,
         };
-        SchedulerExit {
-            clean,
-            kind,
-            reason: said.reason,
-            message: said.message,
-            dump: said.dump,
-            process_end: status,
-            output,
-        }
+        facts.exit()
     }
 
-    fn end_process(&mut self) -> Option<String> {
-        if let Ok(None) = self.child.try_wait() {
-            // SAFETY: sends a signal to our own child, which has not been waited for.
-            unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
-        }
-        let deadline = Instant::now() + STOP_LIMIT;
-        while Instant::now() < deadline {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(describe(status));
+    /// Ends its processes and waits until the kernel has let it go.
+    fn end_process(&mut self) -> ProcessEnd {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            if is_ruled() && !group_members(self.child.id()).is_empty() {
+                let why = "its process ended while another one of its own was in charge; it has to stay in the foreground";
+                self.trouble.get_or_insert(why.into());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            self.signal(libc::SIGKILL);
+            return ProcessEnd::ByItself(status);
         }
-        let _ = self.child.kill();
-        self.child
-            .wait()
-            .ok()
-            .map(|s| format!("{} (did not end {} s after SIGINT)", describe(s), STOP_LIMIT.as_secs()))
+        self.signal(libc::SIGINT);
+        let mut ended = None;
+        let done = wait_until(|| {
+            ended = ended.or_else(|| self.child.try_wait().ok().flatten());
+            ended.is_some() && !is_ruled()
+        });
+        // What is left of a group whose leader has ended, too.
+        self.signal(libc::SIGKILL);
+        let status = ended.or_else(|| self.child.wait().ok());
+        wait_until(|| !is_ruled());
+        match status {
+            Some(status) if done => ProcessEnd::Told(status),
+            Some(_) => ProcessEnd::Hung(STOP_LIMIT.as_secs()),
+            None => ProcessEnd::Unknown,
+        }
+    }
+
+    /// To all of its processes, as a terminal does.
+    fn signal(&self, signal: i32) {
+        // SAFETY: sends a signal to the process group that our own child leads. Without members the call fails, which is well.
+        unsafe { libc::kill(-(self.child.id() as i32), signal) };
     }
 }
 
-fn not_started(e: &io::Error) -> SchedulerExit {
+/// Some scheduler rules, or is about to, or is about to end.
+fn is_ruled() -> bool {
+    kernel_has_sched_ext() && attribute("state") != "disabled"
+}
+
+/// Waits until it holds, [`STOP_LIMIT`] at most; whether it does.
+fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + STOP_LIMIT;
+    while !holds() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    true
+}
+
+/// A process that leads a group of its own, and what it prints: one pipe, so that lines stay in order.
+fn spawn(path: &str, args: &[String]) -> io::Result<(Child, Tail)> {
+    let (reader, writer) = io::pipe()?;
+    let child = Command::new(path)
+        .args(args)
+        .env("PATH", search_path())
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    Ok((child, Tail::of(reader, OUTPUT_BYTES)))
+}
+
+/// Processes of a group.
+fn group_members(group: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| group_of(*pid) == Some(group)).collect()
+}
+
+/// The third field behind the name, which may have blanks and parentheses itself (proc_pid_stat(5)).
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+}
+
+fn not_started(name: &str, reason: String) -> SchedulerExit {
     SchedulerExit {
-        clean: false,
+        scheduler: name.into(),
         kind: "not_started".into(),
-        reason: None,
-        message: None,
-        dump: None,
-        process_end: Some(format!("cannot be executed: {e}")),
-        output: String::new(),
+        reason: Some(reason),
+        ..SchedulerExit::default()
     }
-}
-
-/// What a scheduler, or the kernel, said about its end.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
-    reason: Option<String>,
-    message: Option<String>,
-    dump: Option<String>,
-}
-
-/// The exit kind for a reason, by the words of `scx_exit_reason()` in kernel/sched/ext.c of Linux 6.12.
-fn kind_of(reason: &str) -> &'static str {
-    match reason {
-        "unregistered from user space" => "unreg",
-        "unregistered from BPF" => "unreg_bpf",
-        "unregistered from the main kernel" => "unreg_kern",
-        "disabled by sysrq-S" => "sysrq",
-        "runtime error" => "error",
-        "scx_bpf_error" => "error_bpf",
-        "runnable task stall" => "stall",
-        _ => "unknown",
-    }
-}
-
-/// `EXIT: reason (message)` and the debug dump before it, as schedulers built on the kernel tree's headers print them
-/// (`UEI_REPORT` in tools/sched_ext/include/scx/user_exit_info.h).
-fn parse_exit(output: &str) -> Option<Said> {
-    let line = output.lines().rev().find_map(|l| l.strip_prefix("EXIT: "))?;
-    let (reason, message) = match line.split_once(" (") {
-        Some((reason, rest)) => (reason, Some(rest.trim_end_matches(')').to_string())),
-        None => (line, None),
-    };
-    let dump = output.split_once("DEBUG DUMP").map(|(_, rest)| {
-        let body = rest.split("EXIT: ").next().unwrap_or(rest);
-        body.trim_matches(|c: char| c == '=' || c.is_whitespace()).to_string()
-    });
-    Some(Said { reason: Some(reason.to_string()), message, dump: dump.filter(|d| !d.is_empty()) })
-}
-
-/// `sched_ext: BPF scheduler "x" disabled (reason)`, and `sched_ext: x: message`, from the kernel's log.
-fn parse_kernel_log(log: &str) -> Option<Said> {
-    let (_, rest) = log
-        .lines()
-        .rev()
-        .find_map(|l| l.split_once("sched_ext: BPF scheduler \"")?.1.split_once("\" disabled ("))?;
-    Some(Said { reason: Some(rest.trim_end_matches(')').to_string()), message: None, dump: None })
-}
-
-fn kernel_log() -> String {
-    // SAFETY: asks for the size of the log; no buffer is passed.
-    let size = unsafe { libc::klogctl(10, std::ptr::null_mut(), 0) };
-    let mut buf = vec![0u8; usize::try_from(size).unwrap_or(0)];
-    // SAFETY: buf has the length that is passed. 3 is SYSLOG_ACTION_READ_ALL (syslog(2)).
-    let n = unsafe { libc::klogctl(3, buf.as_mut_ptr().cast(), buf.len() as i32) };
-    buf.truncate(usize::try_from(n).unwrap_or(0));
-    String::from_utf8_lossy(&buf).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exit_report_is_read() {
-        let out = "local=1\n\nDEBUG DUMP\n====\n\nCPU 0\n  R task\n\n====\n\nEXIT: runnable task stall (spin[42] failed to run for 5.1s)\n";
-        let said = parse_exit(out).unwrap();
-        assert_eq!(said.reason.as_deref(), Some("runnable task stall"));
-        assert_eq!(said.message.as_deref(), Some("spin[42] failed to run for 5.1s"));
-        assert_eq!(said.dump.as_deref(), Some("CPU 0\n  R task"));
-        assert_eq!(kind_of("runnable task stall"), "stall");
-        assert_eq!(parse_exit("nothing"), None);
-    }
 
     #[test]
     fn events_are_read_by_name() {
@@ -256,8 +313,22 @@ mod tests {
     }
 
     #[test]
-    fn kernel_log_is_the_second_source() {
-        let log = "<4>[ 3.1] sched_ext: BPF scheduler \"x\" enabled\n<4>[ 4.0] sched_ext: BPF scheduler \"x\" disabled (runtime error)\n";
-        assert_eq!(parse_kernel_log(log).unwrap().reason.as_deref(), Some("runtime error"));
+    fn counter_that_started_anew_is_lost_and_not_0() {
+        let counts = |nr_rejected, text| SchedExtCounts { nr_rejected, events: parse_events(text) };
+        let since =
+            counts(Some(1), "SCX_EV_A 1\nSCX_EV_B 5\n").since(&counts(Some(2), "SCX_EV_A 2\nSCX_EV_B 3\n"));
+        assert_eq!(since, counts(None, "SCX_EV_B 2\n"));
+        let mut sum = counts(Some(4), "SCX_EV_A 1\nSCX_EV_B 5\n");
+        sum.add(&counts(Some(3), "SCX_EV_B 2\nSCX_EV_C 1\n"));
+        assert_eq!(sum, counts(Some(7), "SCX_EV_B 7\n"));
+        sum.add(&SchedExtCounts::default());
+        assert_eq!(sum, SchedExtCounts::default());
+    }
+
+    #[test]
+    fn own_group_is_found() {
+        let own = std::process::id();
+        let group = group_of(own).unwrap();
+        assert!(group_members(group).contains(&own));
     }
 }

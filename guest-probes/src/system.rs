@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use ktstr_wire::message::ClockReading;
+use ktstr_wire::{GUEST_PATH_DIRS, TOOLS_DIR};
 
 /// A step of the start that failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,11 @@ pub struct SystemError {
 
 fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> SystemError {
     move |source| SystemError { what: what.into(), source }
+}
+
+/// `PATH` of what the agent starts: what the runner packs for scripts comes first.
+pub fn search_path() -> String {
+    std::iter::once(TOOLS_DIR).chain(GUEST_PATH_DIRS).collect::<Vec<_>>().join(":")
 }
 
 /// File systems that a test needs, and whether the guest can do without.

@@ -16,7 +16,7 @@ use crate::procfs::{self, Cgroups};
 use crate::programs::ProgramStats;
 use crate::reign::Reign;
 use crate::rows::Row;
-use crate::scheduler::{self, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::system;
 
 /// Opens the window, runs the body, closes it, and ends the scheduler.
@@ -31,7 +31,7 @@ pub fn measure(
     let mut cgroups = Cgroups::default();
     let schedstats_before = procfs::all_schedstats();
     let cgroups_before = cgroup_stat::all();
-    let sched_ext_before = scheduler::counts();
+    reign.open();
     let before = procfs::stat();
     let cpu_before = system::own_cpu_ns();
     edges.opening().map_err(other)?;
@@ -48,8 +48,7 @@ pub fn measure(
     edges.closed();
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
-    let programs = reign.programs()?;
-    let sched_ext = scheduler::counts().since(&sched_ext_before);
+    let programs = reign.close()?;
     let cgroup_stats = cgroup_stat::growth(&cgroups_before, cgroup_stat::all());
     let schedstats_after = procfs::all_schedstats();
     cgroups.refresh();
@@ -64,7 +63,7 @@ pub fn measure(
     let tasks = probes.as_ref().map_or(Ok(Vec::new()), |p| about.tasks(p))?;
     let lost = matches!(end, BodyEnd::GivenUp);
     // The scheduler's end is judged before the body's processes are killed under it.
-    let exit = reign.end(lost);
+    let (exit, sched_ext) = reign.end(lost);
     let result = body.finish(end);
     Ok(Measured {
         open: WindowEdge { ts_ns: open_ns, nr_switches: [before.nr_switches, opened.nr_switches] },

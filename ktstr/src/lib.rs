@@ -55,8 +55,10 @@ use std::process::ExitCode;
 ///   completed an iteration, or its cgroup was throttled for half of its time; no worker waited for a CPU longer than half of the
 ///   test's duration, or a second if that is more, without the time in which `cpu.max` throttled it; the scheduler was in charge to
 ///   the end;
-/// - `expect = sched_exit(stall)`: passes only if the scheduler took over and then ended this way (`stall`, `error`,
-///   `error_bpf`, `exited`, or any with `sched_exit` alone);
+/// - `expect = sched_exit(stall)`: passes only if the scheduler took over and then ended this way. Kinds of the kernel: `stall`,
+///   `error`, `error_bpf`, `unreg`, `unreg_bpf`, `unreg_kern` (hotplug), `sysrq`, and from Linux 7.x on `parent`, `parent_kill`,
+///   `error_reenq`, `error_rescue`; of its process: `exited` by itself, `crashed` by a signal, `hung` when it was told to end. With
+///   `sched_exit` alone any of them;
 /// - `also(OTHER)`: schedulers that the scenario changes to; `payloads(Stress)`: types of [`Payload`] that the body runs;
 /// - `covers("fork", "real time")`: what the test covers beside its scheduler and topology, for `KTSTR_BUDGET_SECS`;
 /// - `gauntlet(cpus = 4..=64, llcs = 2.., numa_nodes = 1, smt = true)`: which presets its variants run on.
@@ -119,5 +121,17 @@ pub fn run_main() -> ExitCode {
         (Some(test), _) => guest::run(&test),
         (None, Some(test)) => dry_run::run(&test),
         (None, None) => host::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What the macro says that it takes, which a test of its own holds it to.
+    const ENDS: &str = include_str!("../tests/misuse/ends.stderr");
+
+    #[test]
+    fn every_exit_kind_can_be_expected() {
+        let kinds = format!("KIND one of {}\n", ktstr_wire::message::EXIT_KINDS.join(", "));
+        assert!(ENDS.contains(&kinds), "not: {kinds}");
     }
 }

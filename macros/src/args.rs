@@ -16,7 +16,22 @@ const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, dur
 const CHECKS: [&str; 3] = ["progress", "max_wait", "in_charge"];
 
 /// Kinds of a scheduler's end (`ktstr_wire::message::SchedulerExit`) that a test may expect.
-const EXITS: [&str; 4] = ["stall", "error", "error_bpf", "exited"];
+const EXITS: [&str; 14] = [
+    "unreg",
+    "unreg_bpf",
+    "unreg_kern",
+    "sysrq",
+    "parent",
+    "parent_kill",
+    "error",
+    "error_bpf",
+    "stall",
+    "error_reenq",
+    "error_rescue",
+    "exited",
+    "crashed",
+    "hung",
+];
 
 /// Everything that the attribute says.
 #[derive(Default)]

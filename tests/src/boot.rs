@@ -144,6 +144,15 @@ pub fn run(spec: &Value) -> Finished {
     finish(child, dir)
 }
 
+/// Runs a spec to its end with the schedulers in this directory.
+pub fn run_with(schedulers: &Path, spec: &Value) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = runner();
+    runner.env("KTSTR_SCHEDULER_DIR", schedulers);
+    let child = start_by(runner, spec, dir.path());
+    finish(child, dir)
+}
+
 /// Runs a spec to its end on another kernel.
 pub fn run_on(kernel: &Path, spec: &Value) -> Finished {
     let dir = tempfile::tempdir().unwrap();

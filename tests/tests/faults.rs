@@ -80,6 +80,35 @@ fn stalled_task_is_reported_with_kind_reason_and_dump() {
     assert_eq!((&exit(&f)["kind"], &exit(&f)["reason"]), (&json!("stall"), &json!("runnable task stall")));
     assert!(exit(&f)["message"].as_str().unwrap().contains("pairs"), "{}", exit(&f)["message"]);
     assert!(exit(&f)["dump"].as_str().unwrap().contains("CPU"));
+    let (_, shown) = f.output.split_once("--- scheduler's debug dump").unwrap();
+    let (dump, _) = shown.split_once("--- ").unwrap();
+    assert!(dump.contains("CPU ") && dump.contains(" pairs["), "{}", f.output);
+}
+
+/// In `sim`, where a minute in which nothing happens costs little.
+fn in_sim(body: &Path, test: &str, scheduler: Value, terms: Value) -> Value {
+    let changes = json!({"accel": "sim", "topology": "1n1l2c1t", "duration_ns": 200_000_000, "scheduler": scheduler,
+        "terms": terms});
+    boot::spec(body, test, &changes)
+}
+
+#[test]
+fn scheduler_that_never_takes_over_is_given_up_with_that_reason() {
+    let sleeper = json!({"name": "sleep", "binary": "sleep", "args": ["1000"]});
+    let f = boot::run(&in_sim(&boot::suite("sched_basic"), "sched_basic_message", sleeper, json!({})));
+    assert_eq!((f.status, &exit(&f)["kind"]), (22, &json!("not_started")), "{}", f.output);
+    assert_eq!(exit(&f)["reason"], "not in charge 60 s after its start");
+    assert!(sidecar(&f)["reasons"].to_string().contains("not in charge 60 s"), "{}", f.output);
+}
+
+#[test]
+fn scheduler_that_fails_after_another_is_not_reported_with_the_others_end() {
+    let also = json!({"also": [{"name": "false", "binary": "false", "args": []}]});
+    let spec = in_sim(&boot::program("oracle-body"), "changes_in_vain", boot::fixture(&[]), also);
+    let f = boot::run(&spec);
+    assert_eq!((f.status, &sidecar(&f)["verdict"]), (22, &json!("sched_exit")), "{}", f.output);
+    let found = [&exit(&f)["scheduler"], &exit(&f)["kind"], &exit(&f)["reason"], &exit(&f)["process_end"]];
+    assert_eq!(found, [&json!("false"), &json!("not_started"), &Value::Null, &json!("exit status 1")]);
 }
 
 #[test]

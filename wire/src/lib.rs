@@ -37,5 +37,11 @@ pub const ALSO_DIR: &str = "/ktstr/bin/also";
 /// Directory in the guest of the programs that a test runs, and of their files.
 pub const PAYLOAD_DIR: &str = "/ktstr/bin/payload";
 
+/// Directory in the guest of the programs that scripts run.
+pub const TOOLS_DIR: &str = "/ktstr/bin/tools";
+
+/// Other directories in which a guest's processes look for programs, after [`TOOLS_DIR`].
+pub const GUEST_PATH_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+
 /// Where the guest finds its [`spec::GuestSpec`] as JSON.
 pub const GUEST_SPEC_PATH: &str = "/ktstr/spec.json";

@@ -334,23 +334,59 @@ pub struct TestResult {
 }
 
 /// How the scheduler under test ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerExit {
-    /// It was in charge, without a break, until the window had closed and the agent stopped it.
+    /// Its name in the test.
+    #[serde(default)]
+    pub scheduler: String,
+    /// It was in charge, but for the restarts, until the window had closed and the agent stopped it, and ended in order.
     pub clean: bool,
-    /// Exit kind as far as it is known: `unreg`, `error`, `error_bpf`, `stall`, `sysrq`, `exited`, `not_started`.
+    /// Exit kind: `not_started`, `unknown`, or one of [`EXIT_KINDS`].
     pub kind: String,
-    /// The kernel's reason ("runnable task stall"), if any.
+    /// The kernel's reason ("runnable task stall"), else what the agent saw ("not in charge 60 s after its start"), if any.
     pub reason: Option<String>,
-    /// The message beside the reason, if any.
+    /// The message beside the reason, if any; of a scheduler that did not take over what its output complains of.
     pub message: Option<String>,
-    /// The debug dump, if any.
+    /// The debug dump, if any; of one longer than a MiB its beginning, the victim's section and its end.
     pub dump: Option<String>,
-    /// How the process ended: "exit status 1", "signal 9".
+    /// How the process ended: "exit status 1", "killed by signal 9".
     pub process_end: Option<String>,
-    /// Everything it wrote to standard output and standard error, the last 256 KiB.
+    /// What it wrote to standard output and standard error, the last 256 KiB, without dumps and without escape sequences.
     pub output: String,
+    /// Ends after which it was in charge again without having been told to, in order.
+    #[serde(default)]
+    pub restarts: Vec<SchedulerRestart>,
 }
+
+/// An end of a scheduler that it came back from, as it does on hotplug.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerRestart {
+    /// Exit kind.
+    pub kind: String,
+    /// The kernel's reason.
+    pub reason: String,
+    /// The message beside it, if any.
+    pub message: Option<String>,
+}
+
+/// How a scheduler that took over can end, as a test may expect it. The kernel's kinds (`enum scx_exit_kind` of Linux 7.3), then the
+/// agent's: the process ended by itself, was killed by a signal that the agent had not sent, or did not end when it was told to.
+pub const EXIT_KINDS: [&str; 14] = [
+    "unreg",
+    "unreg_bpf",
+    "unreg_kern",
+    "sysrq",
+    "parent",
+    "parent_kill",
+    "error",
+    "error_bpf",
+    "stall",
+    "error_reenq",
+    "error_rescue",
+    "exited",
+    "crashed",
+    "hung",
+];
 
 /// A line for the log of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -463,24 +499,36 @@ pub struct CgroupStat {
     pub throttled_ns: Option<u64>,
 }
 
-/// What sched_ext counts, as growth over the window.
+/// What sched_ext counts, as growth over the window: the sum over all schedulers that were in charge, for each takes over with counters
+/// of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedExtCounts {
-    /// `/sys/kernel/sched_ext/nr_rejected`: tasks that the scheduler refused; `None`: the kernel has no sched_ext.
+    /// `/sys/kernel/sched_ext/nr_rejected`: tasks that the scheduler refused; `None`: the kernel has no sched_ext, or the number was lost
+    /// when a scheduler restarted itself.
     pub nr_rejected: Option<u64>,
-    /// `/sys/kernel/sched_ext/root/events` by name; empty where the kernel has none (before 6.15).
+    /// `/sys/kernel/sched_ext/root/events` by name; empty where the kernel has none (before 6.15), or where they were lost: they go with
+    /// their scheduler, and of one that ended by itself only a debug dump tells them.
     pub events: BTreeMap<String, u64>,
 }
 
 impl SchedExtCounts {
-    /// What was counted between `before` and this.
+    /// What was counted between `before` and this. A counter that is less than before has started anew meanwhile, and is left out.
     pub fn since(&self, before: &SchedExtCounts) -> SchedExtCounts {
         let grown = |(name, n): (&String, &u64)| {
-            (name.clone(), n.saturating_sub(before.events.get(name).copied().unwrap_or(0)))
+            Some((name.clone(), n.checked_sub(before.events.get(name).copied().unwrap_or(0))?))
         };
         SchedExtCounts {
-            nr_rejected: self.nr_rejected.zip(before.nr_rejected).map(|(a, b)| a.saturating_sub(b)),
-            events: self.events.iter().map(grown).collect(),
+            nr_rejected: self.nr_rejected.zip(before.nr_rejected).and_then(|(a, b)| a.checked_sub(b)),
+            events: self.events.iter().filter_map(grown).collect(),
+        }
+    }
+
+    /// Adds what was counted under another scheduler. What one of them lacks could not be measured.
+    pub fn add(&mut self, other: &SchedExtCounts) {
+        self.nr_rejected = self.nr_rejected.zip(other.nr_rejected).map(|(a, b)| a.saturating_add(b));
+        self.events.retain(|name, _| other.events.contains_key(name));
+        for (name, n) in &mut self.events {
+            *n = n.saturating_add(other.events[name]);
         }
     }
 }

@@ -6,9 +6,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ktstr_analysis::Verdict;
+use ktstr_guest::exit_report::victim_section;
+use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 
 use super::Plan;
 use super::finish::Published;
+use super::verdict::describe_exit;
 use crate::accel::Mode;
 
 /// Lines of the console that a failure shows.
@@ -16,6 +19,12 @@ const CONSOLE_LINES: usize = 25;
 
 /// Lines of the scheduler's and the test's output that a failure shows.
 const OUTPUT_LINES: usize = 40;
+
+/// Lines that a failure shows of a dump that has no section on a task of its message.
+const DUMP_LINES: usize = 12;
+
+/// What the kernel writes where a dump is longer than its room (`scx_dump_state()` in kernel/sched/ext.c).
+const TRUNCATED: &str = "~~~~ TRUNCATED ~~~~";
 
 /// Prints the result of one boot to standard output, where nextest captures it.
 pub fn print(p: &Published, plan: &Plan) {
@@ -30,15 +39,25 @@ fn text(p: &Published, plan: &Plan) -> String {
         "{verdict}: {} on {}, scheduler {}, {}, kernel {}",
         id.test, id.topology, id.scheduler, id.accel, id.kernel
     );
+    let restarts = p.sidecar.scheduler_exit.iter().flat_map(|e| &e.restarts);
+    let restarts: String = restarts.map(restart_line).collect();
+    let mut out = format!("{head}\n{restarts}");
     if p.judgement.verdict == Verdict::Pass {
-        return format!("{head}\n");
+        // An end that the test expects, or that it leaves alone.
+        let ended = p.sidecar.scheduler_exit.iter().filter(|e| !e.clean);
+        ended.for_each(|e| out.push_str(&format!("  {}\n", describe_exit(e))));
+        return out;
     }
-    let mut out = format!("{head}\n");
     for reason in &p.judgement.reasons {
         out.push_str(&format!("  {}\n", reason.replace('\n', "\n  ")));
     }
     if let Some(exit) = &p.sidecar.scheduler_exit {
         section(&mut out, "scheduler's output", tail(&exit.output, OUTPUT_LINES));
+        section(
+            &mut out,
+            "scheduler's debug dump (whole: scheduler_exit.dump in the sidecar)",
+            dump_excerpt(exit),
+        );
     }
     if let Some(test) = &p.sidecar.test_result {
         section(&mut out, "test's output", tail(&test.output, OUTPUT_LINES));
@@ -52,6 +71,36 @@ fn text(p: &Published, plan: &Plan) -> String {
         out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
     }
     out
+}
+
+/// An end that the scheduler came back from.
+fn restart_line(r: &SchedulerRestart) -> String {
+    let message = r.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default();
+    format!("  the scheduler restarted itself: {}{message}\n", r.reason)
+}
+
+/// Of a dump what it says of the tasks that the end's message names; without such, its beginning.
+fn dump_excerpt(exit: &SchedulerExit) -> String {
+    let Some(dump) = &exit.dump else { return String::new() };
+    let message = exit.message.as_deref().unwrap_or_default();
+    match victim_section(dump, message) {
+        Some(section) => head(&section, OUTPUT_LINES),
+        None if dump.contains(TRUNCATED) => {
+            let cut =
+                "[the kernel cut the dump off; a greater exit_dump_len in the scheduler's ops gives more]";
+            format!("{}\n{cut}", head(dump, DUMP_LINES))
+        }
+        None => head(dump, DUMP_LINES),
+    }
+}
+
+fn head(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.trim_end().lines().collect();
+    let shown = all[..all.len().min(lines)].join("\n");
+    match all.len().saturating_sub(lines) {
+        0 => shown,
+        more => format!("{shown}\n[{more} more lines]"),
+    }
 }
 
 fn section(out: &mut String, title: &str, body: String) {
@@ -117,6 +166,25 @@ mod tests {
     fn tail_counts_what_it_leaves_out() {
         assert_eq!(tail("a\nb\nc\n", 2), "[1 earlier lines left out]\nb\nc");
         assert_eq!(tail("a\nb", 2), "a\nb");
+    }
+
+    #[test]
+    fn dump_shows_the_victim_or_its_beginning() {
+        let filler = "  R other[9] -1ms\n      cpus=f\n".repeat(60);
+        let dump = format!(
+            "x[1] triggered exit kind 1026:\nCPU 0   : nr_run=1\n{filler}CPU 1   : nr_run=1\n  R pairs[71] -1040ms\n      cpus=2\n{filler}"
+        );
+        let excerpt = |message: &str, dump: &str| {
+            let (message, dump) = (Some(message.to_string()), Some(dump.to_string()));
+            dump_excerpt(&SchedulerExit { message, dump, ..SchedulerExit::default() })
+        };
+        let victims = "CPU 1   : nr_run=1\n  R pairs[71] -1040ms\n      cpus=2";
+        assert_eq!(excerpt("pairs[71] failed to run for 1.040s", &dump), victims);
+        let other = excerpt("ops.init() failed (-12)", &dump);
+        assert!(other.starts_with("x[1] triggered") && other.ends_with(" more lines]"), "{other}");
+        let cut = excerpt("pairs[72] failed to run", &format!("{dump}\n\n{TRUNCATED}\n"));
+        assert!(cut.ends_with("exit_dump_len in the scheduler's ops gives more]"), "{cut}");
+        assert_eq!(dump_excerpt(&SchedulerExit::default()), "");
     }
 
     #[test]

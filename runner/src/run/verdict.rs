@@ -137,8 +137,9 @@ fn qemu_errors(stderr: &str) -> String {
     text
 }
 
-fn describe_exit(e: &SchedulerExit) -> String {
-    let mut text = format!("scheduler exit kind {}", e.kind);
+/// How a scheduler ended, in a line.
+pub(super) fn describe_exit(e: &SchedulerExit) -> String {
+    let mut text = format!("scheduler {}: exit kind {}", e.scheduler, e.kind);
     for part in [&e.reason, &e.message, &e.process_end].into_iter().flatten() {
         text.push_str(": ");
         text.push_str(part);

@@ -64,6 +64,15 @@ struct Options {
     /// Load a program that the verifier refuses
     #[arg(long)]
     fail_verifier: bool,
+    /// Start again when the kernel ends it for a CPU that comes or goes
+    #[arg(long)]
+    restart_on_hotplug: bool,
+    /// Abort after a signal has ended it
+    #[arg(long)]
+    crash_on_exit: bool,
+    /// Hang after a signal has ended it
+    #[arg(long)]
+    hang_on_exit: bool,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +92,23 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    let mut kind = rule(options, &stop)?;
+    while options.restart_on_hotplug && kind == Some(SCX_EXIT_UNREG_KERN) {
+        kind = rule(options, &stop)?;
+    }
+    if stop.load(Ordering::Relaxed) && options.crash_on_exit {
+        std::process::abort();
+    }
+    if stop.load(Ordering::Relaxed) && options.hang_on_exit {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    Ok(kind.is_some_and(|kind| kind < SCX_EXIT_ERROR))
+}
+
+/// Is in charge until a signal or the kernel ends it; gives the exit kind.
+fn rule(options: &Options, stop: &AtomicBool) -> Result<Option<i32>, Box<dyn Error>> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::FixtureSkelBuilder::default().open(&mut storage)?;
     open.progs.refused.set_autoload(options.fail_verifier);
@@ -123,14 +149,17 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(bss().is_some_and(report))
+    Ok(bss().map(report))
 }
 
-/// Exit kinds from here on are errors (`enum scx_exit_kind`, kernel/sched/ext.c).
+/// Ended by the kernel, without an error (`enum scx_exit_kind`, kernel/sched/ext.c).
+const SCX_EXIT_UNREG_KERN: i32 = 66;
+
+/// Exit kinds from here on are errors.
 const SCX_EXIT_ERROR: i32 = 1024;
 
-/// Prints the end as the kernel tree's schedulers do.
-fn report(bss: &skel::types::bss) -> bool {
+/// Prints the end as the kernel tree's schedulers do, and gives its kind.
+fn report(bss: &skel::types::bss) -> i32 {
     let text = |chars: &[i8]| {
         let bytes: Vec<u8> = chars.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -143,5 +172,5 @@ fn report(bss: &skel::types::bss) -> bool {
     let message = text(&bss.exit_msg);
     let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
     eprintln!("EXIT: {}{message}", text(&bss.exit_reason));
-    bss.exit_kind < SCX_EXIT_ERROR
+    bss.exit_kind
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ktstr::declare_scheduler;
 use ktstr::prelude::*;
 
 /// What the threads of a body share.
@@ -153,6 +154,15 @@ fn hotplug(ctx: &Ctx) -> Result<AssertResult> {
     // And once more, so that the window closes while it is offline.
     std::fs::write(online, "0")?;
     curtain(ctx, stage, 4)
+}
+
+declare_scheduler!(FALSE, { name = "false", binary = "false" });
+
+/// Changes to a scheduler that does not take over.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.1)]
+fn changes_in_vain(ctx: &Ctx) -> Result<AssertResult> {
+    let spinner = CgroupDef::named("spin").workers(1);
+    Scenario::new().add(spinner).hold(0.05).swap_scheduler(&FALSE).hold(0.05).run(ctx)
 }
 
 /// A spinner that may use a fifth of a CPU, and what the kernel says of its throttling when that is over.

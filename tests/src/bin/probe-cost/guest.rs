@@ -229,8 +229,8 @@ pub fn run() -> Outcome<()> {
 
 /// The same under a scheduler whose programs can be asked what they cost.
 fn measure_scheduled(workload: &[String]) -> Outcome<()> {
-    let scheduler =
-        Scheduler::start(SCHEDULER, &[]).map_err(|exit| format!("{SCHEDULER}: {}", exit.output))?;
+    let scheduler = Scheduler::start(SCHEDULER, SCHEDULER, &[])
+        .map_err(|exit| format!("{SCHEDULER}: {}", exit.output))?;
     run_workload(workload)?;
     let bare = Bare::new(run_workload(workload)?);
     bare.row("under scx_fixture", Ok((bare.took, String::new())));
