@@ -9,7 +9,7 @@ use ktstr_wire::spec::ShellSpec;
 use crate::cli::AccelArg;
 use crate::kernel::{self, KernelError};
 use crate::run::image::{self, Binaries, Manner};
-use crate::run::{RunError, agent_path};
+use crate::run::{RunError, agent_path, script};
 use crate::show::{self, ShowError};
 use crate::test::{TestError, system};
 use crate::{exit, interrupt};
@@ -90,11 +90,14 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
     let dir = tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(system("a temporary directory"))?;
     let initramfs = dir.path().join("initramfs.cpio");
     let agent = agent_path()?;
+    let manifest_dir = Path::new(&preview.spec.manifest_dir);
+    let needs = preview.scheduler.as_deref().map_or(Ok(Vec::new()), |s| script::needs(s, manifest_dir));
+    let needs = needs.map_err(|e| RunError::Extra(e.into()))?;
     let binaries = Binaries {
         agent: &agent,
         scheduler: preview.scheduler.as_deref(),
         modules: &kernel.modules,
-        extras: &[],
+        extras: &needs,
     };
     let manner = Manner { sim: false, shell: Some(shell_spec(&args.command)) };
     image::build(&preview.spec, &binaries, manner, &initramfs)?;

@@ -7,7 +7,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-use ktstr_tests::boot::{Booted, boot, fixture};
+use ktstr_tests::boot::{Booted, boot, fixture, program, run_with, spec};
 use polars::prelude::*;
 use serde_json::json;
 
@@ -160,4 +160,28 @@ fn scheduler_that_keeps_to_a_quota_is_not_blamed() {
     let value = |name, stat| b.metric(Some("batch"), name, stat).unwrap();
     assert!(value("throttled_wait", "max") > 1.5e9, "{}", value("throttled_wait", "max"));
     assert!(value("run_delay", "max") < 1e9, "{}", value("run_delay", "max"));
+}
+
+/// A shell script that starts the fixture scheduler, which lies beside it, as its child.
+#[test]
+fn script_is_a_scheduler() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("wrapped");
+    let text = "#!/bin/sh\n# Not its last command, so that the shell waits for it.\nscx_fixture --slice-us \"$1\"\necho over\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::copy(program("scx_fixture"), dir.path().join("scx_fixture")).unwrap();
+    let wrapped = json!({"name": "wrapped", "binary": "wrapped", "args": ["5000"]});
+    let changes =
+        json!({"accel": "sim", "topology": "1n1l2c1t", "duration_ns": 100_000_000, "scheduler": wrapped});
+    let b = run_with(dir.path(), &spec(&program(BODY), "storm", &changes)).booted();
+    b.assert_pass();
+    let said = b.sidecar["scheduler_exit"]["output"].as_str().unwrap();
+    assert!(said.contains("EXIT: unregistered from user space"), "{said}");
+    // All of its processes are the scheduler's, and none the workload's.
+    let of_it = table(&b, "tasks").lazy().filter(col("comm").eq(lit("scx_fixture"))).select([col("class")]);
+    let of_it = of_it.collect().unwrap();
+    let classes: Vec<Option<&str>> = of_it.column("class").unwrap().str().unwrap().iter().collect();
+    assert!(!classes.is_empty() && classes.iter().all(|c| *c == Some("scheduler")), "{classes:?}");
 }

@@ -6,6 +6,7 @@ use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{ALSO_DIR, PAYLOAD_DIR};
 
 use super::scheduler::{self, SchedulerError};
+use super::script::{self, ScriptError};
 
 /// Why something is missing.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum ExtraError {
     /// A scheduler.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
+    /// A script, or what it needs.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
 }
 
 /// One file.
@@ -44,9 +48,18 @@ pub struct Extra {
     pub is_program: bool,
 }
 
-/// Everything that the test names.
-pub fn find(spec: &TestSpec) -> Result<Vec<Extra>, ExtraError> {
+/// Everything that the test names, and what its scheduler's binary at `scheduler` needs if that is a script.
+pub fn find(spec: &TestSpec, scheduler: Option<&Path>) -> Result<Vec<Extra>, ExtraError> {
     let manifest_dir = Path::new(&spec.manifest_dir);
+    let mut all = named(spec, manifest_dir)?;
+    let programs: Vec<PathBuf> = all.iter().filter(|e| e.is_program).map(|e| e.host.clone()).collect();
+    for program in scheduler.into_iter().chain(programs.iter().map(PathBuf::as_path)) {
+        all.extend(script::needs(program, manifest_dir)?);
+    }
+    Ok(all)
+}
+
+fn named(spec: &TestSpec, manifest_dir: &Path) -> Result<Vec<Extra>, ExtraError> {
     let mut all = Vec::new();
     for s in &spec.terms.also {
         let host = scheduler::find(&s.binary, manifest_dir)?.path;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout::{BootKey, Project, binary_test, build_folder};
 use super::scheduler::Program;
+use super::script;
 use crate::kernel::Kernel;
 
 /// Environment variable: the scheduler of every test, in place of the test's own.
@@ -42,6 +43,21 @@ pub fn sha256_file(path: &Path) -> std::io::Result<String> {
             0 => break,
             n => hasher.update(&buf[..n]),
         }
+    }
+    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// SHA-256 of a scheduler's binary; of a script, of what travels with it, too.
+fn scheduler_sha256(path: &Path, manifest_dir: &Path) -> std::io::Result<String> {
+    let own = sha256_file(path)?;
+    let needs = script::needs(path, manifest_dir).map_err(std::io::Error::other)?;
+    if needs.is_empty() {
+        return Ok(own);
+    }
+    let mut hasher = Sha256::new();
+    hasher.update(own);
+    for need in needs {
+        hasher.update(sha256_file(&need.host)?);
     }
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
@@ -138,7 +154,10 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         observed: None,
         scheduler,
         scheduler_args: p.spec.scheduler.as_ref().map(|s| s.args.clone()).unwrap_or_default(),
-        scheduler_sha256: p.scheduler.map(|s| sha256_file(&s.path)).transpose()?,
+        scheduler_sha256: p
+            .scheduler
+            .map(|s| scheduler_sha256(&s.path, Path::new(&p.spec.manifest_dir)))
+            .transpose()?,
         scheduler_profile: p.scheduler.and_then(|s| s.profile.clone()),
         ops: None,
         kernel: p.kernel.release.clone(),

@@ -20,6 +20,7 @@ pub mod image;
 pub mod layout;
 pub mod report;
 pub mod scheduler;
+pub mod script;
 pub mod seed;
 pub mod share;
 pub mod terms;
@@ -230,7 +231,7 @@ impl Plan {
             Some(s) => Some(scheduler::find(&s.binary, manifest_dir)?),
             None => None,
         };
-        let extras = extras::find(&spec)?;
+        let extras = extras::find(&spec, scheduler.as_ref().map(|s| s.path.as_path()))?;
         let project = layout::Project::of(manifest_dir);
         Ok(Plan { scheduler, extras, project, ktstr_dir, spec, kernel, settings })
     }

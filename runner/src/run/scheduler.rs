@@ -8,6 +8,7 @@
 //! scheduler-profile = "dev"
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -98,6 +99,17 @@ fn owning_package(metadata: &serde_json::Value, binary: &str) -> Option<String> 
         })
     };
     Some(packages.iter().find(has_binary)?.get("name")?.as_str()?.to_string())
+}
+
+/// Names of the binary targets of the workspace.
+pub(super) fn workspace_binaries(manifest_dir: &Path) -> BTreeSet<String> {
+    let metadata = cargo_metadata(manifest_dir).unwrap_or_default();
+    let list = |value: &serde_json::Value, key: &str| {
+        value.get(key).and_then(|l| l.as_array()).cloned().unwrap_or_default()
+    };
+    let targets = list(&metadata, "packages").into_iter().flat_map(|p| list(&p, "targets"));
+    let binaries = targets.filter(|t| list(t, "kind").iter().any(|k| k == "bin"));
+    binaries.filter_map(|t| Some(t.get("name")?.as_str()?.to_string())).collect()
 }
 
 /// The profile that the workspace wants its schedulers built in.
