@@ -37,6 +37,13 @@ impl CpuThreads {
         self.threads().filter_map(delay_of).collect()
     }
 
+    /// Whether the process is stopped, by a signal or a debugger: its threads then do not run, and schedstat does not count that as
+    /// waiting. It is the third field of stat (proc_pid_stat(5)), behind a name that may have anything in it.
+    pub fn are_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+
     /// The thread of each CPU of the guest, by its id.
     pub fn ids(&self) -> BTreeMap<u32, u32> {
         let id = |t: PathBuf| t.file_name()?.to_str()?.parse().ok();
@@ -126,6 +133,26 @@ mod tests {
             stop.store(true, Ordering::Relaxed);
             assert_eq!(thread.join().unwrap(), [cpu]);
         });
+    }
+
+    #[test]
+    fn a_stopped_process_is_told() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let threads = CpuThreads::of_qemu(child.id());
+        let send = |signal| {
+            // SAFETY: signals a child of this process that has not been waited for.
+            assert_eq!(unsafe { libc::kill(child.id().cast_signed(), signal) }, 0);
+        };
+        assert!(!threads.are_stopped());
+        for (signal, stopped) in [(libc::SIGSTOP, true), (libc::SIGCONT, false)] {
+            send(signal);
+            while threads.are_stopped() != stopped {
+                std::thread::yield_now();
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!threads.are_stopped());
     }
 
     #[test]
