@@ -21,11 +21,35 @@ use crate::slices::Slices;
 /// Worst moments that are shown.
 const SHOWN: usize = 3;
 
+/// A condition that did not hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Broken {
+    /// In a sentence.
+    pub text: String,
+    /// It is about durations, or about what was done in a time. Counts of events, and parts of a whole, are not.
+    pub on_time: bool,
+    /// By how much a duration was too long, nanoseconds; `None`: it is about something else, or about a sum of them.
+    pub excess_ns: Option<f64>,
+}
+
+impl Broken {
+    fn new(a: &Assertion, v: f64, unit: &str, text: String) -> Broken {
+        let (name, stat) = resolve(&a.subject).unwrap_or((&a.subject, "value"));
+        let is_upper = matches!(a.relation, Relation::Below | Relation::AtMost);
+        let is_single = is_upper && unit == "ns" && metric(name).is_some() && stat != "value";
+        Broken {
+            text,
+            on_time: stat != "count" && !["count", "frac"].contains(&unit),
+            excess_ns: (is_single && stat != "count").then_some(v - a.limit),
+        }
+    }
+}
+
 /// What became of the conditions of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
-    /// Conditions that did not hold, a sentence each.
-    pub failed: Vec<String>,
+    /// Conditions that did not hold.
+    pub failed: Vec<Broken>,
     /// Conditions on values that could not be measured.
     pub unmeasured: Vec<String>,
 }
@@ -103,17 +127,13 @@ pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Colle
     let mut findings = Findings::default();
     for a in asserts {
         match value(a, rows) {
-            Err(why) => findings.failed.push(why),
+            Err(why) => findings.failed.push(Broken { text: why, ..Broken::default() }),
             Ok(None) => findings.unmeasured.push(format!("{} could not be measured", describe(a))),
             Ok(Some((v, unit))) if !a.relation.holds(v, a.limit) => {
                 let worst = worst(a, dir, c).unwrap_or_default();
-                let shown = shown(v, &unit);
-                findings.failed.push(format!(
-                    "{} is {shown}, not {} {}{worst}",
-                    describe(a),
-                    a.relation.symbol(),
-                    a.limit_text
-                ));
+                let (shown, relation) = (shown(v, &unit), a.relation.symbol());
+                let text = format!("{} is {shown}, not {relation} {}{worst}", describe(a), a.limit_text);
+                findings.failed.push(Broken::new(a, v, &unit, text));
             }
             Ok(Some(_)) => {}
         }
@@ -368,14 +388,33 @@ mod tests {
         ];
         let dir = tempfile::tempdir().unwrap();
         let f = evaluate(&asserts, &rows, dir.path(), &Collected::default());
+        let text = |text: &str| Broken { text: text.into(), ..Broken::default() };
+        let latency = text("wakeup_latency.p99 of role server is 6.000 ms, not < 5 ms");
         assert_eq!(
             f.failed,
             [
-                "wakeup_latency.p99 of role server is 6.000 ms, not < 5 ms",
-                "the run has no wakeup_latency.p99 of role nobody; it has of the run, of role server",
+                Broken { on_time: true, excess_ns: Some(1e6), ..latency },
+                text("the run has no wakeup_latency.p99 of role nobody; it has of the run, of role server"),
             ]
         );
         assert_eq!(f.unmeasured, ["run_delay.p99 could not be measured"]);
+    }
+
+    #[test]
+    fn conditions_on_time_are_told_from_those_on_counts() {
+        let broken = |subject, relation, unit| {
+            let b = Broken::new(&condition(subject, relation, 5.0, "5"), 7.0, unit, String::new());
+            (b.on_time, b.excess_ns)
+        };
+        assert_eq!(broken("run_delay.max", Relation::Below, "ns"), (true, Some(2.0)));
+        assert_eq!(broken("slice_length.p50", Relation::Above, "ns"), (true, None));
+        // A sum over tasks or CPUs.
+        assert_eq!(broken("on_cpu_time", Relation::Below, "ns"), (true, None));
+        assert_eq!(broken("worker_throughput", Relation::Above, "1/s"), (true, None));
+        assert_eq!(broken("stress_ng.ops", Relation::Above, ""), (true, None));
+        assert_eq!(broken("run_delay.count", Relation::Below, "ns"), (false, None));
+        assert_eq!(broken("migrations", Relation::Below, "count"), (false, None));
+        assert_eq!(broken("fairness_jain", Relation::Above, "frac"), (false, None));
     }
 
     #[test]

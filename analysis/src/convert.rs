@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::body::Phase;
 use ktstr_wire::frame::{Header, Kind};
 use ktstr_wire::message::{
-    BootError, Bye, CgroupStat, CpuCounters, Drained, Hello, Log, ProgramRuns, SchedExtCounts, SchedulerExit,
-    SchedulerStarted, TaskInfo, TestResult, WindowEdge,
+    BootError, Bye, CgroupStat, CpuCounters, Drained, Hello, Log, ProbeRun, ProgramRuns, Race,
+    SchedExtCounts, SchedulerExit, SchedulerStarted, TaskInfo, TestResult, WindowEdge,
 };
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
@@ -94,14 +94,26 @@ pub struct Quality {
     pub switches_by_kernel_range: Option<[u64; 2]>,
     /// Where the probes and the kernel's own accounts differ; see [`crate::oracle`].
     pub disagreements: Vec<String>,
+    /// The probes' programs, and whether they ran; empty: there were no probes, or the run ended before that was known.
+    #[serde(default)]
+    pub probes: Vec<ProbeRun>,
     /// How late a tick of the timer that was due in the window came at most, on any CPU, nanoseconds: how long a CPU was kept
-    /// from running, or ran with interrupts off; `None`: the run ended before that was known.
+    /// from running, or ran with interrupts off; `None`: no tick was measured.
     #[serde(default)]
     pub tick_late_max_ns: Option<u64>,
+    /// CPUs that were busy for at least half of the window, and for 40 ms, of which no tick was measured.
+    #[serde(default)]
+    pub cpus_without_ticks: Vec<u32>,
+    /// How far the CPUs of a guest in `sim` came that were busy at the same time, before the window.
+    #[serde(default)]
+    pub races: Vec<Race>,
     /// How long the host kept a CPU's thread waiting during the window, at most over the CPUs, nanoseconds. The window is here as
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]
     pub host_run_delay_max_ns: Option<u64>,
+    /// How long the host let nothing of the guest run during the window, as a stopped process, nanoseconds; `None`: nobody looked.
+    #[serde(default)]
+    pub host_stopped_ns: Option<u64>,
     /// Why the slices do not say how much of them the host took away; `None`: they do, or it takes nothing (`sim`), or that cannot be
     /// told (`tcg`).
     #[serde(default)]
@@ -239,6 +251,7 @@ pub fn convert(
     }
     collected.quality.cpus = quality(&rows, &collected);
     collected.quality.unwatched = host.unwatched.clone();
+    collected.quality.host_stopped_ns = host.stopped_ns;
     collected.quality.drained = host.drained.or(collected.bye.as_ref().and_then(|bye| bye.drained));
     crate::oracle::check(&rows, &mut collected);
     collected.tables = records.finish()?;
@@ -344,6 +357,8 @@ impl State {
                 c.quality.sched_ext = bye.sched_ext.clone();
                 c.quality.agent_cpu_ns = Some(bye.agent_cpu_ns);
                 c.quality.clocksource = bye.clocksource.clone();
+                c.quality.probes = bye.probes.clone();
+                c.quality.races = bye.races.clone();
                 c.bye = Some(bye);
             }
             Kind::WindowOpening

@@ -11,6 +11,9 @@ use ktstr_wire::message::Drained;
 pub struct HostAccount {
     /// How long each CPU's thread waited for one of the host's CPUs, nanoseconds; CPUs that are not known are missing.
     pub run_delay_ns: BTreeMap<u32, u64>,
+    /// How long the guest's process was stopped, and all of its threads with it, nanoseconds: a thread that is stopped does not
+    /// wait. `None`: nobody looked.
+    pub stopped_ns: Option<u64>,
     /// When; `None`: nobody watched, or not everything was seen.
     pub stolen: Option<Stolen>,
     /// Why nobody watched although it would have been of use.

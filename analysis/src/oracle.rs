@@ -9,8 +9,13 @@
 //! queues it only if its state is running); the probes count how often that happened, and it is added to the kernel's number.
 //!
 //! All of ours are the probes' counters, which are exact where records were lost or were not asked for.
+//!
+//! An account that nothing could be compared with has not agreed: a program that never ran, tasks without numbers in `/proc`, CPUs
+//! without counters, edges that are missing are disagreements as well.
 
-use ktstr_wire::message::{CpuCounters, SchedExtCounts, TaskInfo, WindowEdge};
+use std::collections::BTreeSet;
+
+use ktstr_wire::message::{CpuCounters, ProbeRun, SchedExtCounts, TaskInfo, WindowEdge};
 
 use crate::convert::{Collected, Rows};
 
@@ -72,6 +77,44 @@ fn switches(seen: u64, [least, most]: [u64; 2], nr_cpus: usize) -> Option<String
     (!agree).then(|| format!("{seen} context switches by the probes, {least} to {most} by /proc/stat"))
 }
 
+/// Of a CPU that is busy for so long, nanoseconds, a tick has come, whatever the kernel's HZ is (100 at least).
+const TICKS_FOR_SURE_NS: u64 = 40_000_000;
+
+/// A CPU that was busy for long, and of which no tick was measured. The tick of an idle one is switched off.
+fn lacks_ticks(c: &CpuCounters, window_ns: u64) -> bool {
+    c.nr_ticks == 0 && c.busy_ns >= TICKS_FOR_SURE_NS.max(window_ns / 2)
+}
+
+/// Programs that have not run although what they are attached to has happened: each guest does all of it ([`ProbeRun`]).
+fn probes_that_never_ran(probes: &[ProbeRun]) -> impl Iterator<Item = String> {
+    let silent = probes.iter().filter(|p| p.attached && !p.ran);
+    silent.map(|p| format!("the probe {} has never run: what it measures is not known", p.name))
+}
+
+/// Where one side of a comparison is missing.
+fn missing(rows: &Rows, collected: &Collected) -> Vec<String> {
+    let cpus: BTreeSet<u32> = rows.cpus.iter().map(|c| c.cpu).collect();
+    let mut reasons = Vec::new();
+    if collected.quality.probes.is_empty() != cpus.is_empty() {
+        reasons.push("of the probes' programs and their counters one is missing".to_string());
+    }
+    let nr_cpus = collected.hello.as_ref().map_or(cpus.len(), |h| h.topology.cpus.len());
+    if !cpus.is_empty() && cpus.len() < nr_cpus {
+        reasons.push(format!("the probes have counters of {} CPUs, and the guest has {nr_cpus}", cpus.len()));
+    }
+    for cpu in rows.received.keys().filter(|cpu| !cpus.contains(cpu)) {
+        reasons.push(format!("records of CPU {cpu} arrived, and no counters of it"));
+    }
+    if !cpus.is_empty() && collected.window_open.zip(collected.window_close).is_none() {
+        reasons.push("the edges of the window are missing".to_string());
+    }
+    let mut comparable = rows.tasks.iter().filter(|t| t.role.is_some() && !t.exited).peekable();
+    if comparable.peek().is_some() && comparable.all(|t| t.schedstat.is_none()) {
+        reasons.push("no task could be compared with /proc/<tid>/schedstat".to_string());
+    }
+    reasons
+}
+
 /// What says that tasks were not, or not always, scheduled by the scheduler under test.
 fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
     let rejected = counts.nr_rejected.filter(|n| *n > 0).map(|n| {
@@ -85,18 +128,24 @@ fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
     rejected.into_iter().chain(bypassed).collect()
 }
 
-/// Fills in the quality's switches and disagreements.
+/// Fills in the quality's switches, ticks and disagreements.
 pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
+    let missing = missing(rows, collected);
     let quality = &mut collected.quality;
     quality.switches_seen = rows.cpus.iter().map(|c| c.nr_switches).sum();
-    quality.tick_late_max_ns = rows.cpus.iter().map(|c| c.tick_late_max_ns).max();
+    quality.tick_late_max_ns = rows.cpus.iter().filter_map(|c| c.tick_late_max_ns).max();
     quality.host_run_delay_max_ns = rows.host_run_delay_ns.values().max().copied();
     let edges = collected.window_open.zip(collected.window_close);
     quality.switches_by_kernel_range = edges.map(|(open, close)| kernels_switches(open, close));
     quality.disagreements = foreign_rule(&quality.sched_ext);
-    if collected.bye.is_none() || rows.cpus.is_empty() {
+    if collected.bye.is_none() {
         return;
     }
+    quality.disagreements.extend(missing);
+    if rows.cpus.is_empty() {
+        return;
+    }
+    quality.disagreements.extend(probes_that_never_ran(&quality.probes));
     quality.disagreements.extend(rows.tasks.iter().flat_map(task));
     if let Some(n @ 1..) = quality.events_untracked {
         quality
@@ -109,6 +158,8 @@ pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
     if let Some((open, close)) = edges {
         let window_ns = close.ts_ns.saturating_sub(open.ts_ns);
         quality.disagreements.extend(rows.cpus.iter().filter_map(|c| cpu(c, window_ns)));
+        let without_ticks = rows.cpus.iter().filter(|c| lacks_ticks(c, window_ns));
+        quality.cpus_without_ticks = without_ticks.map(|c| c.cpu).collect();
     }
     if let Some(kernels) = quality.switches_by_kernel_range {
         quality.disagreements.extend(switches(quality.switches_seen, kernels, rows.cpus.len()));

@@ -212,14 +212,15 @@ pub const HISTOGRAMS: [Column; 5] = [
 ];
 
 /// One row is one CPU.
-pub const CPUS: [Column; 16] = [
+pub const CPUS: [Column; 17] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
     c("llc", "u32", "last-level cache, counted over the machine"),
     c("node", "u32", "NUMA node"),
     c("busy_ns", "i64", "time with a task, clipped to the window"),
     c("idle_ns", "i64", "time with the idle task or offline, clipped to the window"),
-    c("tick_late_max_ns", "i64", "how late a tick of the timer that was due in the window came at most"),
+    c("nr_ticks", "i64", "ticks of the timer that were due in the window and whose lateness was measured"),
+    c("tick_late_max_ns", "i64", "how late one of these came at most; null: none was measured"),
     c("steal_ns", "i64", "steal time in /proc/stat over the window; null: not kept"),
     c(
         "host_run_delay_ns",

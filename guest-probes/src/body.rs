@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use ktstr_wire::body::{BODY_ENV, BodyResult, FD_ENV, ToAgent, ToBody};
-use ktstr_wire::message::{TestResult, to_json};
+use ktstr_wire::message::{TIMED_OUT, TestResult, to_json};
 use ktstr_wire::spec::GuestSpec;
 
 use crate::reign::Reign;
@@ -144,7 +144,7 @@ impl Body {
         let (body, abnormal_end) = match end {
             BodyEnd::Finished(result) => (Some(result), None),
             BodyEnd::Died => (None, Some(status.map_or("ended".into(), describe))),
-            BodyEnd::TimedOut(limit) => (None, Some(format!("timed out after {} s", limit.as_secs()))),
+            BodyEnd::TimedOut(limit) => (None, Some(format!("{TIMED_OUT} after {} s", limit.as_secs()))),
             BodyEnd::GivenUp => (None, Some("stopped because the scheduler under test had ended".into())),
         };
         TestResult { body, abnormal_end, output: output.concat() }

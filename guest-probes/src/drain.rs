@@ -4,7 +4,7 @@ use std::error::Error;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{
-    Bye, CgroupStat, CpuCounters, Drained, Log, ProgramRuns, SchedExtCounts, SchedulerExit, TaskInfo,
+    Bye, CgroupStat, CpuCounters, Drained, Log, ProgramRuns, Race, SchedExtCounts, SchedulerExit, TaskInfo,
     TestResult, WindowEdge,
 };
 
@@ -44,6 +44,8 @@ pub struct Measured {
     pub cgroups: Vec<CgroupStat>,
     /// What was sent of the log while the window was open.
     pub drained: Option<Drained>,
+    /// How far the CPUs came together before the window.
+    pub races: Vec<Race>,
 }
 
 impl Measured {
@@ -68,6 +70,7 @@ impl Measured {
             cgroups: self.cgroups.clone(),
             clocksource: system::clocksource(),
             drained: self.drained,
+            races: self.races.clone(),
             ..Bye::default()
         };
         match &self.probes {
@@ -103,9 +106,10 @@ fn send_log(probes: &Probes, bye: Bye, channel: &mut Channel) -> Result<(), Box<
     }
     let bye = Bye {
         nr_records,
-        recursion_misses: probes.recursion_misses(),
+        recursion_misses: probes.recursion_misses()?,
         events_untracked: probes.events_untracked(),
         rows_dropped: probes.rows_dropped(),
+        probes: probes.runs(),
         ..bye
     };
     Ok(channel.send(Kind::Bye, &bye)?)

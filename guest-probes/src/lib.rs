@@ -1,6 +1,7 @@
 //! The guest agent, PID 1 of every guest, and its BPF probes.
 //!
-//! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), probes ([`probes`]), the
+//! One life: mounts and modules ([`system`]), vsock ([`channel`]), the check of `/sys` ([`observe`]), in `sim` the
+//! CPUs' [`races`], probes ([`probes`]), the
 //! scheduler under test ([`scheduler`]), the [`window`] around the test body ([`body`]), the [`drain`], power-off ([`life`]). Nothing
 //! is sent while the window is open, but what would not fit the [`log`] if the host cannot read it ([`edges`]). Or a [`shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written
 //! to the console; PID 1 never exits.
@@ -21,6 +22,7 @@ pub mod pagemap;
 pub mod probes;
 pub mod procfs;
 pub mod programs;
+pub mod races;
 pub mod reign;
 pub mod rows;
 pub mod scheduler;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ktstr_wire::frame::Kind;
-use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, SchedulerExit};
+use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, Race, SchedulerExit};
 use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
@@ -17,7 +17,7 @@ use crate::programs::ProgramStats;
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::turns::Turns;
 use crate::window::measure;
-use crate::{shell, system};
+use crate::{races, shell, system};
 
 /// How long the host may take to acknowledge the end, seconds.
 const ACK_LIMIT_S: i64 = 30;
@@ -168,6 +168,7 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
     };
     channel.send(Kind::Hello, &hello).map_err(other)?;
     system::make_cgroups().map_err(other)?;
+    let races = spec.sim.map_or(Ok(Vec::new()), run_races)?;
     let probes = load_probes(spec)?;
     let mut programs = wants_programs(spec).then(ProgramStats::enable).transpose()?;
     let scheduler = start_scheduler(spec)?;
@@ -184,6 +185,7 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
     };
     let mut measured = measure(spec, probes, scheduler, programs, &mut edges)?;
     measured.drained = edges.settle().map_err(other)?;
+    measured.races = races;
     drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");
@@ -195,9 +197,19 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
     sent
 }
 
+fn bound_turns(sim: SimSpec) -> Result<Turns, Trouble> {
+    Turns::bound(sim.turn_us).map_err(|e| other(format!("turns of the CPUs: {e}")))
+}
+
+/// The races of a deterministic guest's CPUs, with turns as long as they are in its window.
+fn run_races(sim: SimSpec) -> Result<Vec<Race>, Trouble> {
+    let _turns = bound_turns(sim)?;
+    races::run().map_err(|e| other(format!("races of the CPUs: {e}")))
+}
+
 /// Before the window of a deterministic guest opens.
 fn begin_turns(sim: SimSpec) -> Result<Turns, Trouble> {
-    let turns = Turns::bound(sim.turn_us).map_err(|e| other(format!("turns of the CPUs: {e}")))?;
+    let turns = bound_turns(sim)?;
     println!("ktstr-guest: the window opens");
     std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
     Ok(turns)

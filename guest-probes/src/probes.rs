@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use ktstr_wire::histogram::BUCKETS;
-use ktstr_wire::message::{Buckets, CpuCounters, Histograms};
+use ktstr_wire::message::{Buckets, CpuCounters, Histograms, ProbeRun};
 use ktstr_wire::record::NO_TIME;
 use ktstr_wire::ring::STATE_BYTES;
 use ktstr_wire::spec::ProbeLevel;
@@ -25,7 +25,7 @@ use crate::log::Log;
 use crate::mapped::Mapped;
 use crate::programs;
 use crate::rows::{ROW_BYTES, Row};
-use crate::system::now_ns;
+use crate::system::{self as guest, now_ns};
 
 /// Why the probes cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,18 @@ fn publish(to: &mut u64, value: u64) {
     unsafe { std::ptr::from_mut(to).write_volatile(value) };
 }
 
+/// What the programs are attached to, in the order of `enum probe`.
+const PROBES: [&str; 8] = [
+    "sched_waking",
+    "sched_wakeup",
+    "sched_wakeup_new",
+    "sched_switch",
+    "sched_migrate_task",
+    "sched_process_exec",
+    "hrtimer_expire_entry",
+    "sched_yield",
+];
+
 /// How much the probes may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -106,6 +118,7 @@ pub struct Probes {
     /// Kept for their drop.
     links: Vec<Link>,
     capacity: Capacity,
+    with_records: bool,
     /// `sched_yield` can be told from a preemption.
     pub yields_seen: bool,
 }
@@ -133,10 +146,11 @@ impl Probes {
         let skel = open
             .load()
             .map_err(bpf("load (the kernel needs CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS)"))?;
-        let mut probes = Probes { skel, links: Vec::new(), capacity, yields_seen: false };
+        let mut probes = Probes { skel, links: Vec::new(), capacity, with_records, yields_seen: false };
         probes.place_logs()?;
         probes.adopt_tasks()?;
-        probes.attach(with_records)?;
+        probes.attach()?;
+        provoke().map_err(system("make the probes run"))?;
         for cpu in 0..capacity.nr_cpus {
             // A CPU that is offline runs nothing; when it comes online its first switch is seen.
             let _ = run_on_cpu(&probes.skel.progs.open_cpu, cpu);
@@ -162,9 +176,9 @@ impl Probes {
         read_iterator(&self.skel.progs.adopt_tasks).map(drop)
     }
 
-    fn attach(&mut self, with_records: bool) -> Result<(), ProbeError> {
+    fn attach(&mut self) -> Result<(), ProbeError> {
         let p = &mut self.skel.progs;
-        if with_records {
+        if self.with_records {
             self.links.push(p.sched_waking.attach().map_err(bpf("attach"))?);
         }
         let tracepoints = [
@@ -279,7 +293,8 @@ impl Probes {
                 idle_ns: at(3),
                 busy_ns: at(4),
                 nr_switches: at(5),
-                tick_late_max_ns: at(7),
+                nr_ticks: at(13),
+                tick_late_max_ns: (at(13) > 0).then(|| at(7)),
                 steal_ns: None,
             });
         }
@@ -293,22 +308,56 @@ impl Probes {
         Log::map(arrays, self.capacity.nr_cpus, self.capacity.records_per_cpu).map_err(system("map the log"))
     }
 
-    /// Times that a program was skipped because it ran already on the same CPU.
-    pub fn recursion_misses(&self) -> u64 {
-        let p = &self.skel.progs;
-        [&p.sched_waking, &p.sched_wakeup, &p.sched_wakeup_new, &p.sched_switch, &p.sched_migrate_task]
-            .into_iter()
-            .filter_map(misses)
-            .sum()
+    /// Which programs are attached, and which of them have run. What `provoke`, the start of the test's process and any busy CPU
+    /// make happen has then happened on every guest.
+    pub fn runs(&self) -> Vec<ProbeRun> {
+        let ran = self.skel.maps.bss_data.as_deref().map_or([0; PROBES.len()], |b| b.ran);
+        let attached = |name| name != "sched_yield" || self.yields_seen;
+        let all = PROBES.into_iter().zip(ran);
+        // Nothing can be moved where there is one CPU.
+        all.filter(|(name, _)| match *name {
+            "sched_waking" => self.with_records,
+            "sched_migrate_task" => self.capacity.nr_cpus > 1,
+            _ => true,
+        })
+        .map(|(name, ran)| ProbeRun { name: name.into(), attached: attached(name), ran: ran != 0 })
+        .collect()
     }
+
+    /// Times that a program was skipped because it ran already on the same CPU.
+    pub fn recursion_misses(&self) -> Result<u64, ProbeError> {
+        let p = &self.skel.progs;
+        let all = [
+            &p.sched_wakeup,
+            &p.sched_wakeup_new,
+            &p.sched_switch,
+            &p.sched_migrate_task,
+            &p.sched_process_exec,
+            &p.hrtimer_expire_entry,
+            &p.note_sched_yield,
+        ];
+        let waking = self.with_records.then_some(&p.sched_waking);
+        all.into_iter().chain(waking).map(misses).sum()
+    }
+}
+
+/// Does what no guest does by itself for sure: yields, and moves to another CPU and back.
+fn provoke() -> io::Result<()> {
+    // SAFETY: takes no arguments.
+    unsafe { libc::sched_yield() };
+    let cpus = guest::allowed_cpus()?;
+    for cpu in cpus.iter().rev().take(2) {
+        guest::run_on(&[*cpu])?;
+    }
+    guest::run_on(&cpus)
 }
 
 fn parse_row(b: &[u8]) -> Option<Row> {
     Some(Row::parse(b.first_chunk::<ROW_BYTES>()?))
 }
 
-fn misses(program: &ProgramMut<'_>) -> Option<u64> {
-    Some(programs::info(program.as_fd()).ok()?.recursion_misses)
+fn misses(program: &ProgramMut<'_>) -> Result<u64, ProbeError> {
+    Ok(programs::info(program.as_fd()).map_err(system("count what was missed"))?.recursion_misses)
 }
 
 /// Runs an iterator over all tasks and gives what it writes.

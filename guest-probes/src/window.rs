@@ -79,6 +79,7 @@ pub fn measure(
         programs,
         cgroups: cgroup_stats,
         drained: None,
+        races: Vec::new(),
     })
 }
 

@@ -314,13 +314,19 @@ pub struct CpuCounters {
     pub idle_ns: u64,
     /// Time other tasks were on the CPU, clipped to the window, nanoseconds.
     pub busy_ns: u64,
-    /// How late a tick of this CPU's timer was at most, of those due in the window, nanoseconds: how long the CPU was kept
-    /// from running, or ran with interrupts off.
+    /// Ticks of this CPU's timer that were due in the window and whose lateness was measured.
     #[serde(default)]
-    pub tick_late_max_ns: u64,
+    pub nr_ticks: u64,
+    /// How late one of these was at most, nanoseconds: how long the CPU was kept from running, or ran with interrupts off; `None`:
+    /// none was measured.
+    #[serde(default)]
+    pub tick_late_max_ns: Option<u64>,
     /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None` where it is not kept.
     pub steal_ns: Option<u64>,
 }
+
+/// How [`TestResult::abnormal_end`] of a body begins that took too long.
+pub const TIMED_OUT: &str = "timed out";
 
 /// How the test body ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -445,6 +451,12 @@ pub struct Bye {
     /// Tasks that ended in the window and are missing from the tasks table.
     #[serde(default)]
     pub rows_dropped: u64,
+    /// Every program of the probes that was to be attached; empty: there were no probes.
+    #[serde(default)]
+    pub probes: Vec<ProbeRun>,
+    /// How far the CPUs of a deterministic guest came that were busy at the same time, before its window opened.
+    #[serde(default)]
+    pub races: Vec<Race>,
     /// What sched_ext counted in the window.
     #[serde(default)]
     pub sched_ext: SchedExtCounts,
@@ -460,6 +472,33 @@ pub struct Bye {
     /// What the agent read of the logs while the window was open; `None`: it left that to the host, or it was not needed.
     #[serde(default)]
     pub drained: Option<Drained>,
+}
+
+/// A program of the probes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRun {
+    /// The tracepoint or the function that it is attached to.
+    pub name: String,
+    /// The kernel has that, and took the program.
+    pub attached: bool,
+    /// It has run since.
+    pub ran: bool,
+}
+
+/// CPUs that counted at the same time, each alone on its CPU, and how far they came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Race {
+    /// CPU and rounds of one loop, the same on all.
+    pub rounds: Vec<(u32, u64)>,
+}
+
+impl Race {
+    /// How far the slowest came, as a part of the way of the fastest; `None`: there were not two, or none moved.
+    pub fn slowest_frac(&self) -> Option<f64> {
+        let rounds = || self.rounds.iter().map(|(_, n)| *n);
+        let (least, most) = (rounds().min()?, rounds().max()?);
+        (self.rounds.len() > 1 && most > 0).then(|| least as f64 / most as f64)
+    }
 }
 
 /// A program of a scheduler, in the window.

@@ -36,6 +36,7 @@ int BPF_PROG(sched_migrate_task, struct task_struct *p, int dest_cpu)
 	__u64 now = bpf_ktime_get_ns();
 	struct record *r;
 
+	note_run(PROBE_MIGRATE);
 	/* It leaves one runqueue for another, and sched_info sees that it is enqueued there. */
 	if (s) {
 		s->enqueue.uncounted = 0;

@@ -28,6 +28,7 @@ int BPF_PROG(sched_waking, struct task_struct *p)
 {
 	struct task_state *s = state_of(p);
 
+	note_run(PROBE_WAKING);
 	if (s)
 		s->waking_ts_ns = bpf_ktime_get_ns();
 	return 0;
@@ -72,6 +73,7 @@ int BPF_PROG(sched_wakeup, struct task_struct *p)
 {
 	struct task_state *s = state_of(p);
 
+	note_run(PROBE_WAKEUP);
 	if (s)
 		make_runnable(p, s, WAIT_WAKEUP);
 	return 0;
@@ -83,6 +85,7 @@ int BPF_PROG(sched_wakeup_new, struct task_struct *p)
 	__u32 tid = p->pid;
 	struct task_state *s = bpf_map_lookup_elem(&tasks, &tid);
 
+	note_run(PROBE_WAKEUP_NEW);
 	if (!s)
 		return 0;
 	adopt(s, p);
@@ -156,6 +159,7 @@ int BPF_PROG(sched_switch, _Bool preempt, struct task_struct *prev, struct task_
 	struct cpu_state *c = bpf_map_lookup_elem(&cpus, &cpu);
 	struct task_state *s;
 
+	note_run(PROBE_SWITCH);
 	if (!c)
 		return 0;
 	switch_out(c, cpu, prev, now, preempt, prev_state);
@@ -178,6 +182,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_pid, struct linu
 	__u32 tid = old_pid;
 	struct task_state *s;
 
+	note_run(PROBE_EXEC);
 	if (p->pid == old_pid)
 		return 0;
 	s = bpf_map_lookup_elem(&tasks, &tid);
@@ -200,6 +205,7 @@ static __always_inline void note_yield(void)
 SEC("kprobe/__x64_sys_sched_yield")
 int note_sched_yield(struct pt_regs *regs)
 {
+	note_run(PROBE_YIELD);
 	note_yield();
 	return 0;
 }

@@ -129,7 +129,8 @@ struct cpu_state {
 	unsigned long long last_drop_ns;
 	unsigned long long gap; /* dropped since the last record that was written */
 	unsigned long long longest_gap;
-	unsigned long long pad[3];
+	unsigned long long nr_ticks; /* whose lateness was measured */
+	unsigned long long pad[2];
 };
 
 /* How far the reader of one CPU's log has come; on a cache line of its own. */

@@ -18,6 +18,29 @@ __u64 events_untracked;
 /* The next free block of histograms; may count beyond their number. */
 __u32 next_block;
 
+/* The attached programs, in the order of `PROBES` in probes.rs. */
+enum probe {
+	PROBE_WAKING,
+	PROBE_WAKEUP,
+	PROBE_WAKEUP_NEW,
+	PROBE_SWITCH,
+	PROBE_MIGRATE,
+	PROBE_EXEC,
+	PROBE_TICK,
+	PROBE_YIELD,
+	NR_PROBES,
+};
+
+/* Which of them have run since they were attached. */
+__u8 ran[NR_PROBES];
+
+/* Stores once: the cache line is then shared by all CPUs. */
+static __always_inline void note_run(enum probe probe)
+{
+	if (!ran[probe])
+		ran[probe] = 1;
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

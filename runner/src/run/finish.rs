@@ -4,10 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ktstr_analysis::{DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
+use ktstr_analysis::{Collected, DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
+use ktstr_wire::spec::ProbeLevel;
 
+use super::host_time::HostTime;
+use super::identity;
+use super::terms::{self, Measured};
 use super::verdict::{Circumstances, Judgement, judge};
-use super::{identity, terms};
 
 /// Name of the lock in a work directory; who holds it is alive.
 pub const LOCK_FILE: &str = "lock";
@@ -75,10 +78,21 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
+    if identity.probes != ProbeLevel::Off && reported_no_probes(&collected) {
+        let reason = format!("the probes ({}) were asked for and not there", identity.probes.name());
+        collected.quality.disagreements.push(reason);
+    }
     let spec = terms::read(work);
     let judgement = judge(&collected, &identity.accel, around, terms::wants_scheduler(spec.as_ref()));
     let judgement = match &spec {
-        Some(spec) => terms::apply(judgement, spec, &collected, &metrics, work),
+        Some(spec) => {
+            let host = HostTime::of(&collected, &identity.accel, &around.host);
+            terms::apply(
+                judgement,
+                spec,
+                &Measured { collected: &collected, rows: &metrics, dir: work, host },
+            )
+        }
         None => judgement,
     };
     collected.quality.pages = around.pages.map(pages);
@@ -91,6 +105,10 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
     sidecar.write(&staged).map_err(|source| FinishError::Sidecar { path: staged, source })?;
     remove_working_files(work, complete);
     publish(work, sidecar, judgement)
+}
+
+fn reported_no_probes(c: &Collected) -> bool {
+    c.bye.is_some() && c.boot_error.is_none() && c.quality.probes.is_empty()
 }
 
 /// In the sidecar's words.

@@ -15,6 +15,7 @@ pub mod drain;
 pub mod extras;
 pub mod finish;
 pub mod guest_log;
+pub mod host_time;
 pub mod identity;
 pub mod image;
 pub mod layout;
@@ -23,11 +24,16 @@ pub mod scheduler;
 pub mod script;
 pub mod seed;
 pub mod share;
+pub mod stops;
 pub mod terms;
 pub mod verdict;
 
+#[cfg(test)]
+mod self_check_tests;
+
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_analysis::{HostAccount, Identity};
 use ktstr_vmm::kvm::KvmError;
-use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share, StartError};
+use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Moment, Share, StartError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
@@ -45,10 +51,11 @@ use crate::budget::estimate;
 use crate::exit;
 use crate::kernel::{Kernel, KernelError};
 use crate::witness::Watch;
-use collect::{Collector, Known};
+use collect::{Collector, Known, Progress};
 use drain::ReaderPlan;
 use guest_log::Shape;
 use share::Pinning;
+use stops::Stops;
 use verdict::{Circumstances, Judgement};
 
 /// Why there was no run.
@@ -341,11 +348,14 @@ impl Plan {
         let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
         let threads = guest.cpu_threads();
         let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
+        let mut stops = Stops::of(threads.clone());
         let mut pinning = threads
             .filter(|_| self.settings.pin)
             .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
         let watch = (self.settings.mode == Mode::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
-        let end = wait(&mut guest, &collector, self, pinning.as_mut(), stop).map_err(RunError::Affinity)?;
+        let end =
+            wait(&mut guest, &collector, self, Looks { pinning: pinning.as_mut(), stops: &mut stops }, stop)
+                .map_err(RunError::Affinity)?;
         let pages = guest.pages();
         drop(guest);
         let progress = collector.finish();
@@ -360,6 +370,7 @@ impl Plan {
             end: Some(end),
             panic_line: report::panic_line(&config.console_log),
             host: HostAccount {
+                stopped_ns: window_of(&progress).and_then(|window| stops.within(window)),
                 run_delay_ns: progress.host_run_delay_ns,
                 stolen,
                 unwatched,
@@ -391,21 +402,39 @@ fn end_limit(plan: &Plan) -> Duration {
     Duration::from_nanos(plan.spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
 }
 
+/// The window by the host's clock, as far as the host heard of it.
+fn window_of(progress: &Progress) -> Option<Range<u64>> {
+    Some(progress.opening?.host.ns..progress.closing?.host.ns)
+}
+
+/// What is looked after while a guest runs.
+struct Looks<'a> {
+    pinning: Option<&'a mut Pinning>,
+    stops: &'a mut Stops,
+}
+
+impl Looks<'_> {
+    fn go_on(&mut self) -> io::Result<()> {
+        if let Some(now) = Moment::now() {
+            self.stops.look(now.ns);
+        }
+        self.pinning.as_mut().map_or(Ok(()), |pinning| pinning.go_on())
+    }
+}
+
 /// Waits in short steps, so that a full disk and a stream that has ended are noticed.
 fn wait(
     guest: &mut Guest,
     collector: &Collector,
     plan: &Plan,
-    mut pinning: Option<&mut Pinning>,
+    mut looks: Looks<'_>,
     stop: &AtomicBool,
 ) -> io::Result<GuestEnd> {
     let start = Instant::now();
     let mut limit = start + boot_limit(plan);
     let (mut up, mut ended) = (false, false);
     loop {
-        if let Some(pinning) = &mut pinning {
-            pinning.go_on()?;
-        }
+        looks.go_on()?;
         match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
             GuestEnd::TimedOut => {}
             end => return Ok(end),

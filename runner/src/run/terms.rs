@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use ktstr_analysis::assertion::{OwnMetrics, did_you_mean};
+use ktstr_analysis::assertion::{Broken, OwnMetrics, did_you_mean};
 use ktstr_analysis::{Collected, MetricRow, Verdict, assertion};
 use ktstr_wire::spec::{Assertion, Outline, SchedExit, TestSpec};
 
 use super::RunError;
+use super::host_time::HostTime;
 use super::verdict::Judgement;
 use crate::exit;
 
@@ -85,30 +86,79 @@ fn is_off(spec: &TestSpec, check: &str) -> bool {
     spec.terms.without.iter().any(|w| w == check)
 }
 
+/// What the terms are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// What arrived.
+    pub collected: &'a Collected,
+    /// The metrics.
+    pub rows: &'a [MetricRow],
+    /// The directory of the tables.
+    pub dir: &'a Path,
+    /// What the host took.
+    pub host: HostTime,
+}
+
+/// What the terms found.
+#[derive(Debug, Default)]
+struct Found {
+    failed: Vec<String>,
+    /// Failed, and would perhaps not have without what the host took.
+    spoilt: Vec<String>,
+    unmeasured: Vec<String>,
+}
+
 /// The judgement after the test's terms.
-pub fn apply(j: Judgement, spec: &TestSpec, c: &Collected, rows: &[MetricRow], dir: &Path) -> Judgement {
+pub fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgement {
     if let Some(expected) = &spec.terms.expect {
-        return expect(j, expected, c);
+        return expect(j, expected, m.collected);
     }
     if j.verdict != Verdict::Pass {
         return j;
     }
-    let mut findings = assertion::evaluate(&spec.terms.asserts, rows, dir, c);
-    if !is_off(spec, MAX_WAIT) && c.quality.has_all_events() {
-        let limit = LEAST_WAIT_NS.max(spec.duration_ns / 2);
-        match assertion::long_waits(dir, c, limit) {
-            Ok(found) => findings.failed.extend(found.map(|f| format!("{f} (check {MAX_WAIT})"))),
-            Err(e) => findings.unmeasured.push(format!("the tables cannot be read: {e}")),
+    let mut found = conditions(spec, m);
+    if !is_off(spec, MAX_WAIT) && m.collected.quality.has_all_events() {
+        max_wait(spec, m, &mut found);
+    }
+    let Found { failed, spoilt, unmeasured } = found;
+    if !failed.is_empty() {
+        return Judgement { verdict: Verdict::Fail, reasons: failed, exit_status: exit::FAIL };
+    }
+    let reasons = [spoilt, unmeasured].concat();
+    if reasons.is_empty() {
+        return j;
+    }
+    Judgement { verdict: Verdict::Inconclusive, reasons, exit_status: exit::INCONCLUSIVE }
+}
+
+fn conditions(spec: &TestSpec, m: &Measured<'_>) -> Found {
+    let findings = assertion::evaluate(&spec.terms.asserts, m.rows, m.dir, m.collected);
+    let mut found = Found { unmeasured: findings.unmeasured, ..Found::default() };
+    for Broken { text, on_time, excess_ns } in findings.failed {
+        match m.host.spoils_duration(excess_ns).filter(|_| on_time) {
+            Some(why) => found.spoilt.push(format!("{text}; {why}")),
+            None => found.failed.push(text),
         }
     }
-    match (findings.failed.is_empty(), findings.unmeasured.is_empty()) {
-        (false, _) => Judgement { verdict: Verdict::Fail, reasons: findings.failed, exit_status: exit::FAIL },
-        (true, false) => Judgement {
-            verdict: Verdict::Inconclusive,
-            reasons: findings.unmeasured,
-            exit_status: exit::INCONCLUSIVE,
-        },
-        (true, true) => j,
+    found
+}
+
+fn max_wait(spec: &TestSpec, m: &Measured<'_>, found: &mut Found) {
+    let allowed = LEAST_WAIT_NS.max(spec.duration_ns / 2);
+    let proven = m.host.longest_wait_ns(LEAST_WAIT_NS, spec.duration_ns);
+    let longer_than = |ns| assertion::long_waits(m.dir, m.collected, ns);
+    let waits = longer_than(allowed).and_then(|long| {
+        let too_long = proven.map_or(Ok(None), longer_than)?;
+        Ok((long, too_long))
+    });
+    match waits {
+        Ok((_, Some(too_long))) => found.failed.push(format!("{too_long} (check {MAX_WAIT})")),
+        Ok((Some(long), None)) => {
+            let why = m.host.spoils_duration(None).unwrap_or_else(|| "the host took some of it".into());
+            found.spoilt.push(format!("{long} (check {MAX_WAIT}); {why}"));
+        }
+        Ok((None, None)) => {}
+        Err(e) => found.unmeasured.push(format!("the tables cannot be read: {e}")),
     }
 }
 

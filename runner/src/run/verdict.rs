@@ -7,8 +7,9 @@
 use ktstr_analysis::{Collected, HostAccount, Verdict};
 use ktstr_vmm::{GuestEnd, GuestPages};
 use ktstr_wire::body::Outcome;
-use ktstr_wire::message::{BootErrorKind, SchedulerExit, TestResult};
+use ktstr_wire::message::{BootErrorKind, Race, SchedulerExit, TIMED_OUT, TestResult};
 
+use super::host_time::{DELAY_LIMIT, HostTime};
 use crate::exit;
 
 /// A verdict with its reasons and the exit status that stands for it.
@@ -60,16 +61,46 @@ impl Judgement {
             verdict => format!("{}: {first}", verdict.name()),
         }
     }
+
+    /// This, unless there is a reason not to trust it, which then comes first.
+    pub fn unless(self, spoilt: Option<String>) -> Judgement {
+        let Some(why) = spoilt else { return self };
+        let reasons = [vec![why], self.reasons].concat();
+        Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, reasons)
+    }
 }
 
 /// Judges a run of this accelerator; `wants_scheduler`: one whose scheduler ends before the test is lost.
 pub fn judge(c: &Collected, accel: &str, around: &Circumstances, wants_scheduler: bool) -> Judgement {
+    let host = HostTime::of(c, accel, &around.host);
+    let time = Time { host, starved: starved(c, accel), unfair: unfair(c, accel) };
+    let exit = c.scheduler_exit.as_ref().filter(|_| wants_scheduler);
     boot_failure(c, around)
-        .or_else(|| c.scheduler_exit.as_ref().filter(|_| wants_scheduler).and_then(scheduler_failure))
+        .or_else(|| exit.and_then(|e| scheduler_failure(e, &time)))
         .or_else(|| broken_data(c, around))
-        .or_else(|| c.test_result.as_ref().and_then(test_failure))
+        .or_else(|| c.test_result.as_ref().and_then(|t| test_failure(t, &time)))
         .or_else(|| untrusted(c, accel, around))
         .unwrap_or_else(|| Judgement::new(Verdict::Pass, exit::OK, Vec::new()))
+}
+
+/// What failures that depend on time are held against.
+struct Time {
+    host: HostTime,
+    /// In `sim`, a CPU that stood still.
+    starved: Option<String>,
+    /// In `sim`, a CPU that was slow.
+    unfair: Option<String>,
+}
+
+impl Time {
+    /// Where a scheduler is thrown out the kernel may hold up ticks itself.
+    fn spoils_exit(&self, e: &SchedulerExit) -> Option<String> {
+        self.host.spoils_exit(e).or_else(|| self.unfair.clone().filter(|_| e.kind == "stall"))
+    }
+
+    fn spoils_test(&self, timed_out: bool) -> Option<String> {
+        self.host.spoils_test(timed_out).or_else(|| self.unfair.clone()).or_else(|| self.starved.clone())
+    }
 }
 
 fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
@@ -147,8 +178,9 @@ pub(super) fn describe_exit(e: &SchedulerExit) -> String {
     text
 }
 
-fn scheduler_failure(e: &SchedulerExit) -> Option<Judgement> {
-    (!e.clean).then(|| Judgement::new(Verdict::SchedExit, exit::SCHED_EXIT, vec![describe_exit(e)]))
+fn scheduler_failure(e: &SchedulerExit, time: &Time) -> Option<Judgement> {
+    let failure = Judgement::new(Verdict::SchedExit, exit::SCHED_EXIT, vec![describe_exit(e)]);
+    (!e.clean).then(|| failure.unless(time.spoils_exit(e)))
 }
 
 fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
@@ -173,12 +205,14 @@ fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     }
 }
 
-fn test_failure(t: &TestResult) -> Option<Judgement> {
+/// What panicked or could not be done is no matter of time. Of what a test found wrong nobody knows.
+fn test_failure(t: &TestResult, time: &Time) -> Option<Judgement> {
     let fail = |reasons| Some(Judgement::new(Verdict::Fail, exit::FAIL, reasons));
     if let Some(end) = &t.abnormal_end {
         let mut reasons = vec![format!("the test's process ended abnormally: {end}")];
         reasons.extend(t.body.iter().flat_map(|b| b.reasons.clone()));
-        return fail(reasons);
+        let spoilt = if end.starts_with(TIMED_OUT) { time.spoils_test(true) } else { None };
+        return fail(reasons).map(|j| j.unless(spoilt));
     }
     let Some(body) = &t.body else {
         return fail(vec!["the test's process ended without a result".into()]);
@@ -186,7 +220,8 @@ fn test_failure(t: &TestResult) -> Option<Judgement> {
     match body.outcome {
         Outcome::Pass => None,
         Outcome::Skip => Some(Judgement::new(Verdict::Skip, exit::FAIL, body.reasons.clone())),
-        Outcome::Fail | Outcome::Error | Outcome::Panic => fail(body.reasons.clone()),
+        Outcome::Fail => fail(body.reasons.clone()).map(|j| j.unless(time.spoils_test(false))),
+        Outcome::Error | Outcome::Panic => fail(body.reasons.clone()),
     }
 }
 
@@ -204,38 +239,78 @@ fn sim_turn_limit_ns(nr_cpus: usize) -> u64 {
 }
 
 fn starved(c: &Collected, accel: &str) -> Option<String> {
+    // Without probes nothing is measured that could be wrong; and it is not known before the end.
+    if accel != "sim" || c.bye.is_none() || c.quality.probes.is_empty() {
+        return None;
+    }
     let limit_ns = sim_turn_limit_ns(c.hello.as_ref().map_or(1, |h| h.topology.cpus.len()));
-    let late_ns = c.quality.tick_late_max_ns.filter(|ns| accel == "sim" && *ns > limit_ns)?;
-    Some(format!(
-        "a CPU was starved: a tick of its timer came {} us late, more than the {} us that taking turns explains",
-        late_ns / 1000,
-        limit_ns / 1000
-    ))
+    match (c.quality.tick_late_max_ns, c.quality.cpus_without_ticks.as_slice()) {
+        (None, _) => Some("that no CPU was starved is not proven: no tick of a timer was measured".into()),
+        (Some(late_ns), _) if late_ns > limit_ns => Some(format!(
+            "a CPU was starved: a tick of its timer came {} us late, more than the {} us that taking turns explains",
+            late_ns / 1000,
+            limit_ns / 1000
+        )),
+        (_, []) => None,
+        (_, cpus) => Some(format!(
+            "that no CPU was starved is not proven: no tick was measured of CPUs {cpus:?}, which were busy"
+        )),
+    }
 }
 
-/// Under KVM the guest's time is real, and what the host takes away from a CPU looks like the scheduler's doing. More than this
-/// part of the window is more than the shift that a comparison takes for material by default.
-const HOST_DELAY_LIMIT: f64 = 0.05;
+/// The least that the slowest CPU of a race in `sim` comes of the fastest's way.
+const SLOWEST_LIMIT: f64 = 0.9;
 
-fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<String> {
-    let (open, close) = c.window_open.zip(c.window_close)?;
-    let window_ns = close.ts_ns.saturating_sub(open.ts_ns) as f64;
-    let (cpu, ns) = around.host.run_delay_ns.iter().max_by_key(|(_, ns)| **ns)?;
-    let share = (*ns as f64 / window_ns).min(1.0);
-    (accel == "kvm" && !around.overcommitted && share > HOST_DELAY_LIMIT).then(|| {
+/// In `sim` CPUs that are busy at the same time have to progress alike.
+fn unfair(c: &Collected, accel: &str) -> Option<String> {
+    let is_one_cpu = c.hello.as_ref().is_none_or(|h| h.topology.cpus.len() < 2);
+    if accel != "sim" || c.bye.is_none() || is_one_cpu {
+        return None;
+    }
+    let slowest = |r: &Race| r.slowest_frac().unwrap_or(0.0);
+    let worst = c.quality.races.iter().min_by(|a, b| slowest(a).total_cmp(&slowest(b)));
+    let Some(worst) = worst else {
+        return Some("that the CPUs progress alike is not proven: none was measured".into());
+    };
+    (slowest(worst) < SLOWEST_LIMIT).then(|| {
+        let rounds: Vec<String> = worst.rounds.iter().map(|(cpu, n)| format!("CPU {cpu} {n}")).collect();
         format!(
-            "the host kept CPU {cpu} of the guest waiting for {:.1} % of the window, and more than {:.0} % falsifies what is measured; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
-            100.0 * share,
-            100.0 * HOST_DELAY_LIMIT
+            "the emulator does not give the CPUs equal turns: in the same time they did {} rounds, and the slowest has to come {:.0} % of the fastest's way; QEMU 7.2 does it right, 8.1 and later do not",
+            rounds.join(", "),
+            100.0 * SLOWEST_LIMIT
         )
     })
+}
+
+/// Under KVM the guest's time is real, and what the host takes away from a CPU looks like the scheduler's doing.
+fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<String> {
+    match HostTime::of(c, accel, &around.host) {
+        HostTime::Unknown if around.end.is_none() => {
+            Some("the runner was killed before it knew what the host had taken from the guest".into())
+        }
+        HostTime::Unknown if accel == "kvm" => {
+            Some("how long the host kept the guest's CPUs waiting is not known".into())
+        }
+        HostTime::Taken(t) if accel == "kvm" && !around.overcommitted && t.frac() > DELAY_LIMIT => {
+            Some(format!(
+                "the host kept CPU {} of the guest waiting for {:.1} % of the window, and more than {:.0} % falsifies what is measured; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
+                t.cpu,
+                100.0 * t.frac(),
+                100.0 * DELAY_LIMIT
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Linux has a clock that counts its ticks only, where it found none that it trusts (kernel/time/jiffies.c). Its steps are as
 /// long as what is measured.
 fn coarse_clock(c: &Collected) -> Option<String> {
-    let clock = c.quality.clocksource.as_deref().filter(|name| name.ends_with("jiffies"))?;
-    Some(format!(
+    c.bye.as_ref()?;
+    let Some(clock) = c.quality.clocksource.as_deref() else {
+        return Some("the guest's clock is not known".into());
+    };
+    clock.ends_with("jiffies").then(|| format!(
         "the guest's clock advances with its ticks only (clocksource {clock}), and durations are no better than a tick"
     ))
 }
@@ -255,11 +330,16 @@ fn fast_clock(c: &Collected, around: &Circumstances) -> Option<String> {
 
 /// A run that passed but whose numbers are not to be used.
 fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judgement> {
-    let mut reasons: Vec<String> =
-        [starved(c, accel), disturbed(c, accel, around), coarse_clock(c), fast_clock(c, around)]
-            .into_iter()
-            .flatten()
-            .collect();
+    let mut reasons: Vec<String> = [
+        starved(c, accel),
+        unfair(c, accel),
+        disturbed(c, accel, around),
+        coarse_clock(c),
+        fast_clock(c, around),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if c.test_result.is_none() {
         reasons.push("no test result arrived".to_string());
     }
@@ -288,7 +368,7 @@ mod tests {
 
     use super::*;
     use ktstr_wire::body::BodyResult;
-    use ktstr_wire::message::{Hello, WindowEdge};
+    use ktstr_wire::message::{Bye, Hello, ProbeRun, WindowEdge};
 
     /// A run that passed, with this lateness of a tick.
     fn passed(late_ns: u64) -> Collected {
@@ -311,7 +391,16 @@ mod tests {
             ..Collected::default()
         };
         c.quality.tick_late_max_ns = Some(late_ns);
+        c.quality.probes = vec![ProbeRun { name: "sched_switch".into(), attached: true, ran: true }];
+        c.quality.races = vec![Race { rounds: vec![(0, 100), (1, 98)] }];
+        c.quality.clocksource = Some("tsc".into());
+        c.bye = Some(Bye::default());
         c
+    }
+
+    /// A guest that ended in order.
+    fn ended() -> Circumstances {
+        Circumstances { end: Some(GuestEnd::PoweredOff), ..Circumstances::default() }
     }
 
     #[test]
@@ -320,7 +409,7 @@ mod tests {
             let mut c = passed(late_ns);
             let topology: ktstr_wire::topology::Topology = topology.parse().unwrap();
             c.hello.as_mut().unwrap().topology = topology.expected();
-            judge(&c, accel, &Circumstances::default(), true)
+            judge(&c, accel, &ended(), true)
         };
         // Half a millisecond for each CPU.
         for (topology, limit_ns) in [("1n1l1c1t", 500_000), ("1n1l2c1t", 1_000_000), ("1n1l4c1t", 2_000_000)]
@@ -339,8 +428,8 @@ mod tests {
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
         let judged = |ns, accel: &str, overcommitted| {
             let run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
-            let host = HostAccount { run_delay_ns, ..HostAccount::default() };
-            judge(&c, accel, &Circumstances { host, overcommitted, ..Default::default() }, true)
+            let host = HostAccount { run_delay_ns, stopped_ns: Some(0), ..HostAccount::default() };
+            judge(&c, accel, &Circumstances { host, overcommitted, ..ended() }, true)
         };
         assert_eq!(judged(50, "kvm", false).verdict, Verdict::Pass);
         let disturbed = judged(51, "kvm", false);
@@ -358,7 +447,7 @@ mod tests {
     fn clock_that_is_ahead_of_time_is_not_trusted() {
         let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
-        let judged = |age_ns| judge(&c, "tcg", &Circumstances { age_ns, ..Default::default() }, true);
+        let judged = |age_ns| judge(&c, "tcg", &Circumstances { age_ns, ..ended() }, true);
         assert_eq!(judged(Some(1_500)).verdict, Verdict::Pass);
         assert_eq!(judged(None).verdict, Verdict::Pass);
         let fast = judged(Some(1_499));
@@ -371,12 +460,43 @@ mod tests {
         let judged = |clocksource: &str| {
             let mut c = passed(0);
             c.quality.clocksource = Some(clocksource.into());
-            judge(&c, "tcg", &Circumstances::default(), true)
+            judge(&c, "tcg", &ended(), true)
         };
         assert_eq!(judged("tsc").verdict, Verdict::Pass);
         let coarse = judged("refined-jiffies");
         assert_eq!((coarse.verdict, coarse.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert!(coarse.reasons[0].contains("refined-jiffies"), "{:?}", coarse.reasons);
+    }
+
+    #[test]
+    fn failure_that_depends_on_time_is_not_trusted_where_time_is_wrong() {
+        let judged = |outcome, end: Option<&str>, slowest, accel: &str, stopped_ns| {
+            let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
+            let mut c = Collected { window_open: edge(0), window_close: edge(10_000_000_000), ..passed(0) };
+            c.quality.races[0].rounds[1].1 = slowest;
+            let t = c.test_result.as_mut().unwrap();
+            t.abnormal_end = end.map(String::from);
+            t.body.as_mut().unwrap().outcome = outcome;
+            let host = HostAccount {
+                run_delay_ns: BTreeMap::from([(0, 0)]),
+                stopped_ns: Some(stopped_ns),
+                ..HostAccount::default()
+            };
+            judge(&c, accel, &Circumstances { host, ..ended() }, true).verdict
+        };
+        let timed_out = Some("timed out after 30 s");
+        for (outcome, end, by_time) in [
+            (Outcome::Fail, None, true),
+            (Outcome::Pass, timed_out, true),
+            (Outcome::Panic, None, false),
+            (Outcome::Pass, Some("killed by signal 11"), false),
+        ] {
+            let spoilt = if by_time { Verdict::Inconclusive } else { Verdict::Fail };
+            assert_eq!(judged(outcome, end, 98, "tcg", 0), Verdict::Fail, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 98, "tcg", 9_000_000_000), spoilt, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 98, "sim", 0), Verdict::Fail, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 60, "sim", 0), spoilt, "{outcome:?} {end:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,233 @@
+//! Every self-check of a run, with a fault put into what it looks at: none of them passes.
+
+use ktstr_analysis::{HostAccount, Verdict};
+use ktstr_vmm::GuestEnd;
+use ktstr_wire::body::{BodyResult, Outcome};
+use ktstr_wire::frame::{Kind, encode};
+use ktstr_wire::message::{
+    Bye, CpuCounters, Hello, ProbeRun, Race, Schedstat, TaskClass, TaskInfo, TestResult, WindowEdge, to_json,
+};
+
+use super::verdict::{Circumstances, judge};
+
+const MS: u64 = 1_000_000;
+
+/// What a guest of two CPUs sends, and what the host knows of it: a window from 1 s to 2 s, in which CPU 0 is busy.
+struct Run {
+    hello: Hello,
+    edges: Option<[WindowEdge; 2]>,
+    cpus: Vec<CpuCounters>,
+    task: TaskInfo,
+    bye: Bye,
+    around: Circumstances,
+    /// Bytes of the log that arrived.
+    cut: usize,
+}
+
+fn cpu(cpu: u32, busy_ms: u64) -> CpuCounters {
+    CpuCounters {
+        cpu,
+        nr_switches: 50,
+        busy_ns: busy_ms * MS,
+        idle_ns: (1000 - busy_ms) * MS,
+        nr_ticks: busy_ms,
+        tick_late_max_ns: (busy_ms > 0).then_some(20_000),
+        ..CpuCounters::default()
+    }
+}
+
+fn healthy() -> Run {
+    let topology: ktstr_wire::topology::Topology = "1n1l2c1t".parse().unwrap();
+    let probe = |name: &str| ProbeRun { name: name.into(), attached: true, ran: true };
+    let edge = |ts_ns, n| WindowEdge { ts_ns, nr_switches: [n, n] };
+    let schedstat = Schedstat { on_cpu_ns: 900 * MS, nr_slices: 10, ..Schedstat::default() };
+    Run {
+        hello: Hello {
+            kernel_release: "6.12".into(),
+            topology: topology.expected(),
+            started_ns: 0,
+            ts_ns: 0,
+        },
+        edges: Some([edge(1000 * MS, 0), edge(2000 * MS, 100)]),
+        cpus: vec![cpu(0, 900), cpu(1, 0)],
+        task: TaskInfo {
+            role: Some("r".into()),
+            sum_exec_runtime_ns: 900 * MS,
+            nr_begun: 10,
+            schedstat: Some(schedstat),
+            ..TaskInfo::unknown(9, TaskClass::Workload)
+        },
+        bye: Bye {
+            clocksource: Some("tsc".into()),
+            probes: ["sched_switch", "sched_wakeup", "hrtimer_expire_entry"].map(probe).into(),
+            races: vec![Race { rounds: vec![(0, 1000), (1, 990)] }],
+            ..Bye::default()
+        },
+        around: Circumstances {
+            end: Some(GuestEnd::PoweredOff),
+            host: HostAccount {
+                run_delay_ns: [(0, 1_000), (1, 2_000)].into(),
+                stopped_ns: Some(0),
+                ..HostAccount::default()
+            },
+            age_ns: Some(2100 * MS),
+            ..Circumstances::default()
+        },
+        cut: usize::MAX,
+    }
+}
+
+impl Run {
+    fn log(&self) -> Vec<u8> {
+        let body = BodyResult {
+            outcome: Outcome::Pass,
+            reasons: vec![],
+            workers: vec![],
+            phases: vec![],
+            values: vec![],
+        };
+        let result = TestResult { body: Some(body), abnormal_end: None, output: String::new() };
+        let mut frames = vec![(Kind::Hello, to_json(&self.hello))];
+        if let Some([open, close]) = &self.edges {
+            frames.extend([(Kind::WindowOpen, to_json(open)), (Kind::WindowClose, to_json(close))]);
+        }
+        frames.extend([
+            (Kind::Tasks, to_json(&[&self.task])),
+            (Kind::Cpus, to_json(&self.cpus)),
+            (Kind::TestResult, to_json(&result)),
+            (Kind::Bye, to_json(&self.bye)),
+        ]);
+        let mut bytes = Vec::new();
+        for (seq, (kind, payload)) in (0..).zip(frames) {
+            encode(kind, seq, &payload, &mut bytes).unwrap();
+        }
+        bytes.truncate(self.cut);
+        bytes
+    }
+
+    /// The verdict and its reasons.
+    fn judged(&self, accel: &str) -> (Verdict, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw.log");
+        std::fs::write(&raw, self.log()).unwrap();
+        let topology = "1n1l2c1t".parse().unwrap();
+        let collected = ktstr_analysis::convert(&raw, dir.path(), topology, &self.around.host).unwrap();
+        let judged = judge(&collected, accel, &self.around, true);
+        (judged.verdict, judged.reasons.join("; "))
+    }
+}
+
+type Fault = (&'static str, &'static str, fn(&mut Run), &'static str);
+
+/// What is wrong, where it matters, how it is put in, and words of the reason.
+const FAULTS: &[Fault] = &[
+    ("a probe that never fires", "tcg", |r| r.bye.probes[1].ran = false, "sched_wakeup has never run"),
+    ("a tick's probe that never fires", "kvm", |r| r.bye.probes[2].ran = false, "hrtimer_expire_entry has"),
+    ("probes that say nothing", "tcg", |r| r.bye.probes.clear(), "one is missing"),
+    ("a probe that interrupts itself", "tcg", |r| r.bye.recursion_misses = 1, "interrupted itself"),
+    ("tasks beyond the probes' room", "tcg", |r| r.bye.events_untracked = 1, "beyond those"),
+    ("tasks that are missing", "tcg", |r| r.bye.rows_dropped = 1, "missing from the tables"),
+    (
+        "no tick is measured",
+        "sim",
+        |r| r.cpus.iter_mut().for_each(no_ticks),
+        "no tick of a timer was measured",
+    ),
+    (
+        "no tick of a busy CPU is measured",
+        "sim",
+        |r| {
+            no_ticks(&mut r.cpus[0]);
+            r.cpus[1].tick_late_max_ns = Some(1);
+        },
+        "no tick was measured of CPUs [0]",
+    ),
+    ("a CPU that is starved", "sim", |r| r.cpus[0].tick_late_max_ns = Some(2 * MS), "a CPU was starved"),
+    ("a CPU slowed by a third", "sim", |r| r.bye.races[0].rounds[1].1 = 667, "CPU 0 1000, CPU 1 667 rounds"),
+    ("CPUs that nobody compared", "sim", |r| r.bye.races.clear(), "progress alike is not proven"),
+    (
+        "records dropped",
+        "sim",
+        |r| (r.cpus[0].emitted, r.cpus[0].dropped) = (5, 5),
+        "5 probe records were dropped",
+    ),
+    ("records lost on their way", "tcg", |r| r.cpus[0].emitted = 5, "5 records emitted, but 0 received"),
+    ("a CPU without counters", "sim", |r| drop(r.cpus.pop()), "counters of 1 CPUs, and the guest has 2"),
+    ("a clock that jumps ahead", "tcg", |r| jump(r, 200), "ran faster than time"),
+    (
+        "a CPU whose clock jumps",
+        "sim",
+        |r| r.cpus[1].idle_ns += 200 * MS,
+        "CPU 1: 1200000000 ns busy or idle",
+    ),
+    ("a clock of ticks", "tcg", |r| r.bye.clocksource = Some("refined-jiffies".into()), "refined-jiffies"),
+    ("a clock that is not known", "kvm", |r| r.bye.clocksource = None, "clock is not known"),
+    ("a task's time is missing", "sim", |r| r.task.sum_exec_runtime_ns = 800 * MS, "on-CPU time in ns"),
+    ("a task's slices are missing", "sim", |r| r.task.nr_begun = 7, "slices: 7 by the probes"),
+    ("no task can be compared", "sim", |r| r.task.schedstat = None, "no task could be compared"),
+    ("switches are missing", "sim", |r| r.cpus[0].nr_switches = 40, "90 context switches by the probes"),
+    ("a window without edges", "sim", |r| r.edges = None, "edges of the window are missing"),
+    ("a log that is cut off", "tcg", |r| r.cut = r.log().len() - 1, "data ends early"),
+    ("tasks that the scheduler refused", "tcg", |r| r.bye.sched_ext.nr_rejected = Some(1), "refused 1 tasks"),
+    (
+        "a host that takes a CPU away",
+        "kvm",
+        |r| {
+            r.around.host.run_delay_ns.insert(1, 60 * MS);
+        },
+        "waiting for 6.0 %",
+    ),
+    ("a host that stops the guest", "kvm", |r| r.around.host.stopped_ns = Some(60 * MS), "waiting for 6.0 %"),
+    ("a host that nobody watched", "kvm", |r| r.around.host.run_delay_ns.clear(), "is not known"),
+    (
+        "a runner that is killed",
+        "tcg",
+        |r| {
+            (r.around.end, r.around.host) = (None, HostAccount::default());
+        },
+        "the runner was killed",
+    ),
+];
+
+fn no_ticks(c: &mut CpuCounters) {
+    (c.nr_ticks, c.tick_late_max_ns) = (0, None);
+}
+
+/// The clock is ahead by so many milliseconds when the window closes.
+fn jump(r: &mut Run, ms: u64) {
+    if let Some([_, close]) = &mut r.edges {
+        close.ts_ns += ms * MS;
+    }
+}
+
+#[test]
+fn a_healthy_run_passes() {
+    for accel in ["sim", "tcg", "kvm"] {
+        assert_eq!(healthy().judged(accel), (Verdict::Pass, String::new()), "{accel}");
+    }
+}
+
+#[test]
+fn a_fault_in_any_self_check_makes_a_run_inconclusive() {
+    for (fault, accel, put, words) in FAULTS {
+        let mut run = healthy();
+        put(&mut run);
+        let (verdict, reasons) = run.judged(accel);
+        assert_eq!(verdict, Verdict::Inconclusive, "{fault}: {reasons}");
+        assert!(reasons.contains(words), "{fault}: {reasons}");
+    }
+}
+
+#[test]
+fn one_cpu_needs_no_race_and_a_guest_without_probes_no_proof() {
+    let mut run = healthy();
+    run.bye.races.clear();
+    let one: ktstr_wire::topology::Topology = "1n1l1c1t".parse().unwrap();
+    run.hello.topology = one.expected();
+    run.bye.probes.clear();
+    run.cpus.clear();
+    run.task.schedstat = None;
+    run.task.role = None;
+    run.edges = None;
+    assert_eq!(run.judged("sim"), (Verdict::Pass, String::new()));
+}
