@@ -163,7 +163,8 @@ pub fn run_on(kernel: &Path, spec: &Value) -> Finished {
     finish(child, dir)
 }
 
-fn finish(child: Child, dir: tempfile::TempDir) -> Finished {
+/// Waits for the end of a run whose files are below `dir`.
+pub fn finish(child: Child, dir: tempfile::TempDir) -> Finished {
     let out = child.wait_with_output().unwrap();
     assert_eq!(leftovers(dir.path()), Vec::<PathBuf>::new());
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());

@@ -9,7 +9,7 @@ fn broken_condition_names_number_limit_tasks_and_moments() {
         "role": "pairs", "phase": null});
     let held = json!({"subject": "worker_throughput", "relation": "above", "limit": 0.0, "limit_text": "0",
         "role": "pairs", "phase": null});
-    let terms = json!({"accel": "tcg", "duration_ns": 1_000_000_000, "terms": {"asserts": [broken, held]}});
+    let terms = json!({"terms": {"asserts": [broken, held]}});
     let b = boot(&suite("sched_basic").display().to_string(), "sched_basic_message", "1n1l2c1t", terms);
     assert_eq!((b.status, &b.sidecar["verdict"]), (1, &json!("fail")), "{}", b.output);
     let reasons = b.sidecar["reasons"].as_array().unwrap();
