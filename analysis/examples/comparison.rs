@@ -13,6 +13,7 @@ use ktstr_analysis::policy::Policy;
 use ktstr_analysis::pool::{self, Filters};
 use ktstr_analysis::registry::METRICS;
 use ktstr_analysis::sidecar::{HostFacts, Identity};
+use ktstr_analysis::sides::Sides;
 use ktstr_analysis::{Collected, MetricRow, Sidecar, Verdict};
 use ktstr_wire::topology::Topology;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 fn compared(a: Vec<Sidecar>, b: Vec<Sidecar>) -> Comparison {
     let labelled = |side: Vec<Sidecar>, label: &'static str| {
         side.into_iter().map(move |mut s| {
+            s.identity.run_id.push_str(label);
             s.identity.project_commit = label.into();
             s.identity.dirty = false;
             s
@@ -46,7 +48,8 @@ fn compared(a: Vec<Sidecar>, b: Vec<Sidecar>) -> Comparison {
     };
     let runs: Vec<Sidecar> = labelled(a, "a").chain(labelled(b, "b")).collect();
     let side = |label: &str| Filters::from([("commit", label.to_string())]);
-    compare(&runs.iter().collect::<Vec<_>>(), &side("a"), &side("b"), &Policy::default())
+    let sides = Sides::by_filters(&runs.iter().collect::<Vec<_>>(), &side("a"), &side("b"));
+    compare(&sides.expect("each side has its own label"), &Policy::default())
 }
 
 fn is_alarm(f: Finding) -> bool {

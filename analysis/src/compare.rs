@@ -1,7 +1,7 @@
 //! Deciding between two sides. The unit of replication is the boot.
 //!
-//! Runs are split into sides by filters and grouped by the dimensions that no filter names. For each group and metric
-//! there is one value a boot. In `sim` a boot is its seed: boots of the same seed are pairs. A verdict needs significance
+//! The boots of two sides ([`crate::sides`]) are grouped by the dimensions that pair them ([`crate::groups`]). How they ended
+//! is judged by itself ([`crate::verdicts`]). For each group and metric there is one value a boot. A finding needs significance
 //! ([`crate::permutation`], corrected over all metrics of all groups) and materiality ([`Policy`]). "Unchanged" is said
 //! only if the interval of the shift lies inside the immaterial range; what is left is "cannot decide", with the boots
 //! that it would take.
@@ -10,14 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::groups::{Group, Grouped};
 use crate::permutation::{self, Block, Design, Sample, Significance};
 use crate::policy::Policy;
-use crate::pool::{DIMENSIONS, Filters, dimension, matches};
 use crate::registry::{self, Polarity};
 use crate::sidecar::Sidecar;
+use crate::sides::{Side, Sides, set};
 use crate::statistics::{ALPHA, cliffs_delta, hodges_lehmann, hodges_lehmann_paired, median};
+use crate::verdicts::{self, VerdictLine};
 
-/// What was found for a metric.
+/// What was found for a metric, or for the boots' verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -27,10 +29,14 @@ pub enum Finding {
     Improvement,
     /// Different, significantly and materially, in a metric of which neither direction is better.
     Different,
+    /// Different, significantly, by less than what is material.
+    Immaterial,
     /// Any shift is immaterial.
     Unchanged,
-    /// Neither can be said.
+    /// None of these can be said.
     CannotDecide,
+    /// One side has no value at all.
+    OneSided,
 }
 
 /// One metric of one pair.
@@ -64,6 +70,8 @@ pub struct Line {
     pub shift_interval: Option<(f64, f64)>,
     /// Cliff's delta.
     pub cliffs_delta: Option<f64>,
+    /// The least shift that is material, as a part of the median of A.
+    pub material_frac: f64,
     /// Two-sided p-value of this line alone.
     pub p: f64,
     /// Corrected over all lines: the chance of a false alarm anywhere.
@@ -75,11 +83,19 @@ pub struct Line {
     /// Boots a side that it would take to decide, by an estimate from what there is, where that cannot be done now; null
     /// beyond [`MOST_BOOTS`].
     pub boots_needed: Option<usize>,
+    /// Which values are missing, if any is.
+    pub reason: Option<String>,
 }
 
 /// A comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
+    /// What the boots of side A and of side B have of the dimensions that were to differ.
+    pub sides: [BTreeMap<String, BTreeSet<String>>; 2],
+    /// How the boots ended, pair by pair.
+    pub verdicts: Vec<VerdictLine>,
+    /// How the boots of all pairs together ended.
+    pub all_verdicts: VerdictLine,
     /// Metric by metric.
     pub lines: Vec<Line>,
     /// Relabellings of boots that the p-values are from.
@@ -95,13 +111,16 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// 1 if anything that is judged regressed, else 3 if something that is judged cannot be decided or there is nothing,
-    /// else 0.
+    /// 1 if anything that is judged regressed; else 3 if something that is judged cannot be decided, or no metric has values
+    /// on both sides; else 0.
     pub fn exit_status(&self) -> u8 {
-        let judged = |f: Finding| self.lines.iter().any(|l| l.judged && l.finding == f);
-        if judged(Finding::Regression) {
+        let verdicts = self.verdicts.iter().chain([&self.all_verdicts]).map(|v| v.finding);
+        let metrics = self.lines.iter().filter(|l| l.judged).map(|l| l.finding);
+        let judged: Vec<Finding> = verdicts.chain(metrics).collect();
+        let open = |f: &Finding| matches!(f, Finding::CannotDecide | Finding::OneSided);
+        if judged.contains(&Finding::Regression) {
             1
-        } else if self.lines.is_empty() || judged(Finding::CannotDecide) {
+        } else if judged.iter().any(open) || self.lines.iter().all(|l| l.finding == Finding::OneSided) {
             3
         } else {
             0
@@ -114,27 +133,9 @@ pub const MOST_BOOTS: usize = 500;
 
 type Key = (String, Option<String>, String);
 
-/// The boots of both sides that share every dimension that is not compared.
-struct Group<'a> {
-    pair: BTreeMap<String, String>,
-    a: Vec<&'a Sidecar>,
-    b: Vec<&'a Sidecar>,
-    paired: bool,
-}
-
-/// Compares the runs of side A with those of side B.
-pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters, policy: &Policy) -> Comparison {
-    let first_attempts: Vec<&Sidecar> = runs.iter().copied().filter(|r| !r.identity.is_retry()).collect();
-    let runs = first_attempts.as_slice();
-    let mut comparison = Comparison {
-        lines: vec![],
-        nr_relabelings: 0,
-        exact: true,
-        inadmissible: vec![],
-        hidden_differences: vec![],
-        unpaired: vec![],
-    };
-    let groups = groups(runs, a, b, &mut comparison);
+/// Compares the boots of two sides.
+pub fn compare(sides: &Sides<'_>, policy: &Policy) -> Comparison {
+    let Grouped { groups, boots, inadmissible, hidden_differences, unpaired } = Grouped::new(sides);
     let mut lines: Vec<Vec<Line>> = groups.iter().map(|g| lines(g, policy)).collect();
     let block = |(g, lines): (&Group<'_>, &Vec<Line>)| Block {
         design: g.design(),
@@ -144,109 +145,21 @@ pub fn compare(runs: &[&Sidecar], a: &Filters, b: &Filters, policy: &Policy) -> 
     let tested = permutation::test(&blocks);
     let designs = groups.iter().zip(&mut lines).flat_map(|(g, l)| l.iter_mut().map(|l| (g.design(), l)));
     for ((design, line), s) in designs.zip(&tested.of) {
-        decide(line, s, tested.critical_t, design, policy);
+        decide(line, s, tested.critical_t, design);
     }
-    comparison.lines = lines.into_iter().flatten().collect();
-    comparison.nr_relabelings = tested.nr_relabelings;
-    comparison.exact = tested.exact;
-    comparison
-}
-
-/// Splits the runs, and says what was left out.
-fn groups<'a>(runs: &[&'a Sidecar], a: &Filters, b: &Filters, c: &mut Comparison) -> Vec<Group<'a>> {
-    let named: BTreeSet<&str> = a.keys().chain(b.keys()).copied().filter(|d| a.get(d) != b.get(d)).collect();
-    let shared: Vec<&str> = DIMENSIONS.into_iter().filter(|d| !named.contains(d)).collect();
-    let mut sides: BTreeMap<Vec<String>, (Vec<&Sidecar>, Vec<&Sidecar>)> = BTreeMap::new();
-    for run in runs {
-        let (on_a, on_b) = (matches(run, a), matches(run, b));
-        if !on_a && !on_b {
-            continue;
-        }
-        if !run.is_admissible() {
-            let reason = run.reasons.first().cloned().unwrap_or_default();
-            c.inadmissible.push(format!("{}: {reason}", run.identity.variant));
-            continue;
-        }
-        let group = sides.entry(shared.iter().map(|d| dimension(run, d)).collect()).or_default();
-        if on_a {
-            group.0.push(run);
-        }
-        if on_b {
-            group.1.push(run);
-        }
+    let (verdicts, all_verdicts) = verdicts::judge(&boots);
+    let asked = |side: &Side<'_>| sides.asked.iter().map(|d| (d.to_string(), set(&side.runs, d))).collect();
+    Comparison {
+        sides: [asked(&sides.a), asked(&sides.b)],
+        verdicts,
+        all_verdicts,
+        lines: lines.into_iter().flatten().collect(),
+        nr_relabelings: tested.nr_relabelings,
+        exact: tested.exact,
+        inadmissible,
+        hidden_differences,
+        unpaired,
     }
-    let mut groups = Vec::new();
-    for (values, (a, b)) in sides {
-        let pair: BTreeMap<String, String> = shared.iter().map(|d| d.to_string()).zip(values).collect();
-        if a.is_empty() || b.is_empty() {
-            let side = if a.is_empty() { "A" } else { "B" };
-            c.unpaired.push(format!("{}: no boot on side {side}", describe(&pair)));
-            continue;
-        }
-        let group = Group::new(pair, a, b, &mut c.unpaired);
-        c.hidden_differences.extend(hidden(&group.pair, &group.a, &group.b));
-        groups.push(group);
-    }
-    groups
-}
-
-/// The name of the accelerator whose boots are decided by their seeds.
-const DETERMINISTIC: &str = "sim";
-
-impl<'a> Group<'a> {
-    /// Boots of `sim` become pairs by their seeds; the same seed again is the same boot again and no other sample.
-    fn new(
-        pair: BTreeMap<String, String>,
-        a: Vec<&'a Sidecar>,
-        b: Vec<&'a Sidecar>,
-        left_out: &mut Vec<String>,
-    ) -> Group<'a> {
-        if a.iter().chain(&b).any(|s| s.identity.accel != DETERMINISTIC) {
-            return Group { pair, a, b, paired: false };
-        }
-        let by_seed = |side: Vec<&'a Sidecar>| -> BTreeMap<u64, &'a Sidecar> {
-            side.into_iter().map(|s| (s.identity.seed, s)).collect()
-        };
-        let (a, mut b) = (by_seed(a), by_seed(b));
-        if !a.keys().any(|seed| b.contains_key(seed)) {
-            return Group { pair, a: a.into_values().collect(), b: b.into_values().collect(), paired: false };
-        }
-        let total = a.len() + b.len();
-        let (a, b): (Vec<_>, Vec<_>) =
-            a.into_iter().filter_map(|(seed, s)| Some((s, b.remove(&seed)?))).unzip();
-        let alone = total - 2 * a.len();
-        if alone > 0 {
-            left_out.push(format!("{}: {alone} boots whose seeds the other side has not", describe(&pair)));
-        }
-        Group { pair, a, b, paired: true }
-    }
-
-    fn design(&self) -> Design {
-        if self.paired { Design::Paired(self.a.len()) } else { Design::Unpaired(self.a.len(), self.b.len()) }
-    }
-}
-
-fn describe(pair: &BTreeMap<String, String>) -> String {
-    pair.values().cloned().collect::<Vec<_>>().join(", ")
-}
-
-/// What is no dimension and yet differs between the sides.
-fn hidden(pair: &BTreeMap<String, String>, a: &[&Sidecar], b: &[&Sidecar]) -> Vec<String> {
-    type Fact = (&'static str, fn(&Sidecar) -> String);
-    let facts: [Fact; 8] = [
-        ("kernel image", |s| s.identity.kernel_sha256.clone()),
-        ("duration", |s| s.identity.duration_ns.to_string()),
-        ("memory", |s| s.identity.memory_mib.to_string()),
-        ("pinning of CPUs", |s| s.identity.pinned.to_string()),
-        ("pages of memory", |s| s.most_pages().into()),
-        ("seed", |s| s.identity.seed.to_string()),
-        ("host CPU", |s| s.identity.host.cpu_model.clone().unwrap_or_default()),
-        ("QEMU", |s| s.identity.host.qemu_version.clone().unwrap_or_default()),
-    ];
-    let set =
-        |side: &[&Sidecar], f: fn(&Sidecar) -> String| side.iter().map(|s| f(s)).collect::<BTreeSet<_>>();
-    let differs = facts.iter().filter(|(_, f)| set(a, *f) != set(b, *f));
-    differs.map(|(name, _)| format!("{}: the sides differ in {name}", describe(pair))).collect()
 }
 
 /// The values of each compared metric, one a boot; a boot in which it could not be measured has none.
@@ -265,13 +178,54 @@ fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
     all
 }
 
-/// A line for each metric that both sides have and that is not always 0, with everything but its significance.
+/// A line for each metric that a side has and that is not 0 in every boot of both.
 fn lines(group: &Group<'_>, policy: &Policy) -> Vec<Line> {
-    let (a, mut b) = (values(&group.a), values(&group.b));
-    let both = a.into_iter().filter_map(|(key, a)| b.remove(&key).map(|b| (key, a, b)));
-    let changing = both.filter(|(_, a, b)| a.iter().chain(b).flatten().any(|v| *v != 0.0));
-    changing.map(|(key, a, b)| Line::new(group, key, a, b, policy)).collect()
+    let (mut a, mut b) = (values(&group.a), values(&group.b));
+    let keys: BTreeSet<Key> = a.keys().chain(b.keys()).cloned().collect();
+    let mut sides = |key: Key| {
+        let a = a.remove(&key).unwrap_or_else(|| vec![None; group.a.len()]);
+        let b = b.remove(&key).unwrap_or_else(|| vec![None; group.b.len()]);
+        (key, a, b)
+    };
+    let changing = |a: &[Option<f64>], b: &[Option<f64>]| {
+        let on_both = [a, b].iter().all(|side| side.iter().any(Option::is_some));
+        !on_both || a.iter().chain(b).flatten().any(|v| *v != 0.0)
+    };
+    let both = keys.into_iter().map(&mut sides).filter(|(_, a, b)| changing(a, b));
+    both.map(|(key, a, b)| Line::new(group, key, a, b, policy)).collect()
 }
+
+/// Which values are missing.
+fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String> {
+    let count = |side: &[Option<f64>]| side.iter().flatten().count();
+    let both = a.iter().zip(b).filter(|(a, b)| a.is_some() && b.is_some()).count();
+    match (count(a), count(b)) {
+        (_, 0) => Some(format!("no value in the {} boots of side B", b.len())),
+        (0, _) => Some(format!("no value in the {} boots of side A", a.len())),
+        _ if paired && both < a.len() => {
+            Some(format!("a value on both sides in {both} of {} pairs", a.len()))
+        }
+        (n, m) if n < a.len() || m < b.len() => {
+            Some(format!("a value in {n} of {} boots of A and {m} of {} of B", a.len(), b.len()))
+        }
+        _ => None,
+    }
+}
+
+/// Unit, polarity, whether it is judged, and the least shift that is material.
+fn terms(group: &Group<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
+    if let Some(m) = registry::metric(metric) {
+        return (m.unit.into(), m.polarity, policy.judges(m), policy.material_frac(m));
+    }
+    let mut rows = group.a.iter().chain(&group.b).flat_map(|s| &s.metrics);
+    let row = rows.find(|m| m.name == metric);
+    let polarity = row.map_or(Polarity::Neutral, |m| Polarity::named(&m.polarity));
+    let unit = row.map(|m| m.unit.clone()).unwrap_or_default();
+    (unit, polarity, polarity != Polarity::Neutral, UNREGISTERED_MATERIAL_FRAC)
+}
+
+/// The least shift that is material in a number that a test or a payload reports, as most metrics of the registry have it.
+const UNREGISTERED_MATERIAL_FRAC: f64 = 0.05;
 
 impl Line {
     fn new(
@@ -288,23 +242,13 @@ impl Line {
         } else {
             hodges_lehmann(&known[0], &known[1])
         };
-        let unregistered = || {
-            let rows = group.a.iter().flat_map(|s| &s.metrics);
-            let row = rows.into_iter().find(|m| m.name == metric)?;
-            Some((row.unit.clone(), Polarity::named(&row.polarity)))
-        };
-        let (unit, polarity, judged) = match registry::metric(&metric) {
-            Some(m) => (m.unit.to_string(), m.polarity, policy.judges(m)),
-            None => {
-                let (unit, polarity) = unregistered().unwrap_or((String::new(), Polarity::Neutral));
-                (unit, polarity, polarity != Polarity::Neutral)
-            }
-        };
+        let (unit, polarity, judged, material_frac) = terms(group, &metric, policy);
         Line {
             pair: group.pair.clone(),
             unit,
             polarity,
-            judged,
+            // What side A has not got cannot have become worse.
+            judged: judged && !known[0].is_empty(),
             metric,
             role,
             stat,
@@ -314,30 +258,33 @@ impl Line {
             shift,
             shift_interval,
             cliffs_delta: cliffs_delta(&known[0], &known[1]),
+            material_frac,
             p: 1.0,
             p_corrected: 1.0,
-            finding: Finding::CannotDecide,
+            finding: if known.iter().any(Vec::is_empty) { Finding::OneSided } else { Finding::CannotDecide },
             boots_needed: None,
+            reason: missing(&a, &b, group.paired),
             a,
             b,
         }
     }
 }
 
-fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design, policy: &Policy) {
-    let metric = registry::metric(&line.metric);
-    let least = metric.map_or(0.05, |m| policy.material_frac(m)) * line.a_median.unwrap_or(0.0).abs();
-    let shift = line.shift.unwrap_or(0.0);
-    let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
+/// Turns significance into a finding. A line without a shift stays as it is.
+fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design) {
     (line.p, line.p_corrected) = (s.p, s.corrected);
-    line.finding = if s.corrected <= ALPHA && shift.abs() > least {
+    let Some(shift) = line.shift else { return };
+    let least = line.material_frac * line.a_median.unwrap_or(0.0).abs();
+    let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
+    let significant = s.corrected <= ALPHA;
+    line.finding = if significant && shift.abs() > least {
         match (line.polarity, shift > 0.0) {
             (Polarity::Neutral, _) => Finding::Different,
             (Polarity::Lower, true) | (Polarity::Higher, false) => Finding::Regression,
             _ => Finding::Improvement,
         }
     } else if inside {
-        Finding::Unchanged
+        if significant { Finding::Immaterial } else { Finding::Unchanged }
     } else {
         line.boots_needed = boots_needed(line, s.t, critical_t, least, design);
         Finding::CannotDecide
@@ -366,4 +313,4 @@ fn boots_needed(line: &Line, t: f64, critical_t: f64, least: f64, design: Design
 
 #[cfg(test)]
 #[path = "compare_tests.rs"]
-mod tests;
+pub(crate) mod tests;

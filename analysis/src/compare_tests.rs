@@ -2,11 +2,17 @@
 
 use super::*;
 use crate::convert::{GuestPages, Quality};
+use crate::pool::Filters;
 use crate::rows::{MetricRow, Scope, row};
 use crate::sidecar::{HostFacts, Identity, Verdict};
 use ktstr_wire::topology::Topology;
 
-fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<f64>)]) -> Sidecar {
+pub(crate) fn boot(
+    accel: &str,
+    scheduler: &str,
+    seed: u64,
+    metrics: &[(&str, &str, Option<f64>)],
+) -> Sidecar {
     let identity: Identity = serde_json::from_value(serde_json::json!({
         "run_id": format!("{scheduler}{seed}"), "session": "s", "test": "b::t", "repeat": 0, "ops": null,
         "variant": format!("t@{scheduler}@{seed}"), "topology": Topology::new(1, 1, 1, 1).unwrap(), "observed": null,
@@ -25,7 +31,7 @@ fn boot(accel: &str, scheduler: &str, seed: u64, metrics: &[(&str, &str, Option<
 }
 
 /// Boots of `metric` on sides "a" and "b", seeds from 0.
-fn boots(accel: &str, metric: &str, a: &[f64], b: &[f64]) -> Vec<Sidecar> {
+pub(crate) fn boots(accel: &str, metric: &str, a: &[f64], b: &[f64]) -> Vec<Sidecar> {
     let stat = registry::metric(metric).unwrap().compared[0];
     let side = |name: &'static str, values: &[f64]| {
         let boots =
@@ -35,9 +41,14 @@ fn boots(accel: &str, metric: &str, a: &[f64], b: &[f64]) -> Vec<Sidecar> {
     [side("a", a), side("b", b)].concat()
 }
 
-fn compared(runs: &[Sidecar], policy: &Policy) -> Comparison {
-    let (a, b) = (Filters::from([("scheduler", "a".into())]), Filters::from([("scheduler", "b".into())]));
-    compare(&runs.iter().collect::<Vec<_>>(), &a, &b, policy)
+/// Sides by what they have of one dimension.
+pub(crate) fn sides<'a>(runs: &'a [Sidecar], dimension: &'static str, a: &str, b: &str) -> Sides<'a> {
+    let filters = |value: &str| Filters::from([(dimension, value.to_string())]);
+    Sides::by_filters(&runs.iter().collect::<Vec<_>>(), &filters(a), &filters(b)).unwrap()
+}
+
+pub(crate) fn compared(runs: &[Sidecar], policy: &Policy) -> Comparison {
+    compare(&sides(runs, "scheduler", "a", "b"), policy)
 }
 
 fn found(metric: &str, a: &[f64], b: &[f64]) -> Finding {
@@ -56,9 +67,10 @@ fn polarity_decides_between_worse_and_better() {
 }
 
 #[test]
-fn significant_but_immaterial_is_unchanged() {
+fn significant_but_immaterial_is_neither_changed_nor_unchanged() {
     let tiny = [100.0, 100.1, 100.2, 100.3, 100.4];
-    assert_eq!(found("wakeup_latency", &tiny, &tiny.map(|v| v + 0.5)), Finding::Unchanged);
+    assert_eq!(found("wakeup_latency", &tiny, &tiny.map(|v| v + 0.5)), Finding::Immaterial);
+    assert_eq!(found("wakeup_latency", &tiny, &tiny), Finding::Unchanged);
 }
 
 #[test]
@@ -101,7 +113,9 @@ fn seeds_pair_the_boots_of_sim() {
 #[test]
 fn the_same_seed_again_is_no_other_sample() {
     let mut runs = boots("sim", "wakeup_latency", &A, &A.map(|v| v * 2.0));
-    runs.extend(runs.clone());
+    let mut again = runs.clone();
+    again.iter_mut().for_each(|r| r.identity.run_id.push('+'));
+    runs.extend(again);
     runs.push(boot("sim", "a", 77, &[("wakeup_latency", "p50", Some(1.0))]));
     let c = compared(&runs, &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len()), (5, 5));
@@ -114,7 +128,8 @@ fn the_same_seed_again_is_no_other_sample() {
 fn policy_changes_what_matters_and_what_is_judged() {
     let runs = boots("tcg", "wakeup_latency", &A, &A.map(|v| v * 1.5));
     let strict: Policy = toml::from_str("[material]\nwakeup_latency = 0.9").unwrap();
-    assert_eq!(compared(&runs, &strict).lines[0].finding, Finding::Unchanged);
+    let c = compared(&runs, &strict);
+    assert_eq!((c.lines[0].finding, c.exit_status()), (Finding::Immaterial, 0));
     let silent: Policy = toml::from_str("[judge]\nwakeup_latency = false").unwrap();
     let c = compared(&runs, &silent);
     assert_eq!((c.lines[0].finding, c.exit_status()), (Finding::Regression, 0));
@@ -131,13 +146,10 @@ fn what_was_left_out_is_said() {
     runs[6].identity.duration_ns = 7;
     let c = compared(&runs, &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len()), (4, 5));
-    assert_eq!(c.inadmissible, ["t@a@0: records were dropped"]);
+    assert_eq!(c.inadmissible, ["A: t@a@0: records were dropped"]);
     for what in ["memory", "pages of memory", "duration"] {
         assert!(c.hidden_differences.iter().any(|d| d.contains(what)), "{:?}", c.hidden_differences);
     }
-    let one_sided: Vec<Sidecar> = runs.into_iter().filter(|r| r.identity.scheduler == "a").collect();
-    let c = compared(&one_sided, &Policy::default());
-    assert_eq!((c.lines.len(), c.unpaired.len(), c.exit_status()), (0, 1, 3));
 }
 
 #[test]
@@ -147,8 +159,7 @@ fn levels_of_the_probes_are_a_dimension() {
     let mixed = compared(&runs, &Policy::default());
     assert_eq!((mixed.lines.len(), mixed.unpaired.len()), (0, 2));
     runs.iter_mut().for_each(|r| r.identity.scheduler = "s".into());
-    let level = |name: &str| Filters::from([("probes", name.to_string())]);
-    let c = compare(&runs.iter().collect::<Vec<_>>(), &level("full"), &level("off"), &Policy::default());
+    let c = compare(&sides(&runs, "probes", "full", "off"), &Policy::default());
     assert_eq!((c.lines[0].a.len(), c.lines[0].b.len(), c.hidden_differences.len()), (5, 5, 0));
 }
 
@@ -166,8 +177,54 @@ fn a_value_that_could_not_be_measured_stays_out() {
 fn retries_are_no_boots_of_a_side() {
     let mut runs = boots("tcg", "wakeup_latency", &A, &A.map(|v| v * 1.5));
     let mut retries = runs.clone();
-    retries.iter_mut().for_each(|r| r.identity.attempt = 2);
+    for r in &mut retries {
+        r.identity.attempt = 2;
+        r.identity.run_id.push('+');
+    }
     let first = serde_json::json!(compared(&runs, &Policy::default()));
     runs.extend(retries);
     assert_eq!(serde_json::json!(compared(&runs, &Policy::default())), first);
+}
+
+/// Side B reports no such number in any boot: a line, a reason, and no green.
+#[test]
+fn a_metric_of_one_side_has_a_line_and_a_reason() {
+    let side = |scheduler: &'static str, throughput: Option<f64>| {
+        let row = move |seed: u64| {
+            let latency = Some(100.0 + seed as f64);
+            let rows = [("wakeup_latency", "p50", latency), ("worker_throughput", "value", throughput)];
+            boot("tcg", scheduler, seed, &rows)
+        };
+        (0..5).map(row).collect::<Vec<_>>()
+    };
+    let status = |a, b| {
+        let c = compared(&[side("a", a), side("b", b)].concat(), &Policy::default());
+        let line = c.lines.iter().find(|l| l.metric == "worker_throughput").cloned();
+        (line.map(|l| (l.finding, l.judged, l.reason.unwrap_or_default())), c.exit_status())
+    };
+    let none = |side: &str| format!("no value in the 5 boots of side {side}");
+    assert_eq!(status(Some(7.0), None), (Some((Finding::OneSided, true, none("B"))), 3));
+    // Null beside 0 is not equal.
+    assert_eq!(status(Some(0.0), None), (Some((Finding::OneSided, true, none("B"))), 3));
+    // What A has not got cannot have become worse.
+    assert_eq!(status(None, Some(7.0)), (Some((Finding::OneSided, false, none("A"))), 0));
+    assert_eq!(status(None, None), (None, 0));
+    let only: Vec<Sidecar> =
+        ["a", "b"].iter().flat_map(|s| (0..5).map(move |i| boot("tcg", s, i, &[]))).collect();
+    assert_eq!(compared(&only, &Policy::default()).exit_status(), 3);
+}
+
+#[test]
+fn values_that_are_missing_in_some_boots_are_counted() {
+    let value = |accel, scheduler, seed: u64, lacks: u64| {
+        boot(accel, scheduler, seed, &[("wakeup_latency", "p50", (seed != lacks).then_some(100.0))])
+    };
+    for (accel, reason) in [
+        ("tcg", "a value in 4 of 5 boots of A and 4 of 5 of B"),
+        ("sim", "a value on both sides in 3 of 5 pairs"),
+    ] {
+        let side = |name, lacks| (0..5).map(|i| value(accel, name, i, lacks)).collect::<Vec<_>>();
+        let c = compared(&[side("a", 1), side("b", 3)].concat(), &Policy::default());
+        assert_eq!(c.lines[0].reason.as_deref(), Some(reason));
+    }
 }

@@ -13,6 +13,7 @@ mod conservation;
 pub mod convert;
 mod durations;
 mod events;
+mod groups;
 pub mod history;
 pub mod host;
 pub mod metrics;
@@ -35,6 +36,7 @@ pub mod rows;
 mod rules;
 pub mod schema;
 pub mod sidecar;
+pub mod sides;
 mod slice_table;
 mod slices;
 pub mod statistics;
@@ -42,6 +44,7 @@ mod tables;
 mod totals;
 pub mod trace;
 mod utilization;
+pub mod verdicts;
 mod waits;
 
 pub use convert::{

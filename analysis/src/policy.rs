@@ -58,6 +58,12 @@ impl Policy {
                 return Err(format!("there is no metric {name}; there are {}", all.join(", ")));
             }
         }
+        let neutral = |name: &str| registry::metric(name).is_some_and(|m| m.polarity == Polarity::Neutral);
+        if let Some((name, _)) = policy.judge.iter().find(|(name, judge)| **judge && neutral(name)) {
+            return Err(format!(
+                "judge.{name} = true: neither direction of it is better, so that it cannot be judged"
+            ));
+        }
         match policy.material.iter().find(|(_, v)| !(0.0..=10.0).contains(*v)) {
             Some((name, v)) => Err(format!("material.{name} = {v} is no part from 0 to 10")),
             None => Ok(policy),
@@ -90,10 +96,21 @@ mod tests {
     }
 
     #[test]
+    fn examples_are_policies() {
+        let page = include_str!("../../docs/regression-gate.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_ne!(Policy::parse(example).unwrap(), Policy::default());
+        let message = PolicyError::Form { path: "p".into(), reason: "r".into() }.to_string();
+        let (_, example) = message.split_once("for example:\n").unwrap();
+        assert_ne!(Policy::parse(example).unwrap(), Policy::default());
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
             ("[material]\nlatency = 1", "no metric latency"),
             ("[material]\nrun_delay = -1", "material.run_delay = -1"),
+            ("[judge]\nslice_length = true", "judge.slice_length = true"),
             ("[materials]", "materials"),
             ("material = 3", "material"),
         ] {

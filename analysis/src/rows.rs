@@ -57,7 +57,8 @@ pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) 
         llc: None,
         node: None,
         stat: stat.into(),
-        value,
+        // The sum of nothing is -0.0.
+        value: value.map(|v| v + 0.0),
         unit: metric.map_or("", |m| if stat == "count" { "count" } else { m.unit }).into(),
         polarity: metric
             .map_or("neutral", |m| if stat == "count" { "neutral" } else { m.polarity.name() })
@@ -87,4 +88,16 @@ pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
         .f64("value", r().map(|m| m.value))
         .str("unit", r().map(|m| Some(m.unit.as_str())))
         .str("polarity", r().map(|m| Some(m.polarity.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sum_of_nothing_has_no_sign() {
+        let nothing: f64 = std::iter::empty::<f64>().sum();
+        let value = row("on_cpu_time", Scope::Run, "value", Some(nothing)).value;
+        assert_eq!(value.map(f64::to_bits), Some(0.0f64.to_bits()));
+    }
 }

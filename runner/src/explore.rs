@@ -14,6 +14,7 @@ use ktstr_analysis::{Sidecar, Verdict};
 
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
+use crate::output::{one_line, outln};
 use crate::run::report::quoted;
 use crate::run::{identity, layout, seed};
 use crate::target::{Target, TargetError};
@@ -274,12 +275,12 @@ fn kind(sidecar: &Sidecar) -> String {
 
 fn report(findings: &Findings) {
     let failed: u64 = findings.failures.values().map(|f| f.count).sum();
-    println!("{} seeds, {failed} failed in {} ways", findings.tried, findings.failures.len());
+    outln!("{} seeds, {failed} failed in {} ways", findings.tried, findings.failures.len());
     for f in findings.failures.values() {
         let verdict = serde_json::json!(f.verdict).as_str().unwrap_or_default().to_string();
-        println!("\n{verdict}, {} of {} seeds, first kept: seed {}", f.count, findings.tried, f.seed);
-        f.reasons.iter().for_each(|r| println!("  {}", r.lines().next().unwrap_or_default()));
-        println!("  again: cargo ktstr replay {}", quoted(&f.sidecar.display().to_string()));
+        outln!("\n{verdict}, {} of {} seeds, first kept: seed {}", f.count, findings.tried, f.seed);
+        f.reasons.iter().for_each(|r| outln!("  {}", one_line(r.lines().next().unwrap_or_default())));
+        outln!("  again: cargo ktstr replay {}", quoted(&f.sidecar.display().to_string()));
     }
 }
 

@@ -16,6 +16,7 @@ pub mod invocation;
 pub mod kernel;
 mod listing;
 pub mod new;
+pub mod output;
 pub mod recover;
 pub mod replay;
 pub mod run;
@@ -48,7 +49,12 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let hint = exit::hint(failure.exit_status).map(|h| format!("{h}\n")).unwrap_or_default();
             // The terminal may be gone.
-            let _ = write!(io::stderr(), "{}: {}\n{hint}", error_word(&cli.command), failure.message);
+            let _ = write!(
+                io::stderr(),
+                "{}: {}\n{hint}",
+                error_word(&cli.command),
+                output::plain(&failure.message)
+            );
             exit_code(failure.exit_status)
         }
     }
@@ -135,7 +141,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Doctor(args) => Ok(doctor::run(args)),
         Command::Completions { shell } => {
-            print!("{}", completions::script(*shell));
+            output::write(format_args!("{}", completions::script(*shell)));
             Ok(exit::OK)
         }
         Command::Man { dir } => man(dir),

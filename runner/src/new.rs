@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::exit;
+use crate::output::outln;
 
 /// `cargo ktstr new`.
 #[derive(Debug, Args)]
@@ -90,7 +91,7 @@ pub fn run(args: &NewArgs) -> Result<(), NewError> {
             || fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
         write().map_err(|source| NewError::File { path: path.clone(), source })?;
     }
-    println!("{} is ready; run its tests with: cd {0} && cargo ktstr test", args.path.display());
+    outln!("{} is ready; run its tests with: cd {0} && cargo ktstr test", args.path.display());
     Ok(())
 }
 

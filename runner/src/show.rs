@@ -17,6 +17,7 @@ use crate::budget::estimate::Past;
 use crate::cli::AccelArg;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, Kernel, KernelError};
+use crate::output::outln;
 use crate::run::{Plan, RunError, identity, image, layout, share, terms};
 use crate::session;
 use crate::target::{Target, TargetError};
@@ -244,9 +245,9 @@ pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     let preview = preview(&args.test, &kernel, args.accel, args.scheduler.as_deref())?;
     if args.json {
-        println!("{}", String::from_utf8_lossy(&to_json(&preview)));
+        outln!("{}", String::from_utf8_lossy(&to_json(&preview)));
     } else {
-        preview.lines().iter().for_each(|(name, text)| println!("{name:14}{text}"));
+        preview.lines().iter().for_each(|(name, text)| outln!("{name:14}{text}"));
     }
     Ok(exit::OK)
 }

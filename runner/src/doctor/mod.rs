@@ -4,12 +4,10 @@
 
 mod checks;
 
-use std::io::{self, Write};
-
 use clap::Args;
 use serde::Serialize;
 
-use crate::exit;
+use crate::{exit, output};
 
 /// `cargo ktstr doctor`.
 #[derive(Debug, Args)]
@@ -61,8 +59,7 @@ impl Finding {
 pub fn run(args: &DoctorArgs) -> u8 {
     let findings = checks::all();
     let text = if args.json { json(&findings) } else { text(&findings) };
-    // A reader that is gone has seen enough.
-    let _ = io::stdout().write_all(text.as_bytes());
+    output::write(format_args!("{text}"));
     status(&findings)
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::cache::{self, Entry};
 use super::{KernelError, build, file_error, mirror, source, spec};
+use crate::output::outln;
 
 /// `cargo ktstr kernel`.
 #[derive(Debug, Args)]
@@ -79,7 +80,7 @@ fn build(source: &str, kconfig: Option<&Path>) -> Result<(), KernelError> {
     let cwd = Path::new(".");
     for source in spec::expand(source, cwd)? {
         let entry = build::cached_or_built(&spec::source(&source, cwd)?, extra.as_deref())?;
-        println!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
+        outln!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
     }
     Ok(())
 }
@@ -91,16 +92,16 @@ fn list(json: bool) -> Result<(), KernelError> {
             .iter()
             .map(|e| serde_json::json!({"key": e.key, "image": e.dir.join("bzImage"), "meta": e.meta}))
             .collect();
-        println!("{}", serde_json::Value::from(rows));
+        outln!("{}", serde_json::Value::from(rows));
         return Ok(());
     }
     if entries.is_empty() {
-        println!(
+        outln!(
             "no cached kernels; build one with: cargo ktstr kernel build <source directory, tarball or version>"
         );
     }
     for e in entries {
-        println!("{}  {:24} {}", e.key, e.meta.release, e.meta.source);
+        outln!("{}  {:24} {}", e.key, e.meta.release, e.meta.source);
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         }
         fs::remove_dir_all(&e.dir).map_err(file_error(&e.dir))?;
         let _ = fs::remove_file(&lock_path);
-        println!("removed {} {}", e.key, e.meta.release);
+        outln!("removed {} {}", e.key, e.meta.release);
     }
     if wanted.is_none() {
         build::remove_abandoned(&cache::root());
@@ -145,6 +146,6 @@ fn clean_sources(dir: &Path) -> Result<(), KernelError> {
         held.push(lock);
     }
     fs::remove_dir_all(dir).map_err(file_error(dir))?;
-    println!("removed {}", dir.display());
+    outln!("removed {}", dir.display());
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::Plan;
 use super::finish::Published;
 use super::verdict::describe_exit;
 use crate::accel::Mode;
+use crate::output::{self, plain};
 
 /// Lines of the console that a failure shows.
 const CONSOLE_LINES: usize = 25;
@@ -28,7 +29,7 @@ const TRUNCATED: &str = "~~~~ TRUNCATED ~~~~";
 
 /// Prints the result of one boot to standard output, where nextest captures it.
 pub fn print(p: &Published, plan: &Plan) {
-    print!("{}", text(p, plan));
+    output::write(format_args!("{}", plain(&text(p, plan))));
 }
 
 fn text(p: &Published, plan: &Plan) -> String {

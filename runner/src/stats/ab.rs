@@ -3,10 +3,11 @@
 //! Boot by boot, the sides follow each other in random order, so that what drifts on the host meets both alike. Each boot
 //! has the number of its round on both sides, and so the same seed.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ktstr_analysis::Sidecar;
 use ktstr_analysis::compare::compare;
-use ktstr_analysis::pool::Filters;
+use ktstr_analysis::sides::{self, Sides};
 
 use super::worktree::{self, Worktree, WorktreeError, Worktrees};
 use super::{ReportArgs, StatsError};
@@ -22,6 +23,7 @@ use crate::accel::Mode;
 use crate::cli::AccelArg;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
+use crate::output::plain;
 use crate::run::{identity, layout};
 use crate::test::{TestError, require_nextest, system};
 use crate::{exit, interrupt, recover, session};
@@ -41,6 +43,9 @@ pub enum AbError {
     /// Nothing tells the sides apart.
     #[error("name what differs, as in: cargo ktstr stats ab --a-scheduler eevdf --b-scheduler scx_simple")]
     SameSides,
+    /// Only one side names a commit.
+    #[error("side {0} names no commit; add --{option}-commit, HEAD for the last commit of this checkout", option = .0.to_ascii_lowercase())]
+    OneCommit(char),
     /// No test was run on a side, or it does not build.
     #[error("side {side}: no test was run (cargo nextest run ended with {status}){output}")]
     NoRuns {
@@ -62,7 +67,7 @@ impl AbError {
         match self {
             AbError::Kernel(e) => e.exit_status(),
             AbError::Test(e) => e.exit_status(),
-            AbError::Worktree(_) | AbError::SameSides => exit::USAGE,
+            AbError::Worktree(_) | AbError::SameSides | AbError::OneCommit(_) => exit::USAGE,
             AbError::NoRuns { .. } => exit::INCONCLUSIVE,
             AbError::Interrupted => exit::INTERRUPTED,
         }
@@ -92,10 +97,10 @@ struct BootArgs {
 /// `stats ab`.
 #[derive(Clone, Debug, Args)]
 pub struct AbArgs {
-    /// Side A: scheduler
+    /// Side A: scheduler [default: each test's own]
     #[arg(long, value_name = "SCHEDULER")]
     a_scheduler: Option<String>,
-    /// Side B: scheduler
+    /// Side B: scheduler [default: each test's own]
     #[arg(long, value_name = "SCHEDULER")]
     b_scheduler: Option<String>,
     /// Side A: commit, branch or tag of this repository, checked out and built beside it
@@ -130,20 +135,51 @@ struct Side {
     worktree: Option<Worktree>,
 }
 
-impl Side {
-    fn filters(&self) -> Filters {
-        let scheduler = self.scheduler.clone().map(|s| ("scheduler", s));
-        let commit = self.worktree.as_ref().map(|w| ("commit", w.commit.clone()));
-        scheduler.into_iter().chain(commit).collect()
+/// The boots of a side, as they were made.
+#[derive(Debug, Default)]
+struct Made {
+    runs: Vec<Sidecar>,
+    /// Why a boot left no result, by test.
+    without_result: BTreeMap<String, Vec<String>>,
+}
+
+impl Made {
+    /// Reads what one round left, before the other side's boot of the same name replaces it.
+    fn add(&mut self, entries: Vec<session::Entry>) {
+        for entry in entries {
+            let why = match entry.sidecar.as_deref().map(Sidecar::read) {
+                Some(Ok(sidecar)) => {
+                    self.runs.push(sidecar);
+                    continue;
+                }
+                Some(Err(e)) => e.to_string(),
+                None if entry.reason.is_empty() => format!("exit status {}", entry.exit_status),
+                None => entry.reason,
+            };
+            self.without_result.entry(entry.name).or_default().push(why);
+        }
     }
+
+    fn side(&self) -> sides::Side<'_> {
+        sides::Side { runs: self.runs.iter().collect(), without_result: self.without_result.clone() }
+    }
+}
+
+/// The dimensions that tell the sides apart.
+fn asked([a, b]: &[Side; 2]) -> Vec<&'static str> {
+    let commit = |side: &Side| side.worktree.as_ref().map(|w| w.commit.clone());
+    let differ = [("scheduler", a.scheduler != b.scheduler), ("commit", commit(a) != commit(b))];
+    differ.iter().filter(|(_, differ)| *differ).map(|(name, _)| *name).collect()
 }
 
 impl AbArgs {
     /// Boots, compares, reports; gives the exit status.
     pub fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
-        if self.a_commit.is_some() != self.b_commit.is_some() {
-            return Err(AbError::SameSides.into());
+        match (&self.a_commit, &self.b_commit) {
+            (Some(_), None) => return Err(AbError::OneCommit('B').into()),
+            (None, Some(_)) => return Err(AbError::OneCommit('A').into()),
+            _ => {}
         }
         let worktrees = self.a_commit.as_ref().map(|_| Worktrees::lock(&crate::cli::ktstr_dir()));
         let worktrees = worktrees.transpose().map_err(AbError::from)?;
@@ -179,18 +215,13 @@ impl GateArgs {
 
 fn run(sides: &[Side; 2], boots: &BootArgs, report: &ReportArgs, json: bool) -> Result<u8, StatsError> {
     let policy = report.policy()?;
-    let (a, b) = (sides[0].filters(), sides[1].filters());
-    if a == b {
+    let asked = asked(sides);
+    if asked.is_empty() {
         return Err(AbError::SameSides.into());
     }
-    let paths = boot_all(sides, boots)?;
-    let mut sidecars: Vec<Sidecar> = paths.iter().filter_map(|p| Sidecar::read(p).ok()).collect();
-    let checked_out = |s: &Sidecar| {
-        sides.iter().filter_map(|side| side.worktree.as_ref()).any(|w| w.commit == s.identity.project_commit)
-    };
-    // Cargo may have brought the lock file of a checkout up to date; nobody else writes there.
-    sidecars.iter_mut().filter(|s| checked_out(s)).for_each(|s| s.identity.dirty = false);
-    report.report(&compare(&sidecars.iter().collect::<Vec<_>>(), &a, &b, &policy), json)
+    let [a, b] = boot_all(sides, boots)?;
+    let compared = Sides::of_boots(a.side(), b.side(), &asked, boots.repeat as usize)?;
+    report.report(&compare(&compared, &policy), json)
 }
 
 /// Whether A goes first, for each round. The order is random, and every sidecar has its place in it.
@@ -203,8 +234,8 @@ fn order(rounds: u32) -> Vec<bool> {
     (0..rounds).map(coin).collect()
 }
 
-/// Runs every round and gives the sidecars.
-fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<Vec<PathBuf>, AbError> {
+/// Runs every round and gives what was made of each side.
+fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<[Made; 2], AbError> {
     let kernel = kernel::resolve(boots.kernel.as_deref(), Path::new("."))?;
     let mode = Mode::of(boots.accel);
     require_nextest()?;
@@ -214,11 +245,12 @@ fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<Vec<PathBuf>, AbError
     let resolved = ResolvedKernel::write(&ktstr_dir, &session, &kernel)?;
     let stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
     let bar = progress(boots.repeat);
-    let mut sidecars = Vec::new();
+    let mut made: [Made; 2] = Default::default();
     let mut position = 0;
     for (round, a_first) in (0..).zip(order(boots.repeat)) {
         let turn: [usize; 2] = if a_first { [0, 1] } else { [1, 0] };
-        for side in turn.map(|i| &sides[i]) {
+        for i in turn {
+            let side = &sides[i];
             bar.set_message(format!("side {}, boot {} of {}", side.name, round + 1, boots.repeat));
             let invocation = Invocation {
                 target: &target,
@@ -231,26 +263,26 @@ fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<Vec<PathBuf>, AbError
                 boot_seed: None,
                 position: Some(position),
             };
-            let made = boot(side, &invocation, &boots.nextest, &ktstr_dir)?;
+            let entries = boot(side, &invocation, &boots.nextest, &ktstr_dir)?;
             if stop.load(Ordering::Relaxed) {
                 return Err(AbError::Interrupted);
             }
-            sidecars.extend(made);
+            made[i].add(entries);
             position += 1;
             step(&bar, side, round, boots.repeat);
         }
     }
     bar.finish_and_clear();
-    Ok(sidecars)
+    Ok(made)
 }
 
-/// One side's boot of every test. Failing tests are boots that the comparison leaves out; no test at all is an error.
+/// One side's boot of every test, failed ones among them; no result at all is an error.
 fn boot(
     side: &Side,
     invocation: &Invocation<'_>,
     args: &[String],
     ktstr_dir: &Path,
-) -> Result<Vec<PathBuf>, AbError> {
+) -> Result<Vec<session::Entry>, AbError> {
     let on_stage = side.worktree.as_ref().map(Worktree::enter).transpose();
     let on_stage = on_stage.map_err(|e| AbError::Worktree(e.into()))?;
     let mut nextest = match &on_stage {
@@ -264,18 +296,17 @@ fn boot(
     nextest.args(["--no-fail-fast", "--status-level", "none", "--final-status-level", "fail"]).args(args);
     nextest.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = interrupt::run(&mut nextest).map_err(system("cargo nextest run"))?;
-    let made: Vec<PathBuf> =
-        session::take(ktstr_dir, invocation.session).into_iter().filter_map(|e| e.sidecar).collect();
+    let entries = session::take(ktstr_dir, invocation.session);
     if interrupt::has_arrived() {
         recover::discard(ktstr_dir, invocation.session);
         return Err(AbError::Interrupted);
     }
-    if made.is_empty() {
+    if entries.iter().all(|e| e.sidecar.is_none()) {
         let text = [out.stdout, out.stderr].concat();
-        let output = format!("\n{}", String::from_utf8_lossy(&text).trim_end());
+        let output = format!("\n{}", plain(String::from_utf8_lossy(&text).trim_end()));
         return Err(AbError::NoRuns { side: side.name, status: out.status.to_string(), output });
     }
-    Ok(made)
+    Ok(entries)
 }
 
 fn progress(rounds: u32) -> ProgressBar {
@@ -305,14 +336,36 @@ mod tests {
         assert_ne!(order(64), order(64));
     }
 
+    fn side(scheduler: Option<&str>, commit: Option<&str>) -> Side {
+        let w = |commit: &str| Worktree { commit: commit.into(), all: "a".into(), below: "b".into() };
+        Side { name: 'A', scheduler: scheduler.map(str::to_string), worktree: commit.map(w) }
+    }
+
     #[test]
     fn sides_are_told_apart_by_what_was_named() {
-        let w = |commit: &str| Worktree { commit: commit.into(), all: "a".into(), below: "b".into() };
-        let side = |scheduler: Option<&str>, commit: Option<&str>| {
-            Side { name: 'A', scheduler: scheduler.map(str::to_string), worktree: commit.map(w) }.filters()
+        assert_eq!(asked(&[side(Some("x"), Some("c")), side(None, Some("d"))]), ["scheduler", "commit"]);
+        assert_eq!(asked(&[side(Some("x"), None), side(None, None)]), ["scheduler"]);
+        assert_eq!(asked(&[side(Some("x"), Some("c")), side(Some("x"), Some("d"))]), ["commit"]);
+        assert!(asked(&[side(Some("x"), None), side(Some("x"), None)]).is_empty());
+    }
+
+    #[test]
+    fn boots_without_a_readable_result_are_kept_with_their_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let truncated = dir.path().join("t.ktstr.json");
+        std::fs::write(&truncated, "{\"schema_version\": 3,").unwrap();
+        let entry = |sidecar: Option<&Path>| session::Entry {
+            name: "b::t".into(),
+            boot: String::new(),
+            exit_status: 21,
+            reason: String::new(),
+            sidecar: sidecar.map(Path::to_path_buf),
         };
-        assert_eq!(side(Some("x"), Some("c")).len(), 2);
-        assert_eq!(side(None, None), Filters::new());
-        assert_ne!(side(None, Some("a")), side(None, Some("b")));
+        let mut made = Made::default();
+        made.add(vec![entry(None), entry(Some(&truncated)), entry(Some(&dir.path().join("none")))]);
+        assert!(made.runs.is_empty());
+        let reasons = &made.without_result["b::t"];
+        assert_eq!((reasons.len(), reasons[0].as_str()), (3, "exit status 21"));
+        assert!(reasons[1].contains("is no sidecar"), "{}", reasons[1]);
     }
 }

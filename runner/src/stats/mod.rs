@@ -1,6 +1,7 @@
 //! `cargo ktstr stats`: list, explain and compare runs.
 
 mod ab;
+mod comparison;
 mod print;
 mod worktree;
 
@@ -11,10 +12,12 @@ use clap::{Args, Subcommand};
 use ktstr_analysis::compare::{Comparison, compare};
 use ktstr_analysis::policy::{Policy, PolicyError};
 use ktstr_analysis::pool::{self, DIMENSIONS, Filters, Found, dimension};
-use ktstr_analysis::registry::METRICS;
+use ktstr_analysis::registry::{METRICS, Metric};
+use ktstr_analysis::sides::{Sides, SidesError};
 use ktstr_analysis::{Sidecar, schema};
 
 use crate::exit;
+use crate::output::{one_line, outln, plain};
 
 /// Why there are no statistics.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +28,9 @@ pub enum StatsError {
     /// No run has this identifier.
     #[error("no run '{0}'; cargo ktstr stats list shows them")]
     NoSuchRun(String),
-    /// No run is of these dimensions.
-    #[error("no run has {0}; cargo ktstr stats list-values shows what there is")]
-    NoMatch(String),
+    /// There are no two sides.
+    #[error(transparent)]
+    Sides(#[from] SidesError),
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -42,11 +45,6 @@ pub enum StatsError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The sides are the same.
-    #[error(
-        "the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple"
-    )]
-    SameSides,
 }
 
 impl StatsError {
@@ -93,8 +91,9 @@ enum StatsCommand {
     },
     /// Compare two sides, boot by boot.
     #[command(
-        after_help = "Dimensions that no option names pair the sides; of kernels and commits that no option names, the newest
-is taken. Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
+        after_help = "What tells the sides apart is named for both. Dimensions that no option names pair the boots; of kernels and
+commits that no option names, the newest is taken. Boots that failed are judged as the metrics are (docs/statistics.md).
+Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
 Examples:
   cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple
@@ -137,20 +136,20 @@ impl ReportArgs {
     }
 
     /// Prints a comparison and gives its exit status.
-    fn report(&self, comparison: &Comparison, json: bool) -> Result<u8, StatsError> {
+    fn report(&self, compared: &Comparison, json: bool) -> Result<u8, StatsError> {
         let dash = Path::new("-");
         if let Some(path) = self.markdown.as_deref().filter(|p| *p != dash) {
-            std::fs::write(path, print::markdown(comparison))
+            std::fs::write(path, comparison::markdown(compared))
                 .map_err(|source| StatsError::Report { path: path.into(), source })?;
         }
         if json {
-            println!("{}", serde_json::json!(comparison));
+            outln!("{}", serde_json::json!(compared));
         } else if self.markdown.as_deref() == Some(dash) {
-            print!("{}", print::markdown(comparison));
+            outln!("{}", comparison::markdown(compared).trim_end());
         } else {
-            print::comparison(comparison);
+            comparison::print(compared);
         }
-        Ok(comparison.exit_status())
+        Ok(compared.exit_status())
     }
 }
 
@@ -160,25 +159,25 @@ struct CompareArgs {
     #[command(flatten)]
     report: ReportArgs,
     /// Both sides: this test only
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["a_test", "b_test"])]
     test: Option<String>,
     /// Both sides: this scheduler only
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["a_scheduler", "b_scheduler"])]
     scheduler: Option<String>,
     /// Both sides: this topology only
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["a_topology", "b_topology"])]
     topology: Option<String>,
     /// Both sides: this kernel only
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["a_kernel", "b_kernel"])]
     kernel: Option<String>,
     /// Both sides: this commit only
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["a_commit", "b_commit"])]
     commit: Option<String>,
     /// Both sides: this accelerator only
     #[arg(long)]
     accel: Option<String>,
     /// Both sides: this level of the probes only
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["a_probes", "b_probes"])]
     probes: Option<String>,
     /// Side A: test
     #[arg(long)]
@@ -269,7 +268,7 @@ pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
     }
     let (runs, errors) = pool::load(ktstr_dir);
     for e in errors {
-        eprintln!("ktstr: {e}");
+        eprintln!("ktstr: left out: {}", plain(&e.to_string()));
     }
     if runs.is_empty() {
         return Err(StatsError::NoRuns(ktstr_dir.display().to_string()));
@@ -298,61 +297,77 @@ fn list_values(runs: &[Found], json: bool) {
         .map(|d| (d, runs.iter().map(|r| dimension(&r.sidecar, d)).collect()))
         .collect();
     if json {
-        println!("{}", serde_json::json!(values));
+        outln!("{}", serde_json::json!(values));
         return;
     }
     for (name, values) in values {
-        println!("{name}");
-        values.iter().for_each(|v| println!("  {v}"));
+        outln!("{name}");
+        values.iter().for_each(|v| outln!("  {}", one_line(v)));
     }
 }
 
 fn list_metrics(json: bool) {
     if json {
-        println!("{}", serde_json::json!(METRICS.to_vec()));
+        outln!("{}", serde_json::json!(METRICS.to_vec()));
         return;
     }
     for m in &METRICS {
-        println!("{} [{}, {} is better] {}", m.name, m.unit, m.polarity.name(), m.stats.join(" "));
-        println!("    {}", m.definition);
+        outln!("{} [{}, {} is better] {}", m.name, m.unit, m.polarity.name(), m.stats.join(" "));
+        outln!("    {}", m.definition);
+        outln!("    {}", treatment(m));
     }
     let columns = |columns: &[schema::Column]| {
-        columns.iter().for_each(|c| println!("  {:24} {:5} {}", c.name, c.dtype, c.meaning));
+        columns.iter().for_each(|c| outln!("  {:24} {:5} {}", c.name, c.dtype, c.meaning));
     };
     for (table, own) in schema::TABLES {
-        println!("\n{table}.parquet");
+        outln!("\n{table}.parquet");
         columns(own);
     }
-    println!("\nwhat follows from slices.parquet (docs/slices.md)");
+    outln!("\nwhat follows from slices.parquet (docs/slices.md)");
     columns(&schema::DERIVED);
+}
+
+/// What a comparison does with a metric where no policy says otherwise.
+fn treatment(m: &Metric) -> String {
+    if m.compared.is_empty() {
+        return "not compared".into();
+    }
+    let judged = if Policy::default().judges(m) { "judged" } else { "shown, not judged" };
+    format!("compared: {}; {judged}; material from {} % on", m.compared.join(" "), 100.0 * m.material_frac)
 }
 
 fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError> {
     let run = runs.iter().rev().find(|r| r.sidecar.identity.run_id == wanted);
     let host = &run.ok_or_else(|| StatsError::NoSuchRun(wanted.into()))?.sidecar.identity.host;
     if json {
-        println!("{}", serde_json::json!(host));
+        outln!("{}", serde_json::json!(host));
         return Ok(());
     }
-    let or = |v: Option<String>| v.unwrap_or_else(|| "not known".into());
-    println!("CPU     {}", or(host.cpu_model.clone()));
-    println!("CPUs    {}", or(host.nr_cpus.map(|n| n.to_string())));
-    println!("memory  {}", or(host.mem_bytes.map(|b| format!("{} MiB", b >> 20))));
-    println!("kernel  {}", or(host.kernel.clone()));
-    println!("QEMU    {}", or(host.qemu_version.clone()));
+    let or = |v: Option<String>| v.map_or("not known".into(), |v| one_line(&v));
+    outln!("CPU     {}", or(host.cpu_model.clone()));
+    outln!("CPUs    {}", or(host.nr_cpus.map(|n| n.to_string())));
+    outln!("memory  {}", or(host.mem_bytes.map(|b| format!("{} MiB", b >> 20))));
+    outln!("kernel  {}", or(host.kernel.clone()));
+    outln!("QEMU    {}", or(host.qemu_version.clone()));
     Ok(())
 }
 
-/// Of kernels and commits that no filter names, the newest run's.
+/// Of kernels and commits that no filter names, that of the newest run that is on a side.
 fn newest_only(runs: &[Found], a: &mut Filters, b: &mut Filters) {
     for name in ["kernel", "commit"] {
         if a.contains_key(name) || b.contains_key(name) {
             continue;
         }
-        let values: BTreeSet<String> = runs.iter().map(|r| dimension(&r.sidecar, name)).collect();
-        let Some(newest) = runs.last().map(|r| dimension(&r.sidecar, name)) else { continue };
+        let on_a_side =
+            || runs.iter().map(|r| &r.sidecar).filter(|s| pool::matches(s, a) || pool::matches(s, b));
+        let values: BTreeSet<String> = on_a_side().map(|s| dimension(s, name)).collect();
+        let Some(newest) = on_a_side().next_back().map(|s| dimension(s, name)) else { continue };
         if values.len() > 1 {
-            eprintln!("{name}: only {newest}, the newest of {}; --{name} chooses another", values.len());
+            eprintln!(
+                "{name}: only {}, the newest of {}; --{name} chooses another",
+                one_line(&newest),
+                values.len()
+            );
         }
         a.insert(name, newest.clone());
         b.insert(name, newest);
@@ -361,17 +376,8 @@ fn newest_only(runs: &[Found], a: &mut Filters, b: &mut Filters) {
 
 fn compare_runs(runs: &[Found], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
     let (mut a, mut b) = args.sides();
-    if a == b {
-        return Err(StatsError::SameSides);
-    }
     newest_only(runs, &mut a, &mut b);
-    for side in [&a, &b] {
-        if !runs.iter().any(|r| pool::matches(&r.sidecar, side)) {
-            let text: Vec<String> = side.iter().map(|(d, v)| format!("{d} {v}")).collect();
-            return Err(StatsError::NoMatch(text.join(", ")));
-        }
-    }
     let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();
-    let comparison = compare(&sidecars, &a, &b, &args.report.policy()?);
-    args.report.report(&comparison, json)
+    let sides = Sides::by_filters(&sidecars, &a, &b)?;
+    args.report.report(&compare(&sides, &args.report.policy()?), json)
 }
