@@ -141,7 +141,10 @@ pub(crate) fn scan(dir: &Path, table: &str, names: &[&str]) -> PolarsResult<Data
     let path = dir.join(format!("{table}.parquet"));
     let path = path.to_str().ok_or_else(|| polars_err!(ComputeError: "the path is not UTF-8"))?;
     let columns: Vec<Expr> = names.iter().map(|n| col(*n)).collect();
-    LazyFrame::scan_parquet(PlRefPath::new(path), ScanArgsParquet::default())?.select(columns).collect()
+    // The path is one file, whatever characters it has.
+    let mut args = ScanArgsParquet { glob: false, ..Default::default() };
+    args.hive_options.enabled = Some(false);
+    LazyFrame::scan_parquet(PlRefPath::new(path), args)?.select(columns).collect()
 }
 
 pub(crate) fn i64s(df: &DataFrame, name: &str) -> PolarsResult<Vec<Option<i64>>> {

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use crate::columns::Columns;
 use crate::slices::stored;
 use ktstr_wire::record::EndState::{Blocked, Preempted, WindowEnd};
 use ktstr_wire::record::WaitKind::{Preempt, Unknown, Wakeup};
@@ -295,4 +296,19 @@ fn phase_without_slices_has_zero_counts_and_null_latencies() {
     let rows = Case { slices: vec![], phases: phase(1000, 1009), ..run() }.phase_rows();
     let get = |name, stat| get(&rows, name, "phase", stat);
     assert_eq!((get("context_switches", "value"), get("wakeup_latency", "p99")), (Some(0.0), None));
+}
+
+#[test]
+fn table_is_one_file_whatever_its_path_looks_like() {
+    let parent = tempfile::tempdir().unwrap();
+    // A pattern that another file matches, and a folder that looks like a partition of a column.
+    for (name, n) in [("p1", 1), ("p[1]", 2), ("n=7", 3), ("a, b*", 4)] {
+        let dir = parent.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        Columns::new().u32("n", [Some(n)].into_iter()).write(&dir, "t").unwrap();
+    }
+    for (name, n) in [("p1", 1), ("p[1]", 2), ("n=7", 3), ("a, b*", 4)] {
+        let read = scan(&parent.path().join(name), "t", &["n"]).unwrap();
+        assert_eq!(u32s(&read, "n").unwrap(), [Some(n)], "{name}");
+    }
 }

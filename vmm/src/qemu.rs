@@ -63,7 +63,9 @@ pub fn arguments(
 ) -> Vec<String> {
     let mut args = machine(config, emulation);
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
-    arg("-serial", format!("file:{}", escaped(&config.console_log)));
+    // Not -serial file:, which takes commas as they are.
+    arg("-chardev", format!("file,id=console,path={}", escaped(&config.console_log)));
+    arg("-serial", "chardev:console".into());
     arg("-chardev", format!("socket,id=vsock,path={}", escaped(vsock_socket)));
     arg("-device", "vhost-user-vsock-pci,chardev=vsock".into());
     arg("-chardev", format!("socket,id=qmp,fd={}", inherited.qmp));
@@ -258,5 +260,43 @@ fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&st
             let distance = ktstr_wire::topology::node_distance(a, b);
             arg("-numa", format!("dist,src={a},dst={b},val={distance}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::HostMemory;
+
+    #[test]
+    fn commas_in_paths_are_doubled_wherever_qemu_separates_by_them() {
+        let dir = PathBuf::from("/p[1], x");
+        let config = GuestConfig {
+            kernel: dir.join("bzImage"),
+            initramfs: dir.join("initramfs.cpio"),
+            topology: Topology::new(1, 1, 1, 1).unwrap(),
+            memory_mib: 512,
+            host_memory: HostMemory::default(),
+            cmdline: vec![],
+            run_dir: dir.clone(),
+            console_log: dir.join("console.log"),
+        };
+        let args = arguments(&config, Emulation::Threads, &dir.join("vsock"), Inherited { qmp: 3, log: 4 });
+        let after = |name: &str| -> Vec<&str> {
+            args.windows(2).filter(|w| w[0] == name).map(|w| w[1].as_str()).collect()
+        };
+        assert_eq!(after("-serial"), ["chardev:console"]);
+        let chardevs = after("-chardev");
+        assert_eq!(
+            chardevs[..2],
+            ["file,id=console,path=/p[1],, x/console.log", "socket,id=vsock,path=/p[1],, x/vsock"]
+        );
+        // These are no lists of options.
+        assert_eq!(
+            (after("-kernel"), after("-initrd")),
+            (vec!["/p[1], x/bzImage"], vec!["/p[1], x/initramfs.cpio"])
+        );
     }
 }

@@ -7,5 +7,6 @@ use polars::prelude::*;
 /// A table of the run with this folder.
 pub fn scan(dir: &Path, name: &str) -> LazyFrame {
     let path = dir.join(format!("{name}.parquet"));
-    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), ScanArgsParquet::default()).unwrap()
+    let args = ScanArgsParquet { glob: false, ..Default::default() };
+    LazyFrame::scan_parquet(PlRefPath::new(path.to_str().unwrap()), args).unwrap()
 }
