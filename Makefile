@@ -4,7 +4,7 @@ KERNEL ?= /usr/src/linux-source-6.12.tar.xz
 BOOTS ?= 6
 # How the guests of the demo run. `sim` gives numbers that no load changes; `make demo ACCEL=auto` is in real time.
 ACCEL ?= sim
-TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(CURDIR)/target))
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
@@ -36,10 +36,12 @@ demo: kernel
 	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture || [ $$? = 1 -o $$? = 3 ]
 	cargo ktstr stats
 
-# KERNEL is a source where the probes are tested under its own schedulers.
+# KERNEL is a source where the probes are tested under its own schedulers, which lie in one directory with that of this workspace.
 WITH_SCHEDULERS = image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
   schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
-  KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$$schedulers
+  cargo build -q --release --workspace --bin scx_fixture && rm -rf $(TARGET)/schedulers && mkdir $(TARGET)/schedulers && \
+  ln -s "$$schedulers"/* $(TARGET)/release/scx_fixture $(TARGET)/schedulers && \
+  KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$(TARGET)/schedulers
 
 test: kernel
 	cargo fmt --all --check

@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn page_is_as_the_registry() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-        if std::env::var_os("KTSTR_WRITE_DOCS").is_some() {
+        if ktstr_wire::env::WRITE_DOCS.flag().unwrap() {
             std::fs::write(path, page()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();

@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use ktstr_wire::body::{BODY_ENV, BodyResult, FD_ENV, ToAgent, ToBody};
+use ktstr_wire::body::{BodyResult, ToAgent, ToBody};
+use ktstr_wire::env;
 use ktstr_wire::message::{TIMED_OUT, TestResult, to_json};
 use ktstr_wire::spec::GuestSpec;
 
@@ -52,8 +53,8 @@ impl Body {
         let fd = theirs.as_raw_fd();
         let mut command = Command::new(&spec.test_path);
         command
-            .env(BODY_ENV, &spec.test.test)
-            .env(FD_ENV, fd.to_string())
+            .env(env::BODY, &spec.test.test)
+            .env(env::AGENT_FD, fd.to_string())
             .env("RUST_BACKTRACE", "0")
             .env("PATH", search_path())
             .stdin(Stdio::null())

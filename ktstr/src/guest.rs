@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use ktstr_wire::GUEST_SPEC_PATH;
-use ktstr_wire::body::{BodyResult, FD_ENV, Outcome, ToAgent};
+use ktstr_wire::body::{BodyResult, Outcome, ToAgent};
+use ktstr_wire::env::AGENT_FD;
 use ktstr_wire::spec::GuestSpec;
 
 use crate::Result;
@@ -34,7 +35,7 @@ pub fn run(test: &str) -> ExitCode {
 }
 
 fn context() -> Result<Ctx> {
-    let fd: i32 = std::env::var(FD_ENV)?.parse()?;
+    let fd: i32 = AGENT_FD.number()?.ok_or_else(|| format!("{AGENT_FD} is not set"))?;
     // SAFETY: the agent opened this descriptor for us and named it in the environment; nothing else here uses it.
     let agent = unsafe { UnixStream::from_raw_fd(fd) };
     let spec: GuestSpec = serde_json::from_str(&std::fs::read_to_string(GUEST_SPEC_PATH)?)?;

@@ -40,6 +40,8 @@ pub mod worker;
 
 use std::process::ExitCode;
 
+use ktstr_wire::env;
+
 /// Makes a function a test that runs in a guest of its own.
 ///
 /// The function is `fn name(ctx: &Ctx) -> Result<AssertResult>`. Arguments, all optional:
@@ -116,11 +118,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// `main` of a test binary: the harness on the host, a body without a guest, or one in it.
 pub fn run_main() -> ExitCode {
-    let named = |env| std::env::var(env).ok();
-    match (named(ktstr_wire::body::BODY_ENV), named(dry_run::ENV)) {
-        (Some(test), _) => guest::run(&test),
-        (None, Some(test)) => dry_run::run(&test),
-        (None, None) => host::run(),
+    let named = || Ok::<_, env::EnvError>((env::BODY.text()?, env::DRY_RUN.text()?));
+    match named() {
+        Ok((Some(test), _)) => guest::run(&test),
+        Ok((None, Some(test))) => dry_run::run(&test),
+        Ok((None, None)) => host::run(),
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
     }
 }
 

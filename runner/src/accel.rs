@@ -5,6 +5,9 @@ use ktstr_vmm::kvm::{self, Calibration, KvmError};
 
 use crate::cli::AccelArg;
 
+/// What an accelerator is asked for by.
+pub const ACCELERATORS: [&str; 4] = ["auto", "kvm", "tcg", "sim"];
+
 /// How guests are run, once `auto` is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -20,7 +23,7 @@ impl Mode {
     /// The accelerator of this name; `auto`, or none, is decided by [`auto`]. `None`: there is no such accelerator.
     pub fn named(name: Option<&str>) -> Option<Mode> {
         match name {
-            None | Some("" | "auto") => Some(auto().mode),
+            None | Some("auto") => Some(auto().mode),
             Some("kvm") => Some(Mode::Kvm),
             Some("tcg") => Some(Mode::Tcg),
             Some("sim") => Some(Mode::Sim),

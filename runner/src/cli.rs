@@ -114,7 +114,8 @@ impl ProbesArg {
   cargo ktstr test --accel kvm --pin
 Then: cargo ktstr stats")]
 pub struct TestArgs {
-    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; git+URL#REF, a
+    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; the
+    /// release or the key of a cached one, as in `cargo ktstr kernel list`; git+URL#REF, a
     /// branch, tag or commit to fetch; or a version to download (6.14.2, or 6.14 for the newest of that series) from
     /// $KTSTR_KERNEL_MIRROR, else https://cdn.kernel.org/pub/linux/kernel. Given more than once, or as a range of series
     /// (6.12..6.14, the newest of each), every test is run on each

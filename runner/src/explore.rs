@@ -18,7 +18,7 @@ use crate::output::{one_line, outln};
 use crate::run::report::quoted;
 use crate::run::{identity, layout, seed};
 use crate::target::{Target, TargetError};
-use crate::test::{TestError, require_nextest, system};
+use crate::test::{TestError, require_nextest, require_scheduler, system};
 use crate::{exit, interrupt, session};
 
 /// Why nothing was explored.
@@ -111,6 +111,7 @@ struct Findings {
 
 /// Explores, reports, and gives the exit status.
 pub fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
+    require_scheduler("--scheduler", args.scheduler.as_deref())?;
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     require_nextest()?;
     let target = Target::find(&args.test)?;
@@ -195,15 +196,11 @@ impl Search<'_> {
         let number_in_name = u32::try_from(number).unwrap_or(u32::MAX);
         let boot_seed = seed::of_boot(self.args.seed, &self.target.name, number_in_name);
         let invocation = Invocation {
-            target: &dir,
-            session: self.session,
-            kernel: self.kernel,
-            accel: "sim",
             seed: Some(self.args.seed),
             repeats: number_in_name..number_in_name.saturating_add(1),
             scheduler: self.args.scheduler.as_deref(),
             boot_seed: Some(boot_seed),
-            position: None,
+            ..Invocation::new(&dir, self.session, self.kernel, "sim")
         };
         let mut command = self.target.command(&invocation)?;
         let out = interrupt::run(command.stdout(Stdio::piped()).stderr(Stdio::piped()))

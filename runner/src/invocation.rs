@@ -1,37 +1,19 @@
 //! One call of nextest, or of a test binary, with everything that its test processes read from the environment.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::kernel::Kernel;
-use crate::run::identity::SCHEDULER_ENV;
-use crate::run::layout;
-use crate::session::SESSION_ENV;
-use crate::test::{TestError, system};
+use ktstr_wire::env::{self, EnvError, Variable};
+use ktstr_wire::message::to_json;
+use ktstr_wire::spec::ProbeLevel;
+use serde::{Deserialize, Serialize};
 
-/// Environment variable: a JSON file with the kernel that was resolved for the session.
-pub const RESOLVED_ENV: &str = "KTSTR_RESOLVED_KERNEL";
-/// Environment variable: the target directory below which the results go.
-pub const TARGET_ENV: &str = "KTSTR_TARGET_DIR";
-/// Environment variable: the accelerator.
-pub const ACCEL_ENV: &str = "KTSTR_ACCEL";
-/// Environment variable: set where each CPU of a guest gets one of the host's.
-pub const PIN_ENV: &str = "KTSTR_PIN";
-/// Environment variable: set where the memory of guests is in huge pages that the host has reserved.
-pub const HUGE_PAGES_ENV: &str = "KTSTR_HUGE_PAGES";
-/// Environment variable: what the probes record, where a test does not say.
-pub const PROBES_ENV: &str = "KTSTR_PROBES";
-/// Environment variable: boots of each test.
-pub const REPEAT_ENV: &str = "KTSTR_REPEAT";
-/// Environment variable: number of the first of these boots.
-pub const FIRST_REPEAT_ENV: &str = "KTSTR_FIRST_REPEAT";
-/// Environment variable: the seed of the run, from which those of its boots are derived.
-pub const SEED_ENV: &str = "KTSTR_SEED";
-/// Environment variable: the seed of the one boot, as a sidecar has it.
-pub const BOOT_SEED_ENV: &str = "KTSTR_BOOT_SEED";
-/// Environment variable: place of the boot in a session whose order is random.
-pub const POSITION_ENV: &str = "KTSTR_POSITION";
+use crate::kernel::Kernel;
+use crate::run::layout;
+use crate::test::{TestError, system};
 
 /// What a call has in its environment.
 #[derive(Clone, Debug)]
@@ -54,9 +36,104 @@ pub struct Invocation<'a> {
     pub boot_seed: Option<u64>,
     /// Place of the boot in a random order.
     pub position: Option<u32>,
+    /// What the probes record.
+    pub probes: Option<ProbeLevel>,
+    /// Each CPU of a guest gets one of the host's.
+    pub pin: bool,
+    /// Guest memory is in huge pages that the host has reserved.
+    pub huge_pages: bool,
+    /// The kernels and schedulers of a run with several.
+    pub dimensions: &'a [(Variable, String)],
+    /// Arguments for nextest.
+    pub args: &'a [String],
 }
 
-impl Invocation<'_> {
+/// Variables that decide a run or what it is called.
+const DECIDING: [Variable; 16] = [
+    env::RESOLVED_KERNEL,
+    env::KERNELS,
+    env::SCHEDULER,
+    env::SCHEDULERS,
+    env::SCHEDULER_DIR,
+    env::ACCEL,
+    env::PROBES,
+    env::SEED,
+    env::BOOT_SEED,
+    env::POSITION,
+    env::FIRST_REPEAT,
+    env::REPEAT,
+    env::PIN,
+    env::HUGE_PAGES,
+    env::GUEST,
+    env::TARGET_DIR,
+];
+
+/// Variables that every call sets. What a user has set them to would be ignored.
+const ALWAYS_SET: [Variable; 6] =
+    [env::RUNNER, env::TARGET_DIR, env::SESSION, env::RESOLVED_KERNEL, env::ACCEL, env::REPEAT];
+
+/// What `cargo ktstr` was asked for, as test processes hand it on to the runner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The directory that the command was given in.
+    pub dir: PathBuf,
+    /// Arguments for nextest.
+    pub nextest: Vec<String>,
+    /// What the test processes have to find in their environment; `None`: the variable is not set.
+    variables: BTreeMap<String, Option<String>>,
+}
+
+impl Asked {
+    /// That nothing between `cargo ktstr` and the test has changed what was asked for, such as `[env]` in Cargo's configuration.
+    pub fn check(&self, value_of: impl Fn(Variable) -> Option<OsString>) -> Result<(), EnvError> {
+        let several = |name: Variable| self.variables.get(name.name).is_some_and(|v| v.is_some());
+        for variable in DECIDING {
+            // Of several, the test's process says which one.
+            let chosen = match variable {
+                env::RESOLVED_KERNEL => several(env::KERNELS),
+                env::SCHEDULER => several(env::SCHEDULERS),
+                _ => false,
+            };
+            let Some(asked) = self.variables.get(variable.name).filter(|_| !chosen) else { continue };
+            let found = value_of(variable);
+            if found.as_ref().map(|v| v.to_string_lossy().into_owned()) != *asked {
+                let asked = asked.as_deref().map_or("left it unset".into(), |a| format!("set it to '{a}'"));
+                let why = format!(
+                    ", but cargo ktstr {asked}; something between the two changes it, such as [env] in Cargo's configuration"
+                );
+                return Err(variable.error(found.unwrap_or_default(), why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Invocation<'a> {
+    /// One boot of each test.
+    pub fn new(
+        target: &'a Path,
+        session: &'a str,
+        kernel: &'a ResolvedKernel,
+        accel: &'a str,
+    ) -> Invocation<'a> {
+        Invocation {
+            target,
+            session,
+            kernel,
+            accel,
+            seed: None,
+            repeats: 0..1,
+            scheduler: None,
+            boot_seed: None,
+            position: None,
+            probes: None,
+            pin: false,
+            huge_pages: false,
+            dimensions: &[],
+            args: &[],
+        }
+    }
+
     /// `cargo nextest run` in the project at `dir`.
     pub fn nextest(&self, dir: &Path) -> Result<Command, TestError> {
         let mut nextest = layout::cargo();
@@ -67,27 +144,58 @@ impl Invocation<'_> {
 
     /// Sets the environment of a command that starts test processes.
     pub fn tell(&self, command: &mut Command) -> Result<(), TestError> {
-        let exe = std::env::current_exe().map_err(system("path of this program"))?;
-        command
-            .env("KTSTR_RUNNER", exe)
-            .env(TARGET_ENV, self.target)
-            .env(SESSION_ENV, self.session)
-            .env(RESOLVED_ENV, &self.kernel.path)
-            .env(ACCEL_ENV, self.accel)
-            .env(FIRST_REPEAT_ENV, self.repeats.start.to_string())
-            .env(REPEAT_ENV, self.repeats.len().to_string());
-        let optional = [
-            (SEED_ENV, self.seed.map(|s| s.to_string())),
-            (BOOT_SEED_ENV, self.boot_seed.map(|s| s.to_string())),
-            (POSITION_ENV, self.position.map(|p| p.to_string())),
-            (SCHEDULER_ENV, self.scheduler.map(str::to_string)),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                command.env(name, value);
+        let set = self.variables()?;
+        for variable in ALWAYS_SET {
+            let value = set.iter().find(|(v, _)| *v == variable).map(|(_, value)| value);
+            let users = std::env::var_os(variable.name);
+            if let (Some(users), Some(value)) = (users, value)
+                && users != *value
+            {
+                let why = format!(
+                    ", but this command sets it to '{}'; unset it and use the options of the command",
+                    value.display()
+                );
+                return Err(variable.error(users, why).into());
             }
         }
+        let value_of = |variable: Variable| {
+            let own = set.iter().find(|(v, _)| *v == variable).map(|(_, value)| value.clone());
+            let value = own.or_else(|| std::env::var_os(variable.name));
+            (variable.name.to_string(), value.map(|v| v.to_string_lossy().into_owned()))
+        };
+        let asked = Asked {
+            dir: std::env::current_dir().map_err(system("the current directory"))?,
+            nextest: self.args.to_vec(),
+            variables: DECIDING.map(value_of).into(),
+        };
+        command.envs(set).env(env::ASKED, OsStr::new(&*String::from_utf8_lossy(&to_json(&asked))));
         Ok(())
+    }
+
+    /// The variables that it sets.
+    fn variables(&self) -> Result<Vec<(Variable, OsString)>, TestError> {
+        let exe = std::env::current_exe().map_err(system("path of this program"))?;
+        let mut set: Vec<(Variable, OsString)> = vec![
+            (env::RUNNER, exe.into()),
+            (env::TARGET_DIR, self.target.into()),
+            (env::SESSION, self.session.into()),
+            (env::RESOLVED_KERNEL, self.kernel.path().into()),
+            (env::ACCEL, self.accel.into()),
+            (env::FIRST_REPEAT, self.repeats.start.to_string().into()),
+            (env::REPEAT, self.repeats.len().to_string().into()),
+        ];
+        let optional = [
+            (env::SEED, self.seed.map(|s| s.to_string())),
+            (env::BOOT_SEED, self.boot_seed.map(|s| s.to_string())),
+            (env::POSITION, self.position.map(|p| p.to_string())),
+            (env::SCHEDULER, self.scheduler.map(str::to_string)),
+            (env::PROBES, self.probes.map(|p| p.name().to_string())),
+            (env::PIN, self.pin.then(|| "1".into())),
+            (env::HUGE_PAGES, self.huge_pages.then(|| "1".into())),
+        ];
+        set.extend(optional.into_iter().filter_map(|(v, value)| Some((v, value?.into()))));
+        set.extend(self.dimensions.iter().map(|(v, value)| (*v, value.into())));
+        Ok(set)
     }
 }
 
@@ -118,5 +226,40 @@ impl ResolvedKernel {
 impl Drop for ResolvedKernel {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(values: &[(Variable, Option<&str>)]) -> Asked {
+        let variables = values.iter().map(|(v, value)| (v.name.to_string(), value.map(str::to_string)));
+        Asked { variables: variables.collect(), ..Asked::default() }
+    }
+
+    #[test]
+    fn what_differs_from_what_was_asked_for_is_an_error() {
+        let asked = asked(&[(env::ACCEL, Some("sim")), (env::SCHEDULER, None), (env::SEED, Some("7"))]);
+        let check = |accel: &'static str, scheduler: Option<&'static str>| {
+            asked.check(|v| match v {
+                env::ACCEL => Some(accel.into()),
+                env::SCHEDULER => scheduler.map(OsString::from),
+                _ => Some("7".into()),
+            })
+        };
+        assert_eq!(check("sim", None), Ok(()));
+        let text = check("tcg", None).unwrap_err().to_string();
+        assert!(text.starts_with("KTSTR_ACCEL is 'tcg', but cargo ktstr set it to 'sim';"), "{text}");
+        let text = check("sim", Some("scx_x")).unwrap_err().to_string();
+        assert!(text.starts_with("KTSTR_SCHEDULER is 'scx_x', but cargo ktstr left it unset;"), "{text}");
+    }
+
+    #[test]
+    fn one_of_several_kernels_is_what_was_asked_for() {
+        let told = [(env::RESOLVED_KERNEL, Some("/a")), (env::KERNELS, Some("[]"))];
+        let of = |v: Variable| Some(if v == env::KERNELS { "[]" } else { "/b" }.into());
+        assert_eq!(asked(&told).check(of), Ok(()));
+        assert!(asked(&told[..1]).check(of).is_err());
     }
 }

@@ -11,6 +11,7 @@ pub mod completions;
 pub mod doctor;
 pub mod exit;
 pub mod explore;
+pub mod git;
 pub mod interrupt;
 pub mod invocation;
 pub mod kernel;
@@ -24,6 +25,7 @@ pub mod session;
 pub mod shell;
 pub mod show;
 pub mod stats;
+pub mod surroundings;
 pub mod target;
 pub mod test;
 pub mod witness;
@@ -44,7 +46,7 @@ pub fn main() -> ExitCode {
         args.remove(1);
     }
     let cli = Cli::parse_from(args);
-    match dispatch(&cli) {
+    match surround(&cli).and_then(|()| dispatch(&cli)) {
         Ok(status) => exit_code(status),
         Err(failure) => {
             let hint = exit::hint(failure.exit_status).map(|h| format!("{h}\n")).unwrap_or_default();
@@ -114,6 +116,15 @@ fn only_prints(command: &Command) -> bool {
 fn end_with_the_reader() {
     // SAFETY: no handler is installed, and nothing else has changed this signal's disposition.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Makes paths absolute, or, in a process that a test has started, insists that they are.
+fn surround(cli: &Cli) -> Result<(), Failure> {
+    if let Command::InternalRun = cli.command {
+        return Ok(surroundings::require_absolute().map_err(run::RunError::from)?);
+    }
+    // SAFETY: this is the first thing that the program does, and nothing has started a thread.
+    Ok(unsafe { surroundings::make_absolute() }.map_err(test::system("the current directory"))?)
 }
 
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {

@@ -135,15 +135,11 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
     let session = identity::new_id();
     let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, &kernel)?;
     let invocation = Invocation {
-        target: dir,
-        session: &session,
-        kernel: &resolved,
-        accel: "sim",
-        seed: None,
         repeats: id.repeat..id.repeat + 1,
         scheduler: id.scheduler_override.as_deref(),
         boot_seed: Some(id.seed),
         position: id.position,
+        ..Invocation::new(dir, &session, &resolved, "sim")
     };
     let (binary, test) = id.test.split_once("::").unwrap_or(("", &id.test));
     // A variant of the gauntlet is another test to nextest.

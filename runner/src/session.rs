@@ -8,13 +8,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::env::SESSION;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
 use crate::run::finish::Published;
-
-/// Environment variable that carries the session's identifier to the runs.
-pub const SESSION_ENV: &str = "KTSTR_SESSION";
 
 /// nextest's exit status where tests failed (nextest-metadata, `NextestExitCode::TEST_RUN_FAILED`).
 const NEXTEST_TESTS_FAILED: u8 = 100;
@@ -55,9 +53,9 @@ pub fn append(ktstr_dir: &Path, session: &str, p: &Published) {
 }
 
 /// Notes an entry. A session file that cannot be written costs the summary, not the run. A test that was started without
-/// [`SESSION_ENV`] is a session of its own, which nobody sums up.
+/// [`SESSION`] is a session of its own, which nobody sums up.
 pub fn append_entry(ktstr_dir: &Path, session: &str, entry: &Entry) {
-    if std::env::var_os(SESSION_ENV).is_none() {
+    if !matches!(SESSION.text(), Ok(Some(_))) {
         return;
     }
     write_entry(ktstr_dir, session, entry);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use clap::Args;
+use ktstr_wire::env::SHOW;
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{Isolation, Outline, TestSpec};
 use serde::{Deserialize, Serialize};
@@ -21,11 +22,8 @@ use crate::output::outln;
 use crate::run::{Plan, RunError, identity, image, layout, share, terms};
 use crate::session;
 use crate::target::{Target, TargetError};
-use crate::test::{TestError, require_nextest, system};
+use crate::test::{TestError, require_nextest, require_scheduler, system};
 use crate::{exit, interrupt};
-
-/// Environment variable: a file for what a run would do, which is then not done.
-pub const SHOW_ENV: &str = "KTSTR_SHOW";
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +194,7 @@ fn outline_lines(outline: &Outline) -> Vec<(&'static str, String)> {
 
 /// Writes down what `plan` would do, where the environment asks for that. `true`: it is not to be done.
 pub fn instead_of(plan: &Plan) -> Result<bool, RunError> {
-    let Some(path) = std::env::var_os(SHOW_ENV).map(PathBuf::from) else { return Ok(false) };
+    let Some(path) = SHOW.path()? else { return Ok(false) };
     fs::write(&path, to_json(&Preview::of(plan))).map_err(|source| RunError::File { path, source })?;
     Ok(true)
 }
@@ -208,25 +206,17 @@ pub fn preview(
     accel: AccelArg,
     scheduler: Option<&str>,
 ) -> Result<Preview, ShowError> {
+    require_scheduler("--scheduler", scheduler)?;
     require_nextest()?;
     let target = Target::find(test)?;
     let dir = layout::target_dir(Path::new("."));
     let session = identity::new_id();
     let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, kernel)?;
-    let invocation = Invocation {
-        target: &dir,
-        session: &session,
-        kernel: &resolved,
-        accel: Mode::of(accel).name(),
-        seed: None,
-        repeats: 0..1,
-        scheduler,
-        boot_seed: None,
-        position: None,
-    };
+    let accel = Mode::of(accel).name();
+    let invocation = Invocation { scheduler, ..Invocation::new(&dir, &session, &resolved, accel) };
     let file = tempfile::NamedTempFile::new().map_err(system("a temporary file"))?;
     let mut command = target.command(&invocation)?;
-    command.env(SHOW_ENV, file.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env(SHOW, file.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = interrupt::run(&mut command).map_err(system(target.binary.display().to_string()))?;
     let json = fs::read(file.path()).unwrap_or_default();
     let entries = session::take(&dir.join("ktstr"), &session);

@@ -5,19 +5,17 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use crate::accel::Mode;
+use crate::accel::{ACCELERATORS, Mode};
 use crate::cli::TestArgs;
-use crate::invocation::{
-    ACCEL_ENV, BOOT_SEED_ENV, FIRST_REPEAT_ENV, HUGE_PAGES_ENV, Invocation, PIN_ENV, POSITION_ENV,
-    PROBES_ENV, REPEAT_ENV, RESOLVED_ENV, ResolvedKernel, TARGET_ENV,
-};
+use crate::invocation::{Asked, Invocation, ResolvedKernel};
 use crate::kernel::{self, Kernel, KernelError};
 use crate::run::{self, Plan, RunError, Settings, identity, layout};
-use crate::session::{self, SESSION_ENV};
+use crate::session;
 use crate::{budget, exit, interrupt, recover, show, witness};
-use ktstr_wire::listing::{GAUNTLET_REPORT_ENV, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
+use ktstr_wire::env::{self, EnvError, Variable};
+use ktstr_wire::listing::KernelChoice;
 use ktstr_wire::message::to_json;
-use ktstr_wire::spec::ProbeLevel;
+use ktstr_wire::spec::{ProbeLevel, TestSpec};
 
 /// Why no test was run.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +26,12 @@ pub enum TestError {
     /// nextest is not installed.
     #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
     NoNextest,
-    /// The budget is no number of seconds.
-    #[error("KTSTR_BUDGET_SECS is '{0}'; write whole seconds, as in KTSTR_BUDGET_SECS=300")]
-    Budget(String),
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// `--scheduler` names nothing.
+    #[error("{0} is empty; name a scheduler, or eevdf for the kernel's own, or leave it out")]
+    NoScheduler(&'static str),
     /// The tests cannot be listed.
     #[error("cargo nextest list: {0}")]
     List(String),
@@ -50,7 +51,7 @@ impl TestError {
         match self {
             TestError::Kernel(e) => e.exit_status(),
             TestError::NoNextest => exit::HOST_LACKS,
-            TestError::Budget(_) => exit::USAGE,
+            TestError::Env(_) | TestError::NoScheduler(_) => exit::USAGE,
             TestError::List(_) => exit::FAIL,
             TestError::System { source, .. } => exit::of_io(source, exit::INTERNAL),
         }
@@ -65,9 +66,13 @@ pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
 /// Runs the tests and gives the exit status of [`session::exit_status`].
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let budget = budget::from_env()?;
+    let first_repeat = env::FIRST_REPEAT.number::<u32>()?.unwrap_or(0);
+    run::scheduler::dir()?;
+    args.scheduler.iter().try_for_each(|s| require_scheduler("--scheduler", Some(s)))?;
     interrupt::stop_flag().map_err(system("signal handlers"))?;
     let kernels = kernel::resolve_all(&args.kernel, Path::new("."))?;
     require_nextest()?;
+    layout::Project::of(Path::new(".")).tell_refusal();
     let mode = Mode::of(args.accel);
     if let (Mode::Kvm, Err(why)) = (mode, witness::check()) {
         eprintln!("host witness: none, slices will not say what the host took of them: {why}");
@@ -78,27 +83,23 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let write = |(i, k): (usize, &Kernel)| ResolvedKernel::write(&ktstr_dir, &format!("{session}-{i}"), k);
     let resolved = kernels.iter().enumerate().map(write).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = resolved.first() else { return Ok(exit::USAGE) };
-    let invocation = Invocation {
-        target: &target,
-        session: &session,
-        kernel: first,
-        accel: mode.name(),
-        seed: args.seed,
-        repeats: 0..args.repeat,
-        scheduler: args.scheduler.first().map(String::as_str),
-        boot_seed: None,
-        position: None,
-    };
     let dimensions = dimensions(args, &kernels, &resolved);
+    let invocation = Invocation {
+        seed: args.seed,
+        repeats: first_repeat..first_repeat.saturating_add(args.repeat),
+        scheduler: args.scheduler.first().map(String::as_str),
+        probes: args.probes.map(|p| p.level()),
+        pin: args.pin,
+        huge_pages: args.huge_pages,
+        dimensions: &dimensions,
+        args: &args.nextest,
+        ..Invocation::new(&target, &session, first, mode.name())
+    };
     let mut nextest = invocation.nextest(Path::new("."))?;
-    nextest.envs(args.pin.then_some((PIN_ENV, "1")));
-    nextest.envs(args.huge_pages.then_some((HUGE_PAGES_ENV, "1")));
-    nextest.envs(args.probes.map(|p| (PROBES_ENV, p.level().name())));
-    nextest.envs(dimensions.iter().map(|(name, value)| (name, value)));
     let selection = match budget {
         Some(seconds) => {
             let mut list = layout::cargo();
-            list.args(["nextest", "list"]).envs(dimensions.iter().map(|(name, value)| (name, value)));
+            list.args(["nextest", "list"]);
             invocation.tell(&mut list)?;
             let (accel, repeat) = (mode.name(), args.repeat);
             let plan = budget::Plan { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
@@ -111,9 +112,13 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     }
     let report = ktstr_dir.join("sessions").join(format!("{session}.gauntlet"));
     if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
-        nextest.env(GAUNTLET_REPORT_ENV, &report);
+        nextest.env(env::GAUNTLET_REPORT, &report);
     }
-    let ended = interrupt::run(nextest.args(&args.nextest)).map_err(system("cargo nextest run"));
+    let run_args = match selection {
+        Some(_) => budget::nextest::without_partition(&args.nextest),
+        None => args.nextest.clone(),
+    };
+    let ended = interrupt::run(nextest.args(&run_args)).map_err(system("cargo nextest run"));
     let entries = session::take(&ktstr_dir, &session);
     if interrupt::has_arrived() {
         // Before anything is printed: the terminal may be gone.
@@ -126,11 +131,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
 }
 
 /// What test binaries have to know to list every test with each of several kernels and schedulers.
-fn dimensions(
-    args: &TestArgs,
-    kernels: &[Kernel],
-    resolved: &[ResolvedKernel],
-) -> Vec<(&'static str, String)> {
+fn dimensions(args: &TestArgs, kernels: &[Kernel], resolved: &[ResolvedKernel]) -> Vec<(Variable, String)> {
     let mut all = Vec::new();
     let json = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     if kernels.len() > 1 {
@@ -145,10 +146,10 @@ fn dimensions(
             path: r.path().display().to_string(),
         };
         let choices: Vec<KernelChoice> = labels.into_iter().zip(resolved).map(choice).collect();
-        all.push((KERNELS_ENV, json(to_json(&choices))));
+        all.push((env::KERNELS, json(to_json(&choices))));
     }
     if args.scheduler.len() > 1 {
-        all.push((SCHEDULERS_ENV, json(to_json(&args.scheduler))));
+        all.push((env::SCHEDULERS, json(to_json(&args.scheduler))));
     }
     all
 }
@@ -159,6 +160,14 @@ fn tell_gauntlets(report: &Path) {
     let _ = std::fs::remove_file(report);
     let lines: std::collections::BTreeSet<&str> = text.lines().collect();
     lines.iter().for_each(|l| eprintln!("{l}"));
+}
+
+/// That a scheduler that is asked for by `option` has a name.
+pub fn require_scheduler(option: &'static str, scheduler: Option<&str>) -> Result<(), TestError> {
+    match scheduler {
+        Some(text) if text.trim().is_empty() => Err(TestError::NoScheduler(option)),
+        _ => Ok(()),
+    }
 }
 
 /// Looks whether nextest is installed.
@@ -192,10 +201,7 @@ fn summarize(ktstr_dir: &Path, entries: &[session::Entry], nextest: ExitStatus) 
 
 /// The kernel of this session, or, in a test that was started by hand, the one that [`kernel::resolve`] finds.
 fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
-    let from_session = std::env::var_os(RESOLVED_ENV)
-        .and_then(|path| std::fs::read(path).ok())
-        .and_then(|json| serde_json::from_slice(&json).ok());
-    match from_session {
+    match env::RESOLVED_KERNEL.json_file()? {
         Some(kernel) => Ok(kernel),
         None => kernel::resolve(None, manifest_dir),
     }
@@ -203,54 +209,59 @@ fn session_kernel(manifest_dir: &Path) -> Result<Kernel, KernelError> {
 
 /// What the test insists on, else what the environment says, else everything.
 fn probes(insists: Option<ProbeLevel>) -> Result<ProbeLevel, RunError> {
-    match (insists, std::env::var(PROBES_ENV)) {
-        (Some(level), _) => Ok(level),
-        (None, Ok(name)) if !name.is_empty() => ProbeLevel::from_name(&name).ok_or(RunError::Probes(name)),
-        (None, _) => Ok(ProbeLevel::default()),
-    }
+    let asked = env::PROBES.read(ProbeLevel::from_name)?;
+    Ok(insists.or(asked).unwrap_or_default())
 }
 
 /// What the environment says of the runs, and the test of its accelerator.
-fn settings(insists: Option<&str>) -> Result<Settings, RunError> {
-    let var = |name: &str| std::env::var(name).ok();
-    let number = |name: &str| var(name).and_then(|n| n.parse::<u32>().ok());
-    let accel = insists.map(str::to_string).or_else(|| var(ACCEL_ENV));
-    let mode = Mode::named(accel.as_deref());
-    let first = number(FIRST_REPEAT_ENV).unwrap_or(0);
+fn settings(insists: Option<&str>, session: String) -> Result<Settings, RunError> {
+    let known = |name: &str| ACCELERATORS.contains(&name).then(|| name.to_string());
+    let asked = env::ACCEL.read(known)?;
+    let accel = insists.map(str::to_string).or(asked);
+    let first = env::FIRST_REPEAT.number::<u32>()?.unwrap_or(0);
+    let boots = env::REPEAT.read(|n| n.parse().ok().filter(|n| (1..=10_000).contains(n)))?;
+    let asked = env::ASKED.json::<Asked>()?;
+    if let Some(asked) = &asked {
+        asked.check(|variable| std::env::var_os(variable.name))?;
+    }
     Ok(Settings {
-        session: var(SESSION_ENV).unwrap_or_else(identity::new_id),
-        mode: mode.ok_or_else(|| RunError::Accel(accel.unwrap_or_default()))?,
-        repeats: first..first.saturating_add(number(REPEAT_ENV).unwrap_or(1)),
-        attempt: identity::attempt(var),
-        boot_seed: var(BOOT_SEED_ENV).and_then(|s| s.parse().ok()),
-        position: number(POSITION_ENV),
-        pin: var(PIN_ENV).is_some(),
-        huge_pages: var(HUGE_PAGES_ENV).is_some(),
+        session,
+        repeats: first..first.saturating_add(boots.unwrap_or(1)),
+        attempt: identity::attempt(|name| std::env::var(name).ok()),
+        boot_seed: env::BOOT_SEED.number()?,
+        position: env::POSITION.number()?,
+        scheduler_override: env::SCHEDULER.text()?,
+        pin: env::PIN.flag()?,
+        huge_pages: env::HUGE_PAGES.flag()?,
+        asked,
+        mode: Mode::named(accel.as_deref()).ok_or_else(|| RunError::Accel(accel.unwrap_or_default()))?,
     })
+}
+
+/// Identifiers of sessions are parts of file names.
+fn session_id(text: &str) -> Option<String> {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-').then(|| text.into())
 }
 
 /// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
 pub fn internal_run() -> Result<u8, RunError> {
-    let mut spec = run::read_spec(io::stdin().lock())?;
-    spec.probes = Some(probes(spec.probes)?);
+    let spec = run::read_spec(io::stdin().lock())?;
     let stop =
         interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;
     let manifest_dir = PathBuf::from(&spec.manifest_dir);
-    let target = match std::env::var_os(TARGET_ENV) {
-        Some(dir) => PathBuf::from(dir),
+    let target = match env::TARGET_DIR.path()? {
+        Some(dir) => dir,
         None => layout::target_dir(&manifest_dir),
     };
     let ktstr_dir = target.join("ktstr");
-    let settings = settings(spec.accel.as_deref())?;
-    let session = settings.session.clone();
+    let session = env::SESSION.read(session_id)?.unwrap_or_else(identity::new_id);
     let name = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
-    let result = run::terms::check(&spec)
-        .and_then(|()| Ok(session_kernel(&manifest_dir)?))
-        .and_then(|kernel| Plan::new(spec, kernel, ktstr_dir.clone(), settings))
-        .and_then(|plan| match show::instead_of(&plan)? {
+    let result = planned(spec, &manifest_dir, ktstr_dir.clone(), session.clone()).and_then(|plan| {
+        match show::instead_of(&plan)? {
             true => Ok(exit::OK),
             false => run::run_all(&plan, &stop),
-        });
+        }
+    });
     if let Err(e) = &result {
         let reason = e.to_string().lines().next().unwrap_or_default().to_string();
         let (boot, exit_status) = (String::new(), e.exit_status());
@@ -258,4 +269,17 @@ pub fn internal_run() -> Result<u8, RunError> {
         session::append_entry(&ktstr_dir, &session, &entry);
     }
     result
+}
+
+/// Everything that the run needs, by the spec and the environment.
+fn planned(
+    mut spec: TestSpec,
+    manifest_dir: &Path,
+    ktstr_dir: PathBuf,
+    session: String,
+) -> Result<Plan, RunError> {
+    spec.probes = Some(probes(spec.probes)?);
+    let settings = settings(spec.accel.as_deref(), session)?;
+    run::terms::check(&spec)?;
+    Plan::new(spec, session_kernel(manifest_dir)?, ktstr_dir, settings)
 }

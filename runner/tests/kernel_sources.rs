@@ -11,6 +11,7 @@ use cargo_ktstr::kernel::mirror::{Mirror, Release};
 use cargo_ktstr::kernel::source::Source;
 use cargo_ktstr::kernel::version::Wanted;
 use cargo_ktstr::kernel::{KernelError, download};
+use ktstr_wire::env::{CACHE_DIR, KERNEL_MIRROR};
 use mirror::{Server, Serving, sha256};
 use tempfile::TempDir;
 
@@ -122,7 +123,7 @@ fn kernel_archive_goes_on_where_the_connection_broke() {
     let error = f.fetch().unwrap_err();
     assert_eq!(error.exit_status(), 16);
     let text = error.to_string();
-    assert!(text.contains("after 150000 of 300000 bytes") && text.contains("KTSTR_KERNEL_MIRROR"), "{text}");
+    assert!(text.contains("after 150000 of 300000 bytes") && text.contains(KERNEL_MIRROR.name), "{text}");
     assert_eq!(std::fs::read(f.partial()).unwrap(), bytes(6)[..150_000]);
     f.server.serve(Serving::Whole);
     f.fetch().unwrap();
@@ -203,7 +204,7 @@ fn kernel_version_that_is_here_needs_no_network() {
 /// `cargo ktstr ARGS` with this mirror and cache.
 fn ktstr(url: &str, cache: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
-    command.args(args).env("KTSTR_KERNEL_MIRROR", url).env("KTSTR_CACHE_DIR", cache).current_dir(cache);
+    command.args(args).env(KERNEL_MIRROR, url).env(CACHE_DIR, cache).current_dir(cache);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use ktstr_wire::env;
 use serde_json::{Value, json};
 
 /// The directory of the programs of this workspace, `target/PROFILE`.
@@ -75,15 +76,19 @@ pub fn start(spec: &Value, dir: &Path) -> Child {
     start_by(runner(), spec, dir)
 }
 
+/// Takes away what the session that this test belongs to has asked its own runs for.
+pub fn outside_of_the_session(command: &mut Command) -> &mut Command {
+    [env::ASKED, env::REPEAT, env::FIRST_REPEAT].iter().fold(command, |c, variable| c.env_remove(variable))
+}
+
 /// The same by a runner that the caller has given more of an environment.
 pub fn start_by(mut runner: Command, spec: &Value, dir: &Path) -> Child {
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary).unwrap();
-    let mut child = runner
+    let mut child = outside_of_the_session(&mut runner)
         .arg("internal-run")
-        .env("KTSTR_TARGET_DIR", dir)
+        .env(env::TARGET_DIR, dir)
         .env("TMPDIR", temporary)
-        .env_remove("KTSTR_REPEAT")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -91,6 +96,16 @@ pub fn start_by(mut runner: Command, spec: &Value, dir: &Path) -> Child {
         .unwrap();
     child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
     child
+}
+
+/// What the runner with this environment says of a spec.
+pub fn given(runner: &mut Command, spec: &Value) -> Output {
+    let runner =
+        runner.arg("internal-run").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = runner.spawn().unwrap();
+    // One that looks at its environment first does not read it.
+    let _ = child.stdin.take().unwrap().write_all(spec.to_string().as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 /// What a process said.
@@ -148,7 +163,7 @@ pub fn run(spec: &Value) -> Finished {
 pub fn run_with(schedulers: &Path, spec: &Value) -> Finished {
     let dir = tempfile::tempdir().unwrap();
     let mut runner = runner();
-    runner.env("KTSTR_SCHEDULER_DIR", schedulers);
+    runner.env(env::SCHEDULER_DIR, schedulers);
     let child = start_by(runner, spec, dir.path());
     finish(child, dir)
 }
@@ -158,7 +173,7 @@ pub fn run_on(kernel: &Path, spec: &Value) -> Finished {
     let dir = tempfile::tempdir().unwrap();
     let mut runner = runner();
     // The session's kernel would go before.
-    runner.env_remove("KTSTR_RESOLVED_KERNEL").env("KTSTR_KERNEL", kernel);
+    runner.env_remove(env::RESOLVED_KERNEL).env(env::KERNEL, kernel);
     let child = start_by(runner, spec, dir.path());
     finish(child, dir)
 }

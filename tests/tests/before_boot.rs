@@ -4,7 +4,10 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use ktstr_tests::boot::{building_runner, leftovers, program, runner, sidecar_below, spec, text_of};
+use ktstr_tests::boot::{
+    building_runner, leftovers, outside_of_the_session, program, runner, sidecar_below, spec, text_of,
+};
+use ktstr_wire::env;
 use serde_json::{Value, json};
 
 /// Exit status for a test that asks for what there cannot be.
@@ -18,14 +21,14 @@ fn faulty() -> Command {
 fn refused(test: &str) -> (String, u64) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("tmp")).unwrap();
-    let out = faulty()
+    let out = outside_of_the_session(&mut faulty())
         .args(["--exact", test, "--include-ignored", "--nocapture"])
-        .env("KTSTR_RUNNER", runner().get_program())
-        .env("KTSTR_TARGET_DIR", dir.path())
-        .env("KTSTR_SESSION", "s")
+        .env(env::RUNNER, runner().get_program())
+        .env(env::TARGET_DIR, dir.path())
+        .env(env::SESSION, "s")
         .env("TMPDIR", dir.path().join("tmp"))
-        .env("KTSTR_ACCEL", "sim")
-        .env_remove("KTSTR_SCHEDULER")
+        .env(env::ACCEL, "sim")
+        .env_remove(env::SCHEDULER)
         .output()
         .unwrap();
     let boots = sidecar_below(dir.path()).into_iter().count() + leftovers(dir.path()).len();
@@ -80,7 +83,7 @@ fn dry_run(test: &str) -> (Vec<Value>, Output) {
         &json!({"terms": {"payloads": [{"binary": "dd", "files": []}]}}),
     );
     let mut child = faulty()
-        .env("KTSTR_DRY_RUN", test)
+        .env(env::DRY_RUN, test)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may depend on whom, of ours.
@@ -75,4 +76,41 @@ fn what_tests_import_stays_light() {
         }
     }
     assert!(seen.len() > 5, "the walk has found next to nothing");
+}
+
+/// Every Rust file of the workspace, but what is built and what is a workspace of its own.
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() && !name.to_string_lossy().starts_with('.') && name != "target" {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn environment_variables_have_their_names_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    sources(root, &mut files);
+    let mut found = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // A string that is the name of a variable and nothing else.
+        let prefix = concat!("\"", "KTSTR_");
+        let names = text.split(prefix).skip(1).filter_map(|rest| {
+            let name = rest.split('"').next()?;
+            (!name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+                .then(|| name.to_string())
+        });
+        let names: Vec<String> = names.collect();
+        if file.ends_with("wire/src/env.rs") {
+            found = names.len();
+        } else {
+            assert!(names.is_empty(), "{}: {names:?} belong into wire/src/env.rs", file.display());
+        }
+    }
+    assert!(found > 20, "the walk has found next to nothing");
 }

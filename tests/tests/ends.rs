@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ktstr_tests::boot::{self, Finished};
 use ktstr_tests::tiny::Tiny;
+use ktstr_wire::env;
 use serde_json::{Value, json};
 
 /// A kernel that does only this, in a directory.
@@ -81,10 +82,7 @@ fn retry_keeps_the_files_of_the_attempt_before() {
     let kernel = image(Tiny::PowersOff, dir.path());
     let attempt = |package: &str, number: &str| {
         let mut runner = boot::runner();
-        runner
-            .env_remove("KTSTR_RESOLVED_KERNEL")
-            .env("KTSTR_KERNEL", &kernel)
-            .env("NEXTEST_ATTEMPT", number);
+        runner.env_remove(env::RESOLVED_KERNEL).env(env::KERNEL, &kernel).env("NEXTEST_ATTEMPT", number);
         let mut spec = spec("tcg");
         spec["package"] = json!(package);
         let out = boot::start_by(runner, &spec, dir.path()).wait_with_output().unwrap();
@@ -113,13 +111,13 @@ fn retry_keeps_the_files_of_the_attempt_before() {
 #[test]
 fn test_process_ends_with_the_status_of_its_run_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    let out = Command::new(boot::suite("sched_basic"))
+    let out = boot::outside_of_the_session(&mut Command::new(boot::suite("sched_basic")))
         .args(["--exact", "sched_basic_message", "--nocapture"])
-        .env_remove("KTSTR_RESOLVED_KERNEL")
-        .env("KTSTR_KERNEL", image(Tiny::PowersOff, dir.path()))
-        .env("KTSTR_TARGET_DIR", dir.path())
-        .env("KTSTR_ACCEL", "tcg")
-        .env("KTSTR_RUNNER", boot::program("cargo-ktstr"))
+        .env_remove(env::RESOLVED_KERNEL)
+        .env(env::KERNEL, image(Tiny::PowersOff, dir.path()))
+        .env(env::TARGET_DIR, dir.path())
+        .env(env::ACCEL, "tcg")
+        .env(env::RUNNER, boot::program("cargo-ktstr"))
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(20), "{}", boot::text_of(&out));

@@ -29,7 +29,7 @@ fn run_in_lab(specs: &[Value], lab: &str, beside_spinner: bool, dir: &Path) -> V
         );
     }
     fs::write(dir.join("command"), command).unwrap();
-    let kernel = std::env::var_os("KTSTR_TEST_KERNEL").expect("make test sets KTSTR_TEST_KERNEL");
+    let kernel = ktstr_wire::env::TEST_KERNEL.path().unwrap().expect("make test sets KTSTR_TEST_KERNEL");
     let run = boot::workspace().join("vmm/lab/run");
     let status = Command::new(run).arg(kernel).arg(dir).args(["3000", "3072", lab]).status().unwrap();
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();

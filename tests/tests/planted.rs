@@ -3,17 +3,17 @@
 
 use std::process::Command;
 
-use ktstr_tests::boot::{runner, sidecar_below, suite, text_of};
+use ktstr_tests::boot::{outside_of_the_session, runner, sidecar_below, suite, text_of};
+use ktstr_wire::env::{RUNNER, SCHEDULER, TARGET_DIR};
 
 /// Runs a duty under `scheduler`, as somebody with a scheduler of their own would. Gives the verdict and what was said.
 fn under(scheduler: &str, duty: &str) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
-    let out = Command::new(suite("duties"))
+    let out = outside_of_the_session(&mut Command::new(suite("duties")))
         .args(["--exact", duty, "--nocapture"])
-        .env("KTSTR_SCHEDULER", scheduler)
-        .env("KTSTR_RUNNER", runner().get_program())
-        .env("KTSTR_TARGET_DIR", dir.path())
-        .env_remove("KTSTR_REPEAT")
+        .env(SCHEDULER, scheduler)
+        .env(RUNNER, runner().get_program())
+        .env(TARGET_DIR, dir.path())
         .output()
         .unwrap();
     let text = text_of(&out);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ktstr_tests::boot::{runner, text_of};
+use ktstr_wire::env::{CACHE_DIR, TEST_KERNEL};
 use serde_json::Value;
 
 const README: &str = include_str!("../../README.md");
@@ -36,8 +37,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let place = Place { dir: tempfile::tempdir().unwrap() };
-        let kernel =
-            PathBuf::from(std::env::var_os("KTSTR_TEST_KERNEL").expect("`make test` sets KTSTR_TEST_KERNEL"));
+        let kernel = TEST_KERNEL.path().unwrap().expect("`make test` sets KTSTR_TEST_KERNEL");
         symlink(kernel, place.dir.path().join("linux")).unwrap();
         let new = runner().arg("new").arg(place.project()).output().unwrap();
         assert!(new.status.success(), "{}", text_of(&new));
@@ -59,7 +59,7 @@ impl Place {
         for (name, _) in std::env::vars() {
             // What the test runner says to its tests is not for what they start.
             if ["KTSTR_", "NEXTEST", "CARGO_"].iter().any(|p| name.starts_with(p))
-                && !["CARGO_HOME", "KTSTR_CACHE_DIR"].contains(&name.as_str())
+                && !["CARGO_HOME", CACHE_DIR.name].contains(&name.as_str())
             {
                 sh.env_remove(&name);
             }

@@ -58,7 +58,7 @@ impl Gate {
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [
             ("LD_PRELOAD", format!("/proc/self/fd/{}", self.library.as_raw_fd())),
-            ("KTSTR_GATE_FD", self.state.as_raw_fd().to_string()),
+            (ktstr_wire::env::GATE_FD.name, self.state.as_raw_fd().to_string()),
         ]
     }
 
@@ -96,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     /// Set in the process that the gate is preloaded into.
-    const PRELOADED: &str = "KTSTR_GATE_TEST";
+    const PRELOADED: &str = ktstr_wire::env::GATE_TEST.name;
 
     struct Emulation {
         mutex: std::cell::UnsafeCell<libc::pthread_mutex_t>,

@@ -1,7 +1,7 @@
 //! Lines between the agent and the process that runs the test body, inside the guest.
 //!
-//! The agent starts the test binary with [`BODY_ENV`] set to the test's name and a connected Unix stream socket whose
-//! descriptor number is in [`FD_ENV`]. Each line is one JSON value. The body announces its workers as they start and
+//! The agent starts the test binary with [`crate::env::BODY`] set to the test's name and a connected Unix stream socket whose
+//! descriptor number is in [`crate::env::AGENT_FD`]. Each line is one JSON value. The body announces its workers as they start and
 //! ends with [`ToAgent::Finished`]; its workers must then be asleep but alive. The agent closes the window, reads what
 //! it needs from `/proc`, and answers [`ToBody::Release`]; then the body process exits.
 
@@ -11,12 +11,6 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::message::DurationStats;
-
-/// Environment variable: name of the test whose body is to be run.
-pub const BODY_ENV: &str = "KTSTR_BODY";
-
-/// Environment variable: number of the descriptor that leads to the agent.
-pub const FD_ENV: &str = "KTSTR_AGENT_FD";
 
 /// From the body to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

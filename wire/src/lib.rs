@@ -7,15 +7,21 @@
 //! as a [`spec::GuestSpec`] ([`GUEST_SPEC_PATH`]). Inside the guest the agent and the process that runs the test body
 //! talk over a socket pair in the lines of [`body`].
 //!
-//! Owns: layouts, names, versions. Does not own: I/O, BPF, Parquet. Invariants: decoding never panics and never trusts
+//! Names and values of environment variables are
+//! in [`env`].
+//!
+//! Owns: layouts, names, versions. Does not own: I/O other than the environment's, BPF, Parquet. Invariants: decoding never panics and never trusts
 //! a length; all integers are little endian; all times are nanoseconds of `CLOCK_MONOTONIC` in the guest unless a
 //! field says otherwise; a value that could not be measured is `None`, never 0.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+// For `env` alone.
+extern crate std;
 
 pub mod body;
+pub mod env;
 pub mod frame;
 pub mod histogram;
 pub mod listing;

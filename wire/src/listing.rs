@@ -1,33 +1,17 @@
-//! What a test binary and `cargo ktstr test` say to each other while tests are listed, by the environment and by files.
+//! What a test binary and `cargo ktstr test` say to each other while tests are listed, by the environment
+//! ([`crate::env`]) and by files.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-/// Environment variable: a file to which test binaries, when they list their tests, append a [`Described`] for each, as
-/// lines of JSON.
-pub const DESCRIBE_ENV: &str = "KTSTR_DESCRIBE";
-
-/// Environment variable: a file with the [`Selected`] tests; test binaries have no others.
-pub const SELECTION_ENV: &str = "KTSTR_SELECTION";
-
-/// Environment variable: the [`KernelChoice`]s of a run with several kernels, as JSON.
-pub const KERNELS_ENV: &str = "KTSTR_KERNELS";
-
-/// Environment variable: the schedulers of a run with several, as a JSON list of what `KTSTR_SCHEDULER` takes.
-pub const SCHEDULERS_ENV: &str = "KTSTR_SCHEDULERS";
-
-/// Environment variable: a file to which test binaries, when they list ignored tests, append a line about what the gauntlet
-/// leaves out and why. nextest shows nothing of what they print then.
-pub const GAUNTLET_REPORT_ENV: &str = "KTSTR_GAUNTLET_REPORT";
-
 /// One of several kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelChoice {
     /// What test names have of it.
     pub label: String,
-    /// The file that describes it, for `KTSTR_RESOLVED_KERNEL`.
+    /// The file that describes it, for [`crate::env::RESOLVED_KERNEL`].
     pub path: String,
 }
 
@@ -53,6 +37,15 @@ pub struct Described {
     pub accel: Option<String>,
     /// What it covers, as `dimension=value`.
     pub properties: Vec<String>,
+}
+
+/// What the runner selected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Every binary whose tests the runner chose from. Another one has not been asked for its tests, and so must not leave any out.
+    pub binaries: Vec<String>,
+    /// The tests that are to be run.
+    pub tests: Vec<Selected>,
 }
 
 /// A test that is to be run.

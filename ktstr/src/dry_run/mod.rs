@@ -1,6 +1,6 @@
 //! A test's body without a guest: what it would do, before a boot.
 //!
-//! The test process starts itself once more with [`ENV`] ([`crate::host`] does that before each run) and sends the spec on standard
+//! The test process starts itself once more with [`ktstr_wire::env::DRY_RUN`] ([`crate::host`] does that before each run) and sends the spec on standard
 //! input. This process calls the body with a [`Ctx`] that records: scenarios and payloads are checked as in the guest, noted, and
 //! not done. Bodies are written for a guest, where they may do anything, often as root; so this process first gives up every
 //! system call that reaches beyond its own memory ([`sandbox`]). A body that wants more than to compute (reads `/sys`, starts
@@ -29,9 +29,6 @@ use crate::guest::panic_text;
 use crate::registry::{TESTS, TestEntry};
 use crate::scenario::Step;
 use crate::scenario::describe::{describe, phases};
-
-/// Environment variable: name of the test whose body is to be run dry.
-pub(crate) const ENV: &str = "KTSTR_DRY_RUN";
 
 /// What the dry run tells, a line of JSON each. The last one is `Fault`, `Open`, `Call` or `All`.
 #[derive(Debug, Serialize, Deserialize)]

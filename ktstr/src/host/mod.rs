@@ -7,12 +7,13 @@ mod variant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use ktstr_wire::WIRE_VERSION;
-use ktstr_wire::listing::{DESCRIBE_ENV, GAUNTLET_REPORT_ENV, SELECTION_ENV, Selected};
+use ktstr_wire::env;
+use ktstr_wire::listing::Selection;
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{SchedulerSpec, TestSpec};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -66,7 +67,7 @@ fn trials(args: &Arguments, statuses: &Statuses) -> Result<Vec<Trial>, Failed> {
     if args.list {
         describe(&found.all, &binary)?;
         if args.ignored
-            && let Some(path) = std::env::var_os(GAUNTLET_REPORT_ENV)
+            && let Some(path) = env::GAUNTLET_REPORT.path()?
         {
             append(&path, format!("{}\n", gauntlet_line(&found, &binary)).as_bytes())?;
         }
@@ -92,27 +93,30 @@ fn host_memory_mib() -> u64 {
 
 /// Tells the runner about the tests, if it asks.
 fn describe(all: &[Variant], binary: &str) -> Result<(), Failed> {
-    let Some(path) = std::env::var_os(DESCRIBE_ENV) else { return Ok(()) };
+    let Some(path) = env::DESCRIBE.path()? else { return Ok(()) };
     let mut lines = Vec::new();
-    for described in all.iter().filter_map(|v| v.describe(binary)) {
-        lines.extend(to_json(&described));
+    for variant in all {
+        lines.extend(to_json(&variant.describe(binary)?));
         lines.push(b'\n');
     }
     append(&path, &lines)
 }
 
 /// Appends in one write, for other test binaries append at the same time.
-fn append(path: &std::ffi::OsStr, bytes: &[u8]) -> Result<(), Failed> {
+fn append(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
     Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(bytes)?)
 }
 
 /// The names of this binary's tests that the runner selected, if it did.
 fn selection(binary: &str) -> Result<Option<Vec<String>>, Failed> {
-    let Some(path) = std::env::var_os(SELECTION_ENV) else { return Ok(None) };
-    let text =
-        fs::read(&path).map_err(|e| format!("{SELECTION_ENV}={}: {e}", PathBuf::from(&path).display()))?;
-    let all: Vec<Selected> = serde_json::from_slice(&text).map_err(|e| format!("{SELECTION_ENV}: {e}"))?;
-    Ok(Some(all.into_iter().filter(|s| s.binary == binary).map(|s| s.name).collect()))
+    let Some(all) = env::SELECTION.json_file::<Selection>()? else { return Ok(None) };
+    if !all.binaries.iter().any(|b| b == binary) {
+        return Err(format!(
+            "{binary} was built after the budget had chosen from its tests; run the command again"
+        )
+        .into());
+    }
+    Ok(Some(all.tests.into_iter().filter(|s| s.binary == binary).map(|s| s.name).collect()))
 }
 
 /// What the gauntlet has and leaves out, in one line.
@@ -143,14 +147,9 @@ fn manifest_dir() -> io::Result<PathBuf> {
 fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
     let entry = variant.entry;
     let topology = variant.topology()?;
-    let chosen = variant.scheduler.clone().or_else(|| std::env::var("KTSTR_SCHEDULER").ok());
-    let scheduler = match chosen.filter(|text| !text.trim().is_empty()) {
-        Some(text) => overriding(&text),
+    let scheduler = match variant.chosen_scheduler() {
+        Some(text) => overriding(text),
         None => entry.scheduler.map(Scheduler::spec),
-    };
-    let seed = match std::env::var("KTSTR_SEED") {
-        Ok(text) => text.parse().map_err(|_| format!("KTSTR_SEED is '{text}', which is no 64-bit number"))?,
-        Err(_) => 0,
     };
     let mut terms = entry.terms();
     terms.listed = Some(variant.plain_name());
@@ -165,7 +164,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         duration_ns: entry.duration_ns,
         accel: entry.accel.map(str::to_string),
         scheduler,
-        seed,
+        seed: env::SEED.number()?.unwrap_or(0),
         probes: None,
         records_per_cpu: None,
         drain: None,
@@ -183,10 +182,10 @@ fn run_test(variant: &Variant, statuses: &Statuses) -> Result<(), Failed> {
     let spec = to_json(&spec);
     let mut command = runner::command()?;
     if let Some(kernel) = &variant.kernel {
-        command.env("KTSTR_RESOLVED_KERNEL", &kernel.path);
+        command.env(env::RESOLVED_KERNEL, &kernel.path);
     }
     if let Some(scheduler) = &variant.scheduler {
-        command.env("KTSTR_SCHEDULER", scheduler);
+        command.env(env::SCHEDULER, scheduler);
     }
     let end = runner::run(command, &spec)?;
     if end.status == 0 {

@@ -5,11 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use ktstr_wire::env::DRY_RUN;
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{Outline, TestSpec};
 
 use crate::Result;
-use crate::dry_run::{ENV, Note};
+use crate::dry_run::Note;
 
 /// Longest dry run. A body that computes for long is ended by its CPU time before; this is for one that waits for itself.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -27,7 +28,7 @@ fn notes(spec: &TestSpec) -> Result<Vec<u8>> {
     let mut command = Command::new(std::env::current_exe()?);
     // Nothing of the host's environment decides what the body does. Libraries have to be found.
     let libraries = std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path));
-    command.env_clear().envs(libraries).env(ENV, &spec.test).env("RUST_BACKTRACE", "0");
+    command.env_clear().envs(libraries).env(DRY_RUN, &spec.test).env("RUST_BACKTRACE", "0");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("it has no pipes".into());

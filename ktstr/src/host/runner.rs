@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Once;
 
+use ktstr_wire::env;
 use libc::{SIGHUP, SIGINT, SIGTERM, c_int};
 use libtest_mimic::Failed;
 
@@ -24,8 +25,8 @@ pub(super) struct End {
 /// `KTSTR_RUNNER`, else `cargo-ktstr` in a directory above this binary (`target/debug/deps/..`), else on `PATH`.
 fn path() -> Result<PathBuf, Failed> {
     const NAME: &str = "cargo-ktstr";
-    if let Some(path) = std::env::var_os("KTSTR_RUNNER") {
-        return Ok(path.into());
+    if let Some(path) = env::RUNNER.path()? {
+        return Ok(path);
     }
     let exe = std::env::current_exe()?;
     let above = exe.ancestors().skip(1).take(3).map(|d| d.join(NAME));

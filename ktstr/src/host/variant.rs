@@ -1,7 +1,8 @@
 //! The tests that a binary lists: each test on its own topology, its gauntlet, and, where the run has several kernels or
 //! schedulers, each of these with every one of them.
 
-use ktstr_wire::listing::{Described, KERNELS_ENV, KernelChoice, SCHEDULERS_ENV};
+use ktstr_wire::env::{self, Variable};
+use ktstr_wire::listing::{Described, KernelChoice};
 use ktstr_wire::topology::Topology;
 use libtest_mimic::Failed;
 
@@ -16,6 +17,8 @@ pub(super) struct Variant {
     pub preset: Option<Topology>,
     /// One of several kernels.
     pub kernel: Option<KernelChoice>,
+    /// The scheduler of the run in place of the test's own, as `KTSTR_SCHEDULER` takes it.
+    pub overriding: Option<String>,
     /// One of several schedulers, as `KTSTR_SCHEDULER` takes it.
     pub scheduler: Option<String>,
 }
@@ -41,6 +44,11 @@ impl Variant {
         self.entry.ignored || self.preset.is_some()
     }
 
+    /// The scheduler in place of the test's own.
+    pub fn chosen_scheduler(&self) -> Option<&str> {
+        self.scheduler.as_deref().or(self.overriding.as_deref())
+    }
+
     /// The CPUs of its guest.
     pub fn topology(&self) -> Result<Topology, Failed> {
         match self.preset {
@@ -50,9 +58,9 @@ impl Variant {
     }
 
     /// What the runner's budget knows about it.
-    pub fn describe(&self, binary: &str) -> Option<Described> {
-        let topology = self.topology().ok()?;
-        Some(Described {
+    pub fn describe(&self, binary: &str) -> Result<Described, Failed> {
+        let topology = self.topology()?;
+        Ok(Described {
             binary: binary.into(),
             package: self.entry.package.into(),
             name: self.name(),
@@ -66,12 +74,8 @@ impl Variant {
     }
 
     fn properties(&self, t: Topology) -> Vec<String> {
-        let scheduler = match (&self.scheduler, std::env::var("KTSTR_SCHEDULER"), self.entry.scheduler) {
-            (Some(s), _, _) => s.clone(),
-            (None, Ok(s), _) if !s.trim().is_empty() => s,
-            (_, _, Some(s)) => s.name.into(),
-            _ => super::KERNEL_SCHEDULER.into(),
-        };
+        let own = || self.entry.scheduler.map_or(super::KERNEL_SCHEDULER, |s| s.name);
+        let scheduler = self.chosen_scheduler().unwrap_or_else(own);
         let mut all = vec![
             format!("test={}", self.entry.full_name()),
             format!("scheduler={scheduler}"),
@@ -95,17 +99,22 @@ pub(super) struct Variants {
     pub left_out: Vec<String>,
 }
 
+/// A scheduler of the environment: a word at least.
+fn scheduler_words(text: &str) -> Option<String> {
+    (!text.trim().is_empty()).then(|| text.into())
+}
+
 /// The choices of a dimension: all of them, or none if there is one at most.
-fn choices<T: serde::de::DeserializeOwned>(env: &str) -> Result<Vec<Option<T>>, Failed> {
-    let Ok(text) = std::env::var(env) else { return Ok(vec![None]) };
-    let all: Vec<T> = serde_json::from_str(&text).map_err(|e| format!("{env}: {e}"))?;
+fn choices<T: serde::de::DeserializeOwned>(variable: Variable) -> Result<Vec<Option<T>>, Failed> {
+    let all: Vec<T> = variable.json()?.unwrap_or_default();
     Ok(if all.is_empty() { vec![None] } else { all.into_iter().map(Some).collect() })
 }
 
 /// Every test of `entries`. Presets whose guests need more memory than `memory_mib` are left out.
 pub(super) fn variants(entries: &[&'static TestEntry], memory_mib: u64) -> Result<Variants, Failed> {
-    let kernels = choices::<KernelChoice>(KERNELS_ENV)?;
-    let schedulers = choices::<String>(SCHEDULERS_ENV)?;
+    let kernels = choices::<KernelChoice>(env::KERNELS)?;
+    let overriding = env::SCHEDULER.read(scheduler_words)?;
+    let schedulers = choices::<String>(env::SCHEDULERS)?;
     let mut variants = Variants::default();
     for entry in entries {
         let mut presets = vec![None];
@@ -125,6 +134,7 @@ pub(super) fn variants(entries: &[&'static TestEntry], memory_mib: u64) -> Resul
                     entry,
                     preset,
                     kernel: kernel.clone(),
+                    overriding: overriding.clone(),
                     scheduler: scheduler.clone(),
                 }));
             }

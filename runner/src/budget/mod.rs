@@ -9,23 +9,21 @@
 //! Tests that are not ktstr's own are neither counted nor left out.
 
 pub mod estimate;
-mod nextest;
+pub mod nextest;
 pub mod select;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ktstr_wire::listing::{DESCRIBE_ENV, Described, SELECTION_ENV, Selected};
+use ktstr_wire::env;
+use ktstr_wire::listing::{Described, Selected};
 use ktstr_wire::topology::Topology;
 
 use crate::run::layout::qualified_test;
 use crate::test::{TestError, system};
 use estimate::Past;
 use select::{Candidate, Choice};
-
-/// Environment variable: seconds that a run may take.
-pub const BUDGET_ENV: &str = "KTSTR_BUDGET_SECS";
 
 /// What a budget is spent on.
 #[derive(Debug)]
@@ -57,20 +55,13 @@ impl Drop for Selection {
 impl Selection {
     /// Tells test binaries about it.
     pub fn tell(&self, command: &mut Command) {
-        command.env(SELECTION_ENV, &self.path);
+        command.env(env::SELECTION, &self.path);
     }
 }
 
 /// The budget of the environment; what is no number of seconds is an error.
 pub fn from_env() -> Result<Option<u64>, TestError> {
-    let Ok(text) = std::env::var(BUDGET_ENV) else { return Ok(None) };
-    if text.trim().is_empty() {
-        return Ok(None);
-    }
-    match text.trim().parse() {
-        Ok(seconds) if seconds > 0 => Ok(Some(seconds)),
-        _ => Err(TestError::Budget(text)),
-    }
+    Ok(env::BUDGET_SECS.read(|text| text.parse().ok().filter(|seconds| *seconds > 0))?)
 }
 
 /// Lists with `list`, a `cargo nextest list` command with the environment of the run, chooses, says so on stderr, and writes
@@ -79,28 +70,62 @@ pub fn choose(plan: &Plan<'_>, mut list: Command, session: &str) -> Result<Selec
     let dir = plan.ktstr_dir.join("sessions");
     std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
     let described_path = dir.join(format!("{session}.described.jsonl"));
-    list.env(DESCRIBE_ENV, &described_path);
+    list.env(env::DESCRIBE, &described_path);
     let matching = nextest::matching(list, plan.args);
-    let text = std::fs::read_to_string(&described_path).unwrap_or_default();
+    let text = match std::fs::read_to_string(&described_path) {
+        // No test of the project is ktstr's.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text,
+    };
     let _ = std::fs::remove_file(&described_path);
     let matching = matching?;
-    let mut tests: Vec<Described> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    tests.retain(|t| matching.contains(&Selected { binary: t.binary.clone(), name: t.name.clone() }));
-    // Binaries are listed more than once.
-    tests.sort_by(|a, b| (&a.binary, &a.name).cmp(&(&b.binary, &b.name)));
-    tests.dedup();
+    let Candidates { tests, binaries } =
+        described(&text.map_err(system(described_path.display().to_string()))?, &matching)?;
     let (candidates, properties) = candidates(&tests, plan);
     let choice = select::select(&candidates, plan.seconds * 1000, nextest::parallelism(plan.args));
     eprintln!("{}", line(&choice, tests.len(), plan.seconds, properties));
-    let selected: Vec<Selected> = choice
+    if nextest::without_partition(plan.args) != plan.args {
+        eprintln!(
+            "ktstr budget: these are tests of the shard; tests that are not ktstr's own run in every shard"
+        );
+    }
+    let selected = choice
         .chosen
         .iter()
         .map(|i| Selected { binary: tests[*i].binary.clone(), name: tests[*i].name.clone() })
         .collect();
     let path = dir.join(format!("{session}.selection.json"));
-    std::fs::write(&path, ktstr_wire::message::to_json(&selected))
+    let selection =
+        ktstr_wire::listing::Selection { binaries: binaries.into_iter().collect(), tests: selected };
+    std::fs::write(&path, ktstr_wire::message::to_json(&selection))
         .map_err(system(path.display().to_string()))?;
     Ok(Selection { path })
+}
+
+/// Tests to choose from, and the binaries that they are of.
+#[derive(Debug)]
+struct Candidates {
+    tests: Vec<Described>,
+    binaries: BTreeSet<String>,
+}
+
+/// What the test binaries say of the `matching` tests. A test that would run and that its binary does not describe would be left out
+/// of every choice.
+fn described(text: &str, matching: &BTreeSet<Selected>) -> Result<Candidates, TestError> {
+    let parsed: Result<Vec<Described>, _> = text.lines().map(serde_json::from_str).collect();
+    let mut tests =
+        parsed.map_err(|e| TestError::List(format!("what a test binary says of its tests: {e}")))?;
+    let key = |t: &Described| Selected { binary: t.binary.clone(), name: t.name.clone() };
+    let binaries: BTreeSet<String> = tests.iter().map(|t| t.binary.clone()).collect();
+    let known: BTreeSet<Selected> = tests.iter().map(key).collect();
+    if let Some(lost) = matching.iter().find(|t| binaries.contains(&t.binary) && !known.contains(t)) {
+        return Err(TestError::List(format!("{} does not describe its test {}", lost.binary, lost.name)));
+    }
+    tests.retain(|t| matching.contains(&key(t)));
+    // Binaries are listed more than once.
+    tests.sort_by(|a, b| (&a.binary, &a.name).cmp(&(&b.binary, &b.name)));
+    tests.dedup();
+    Ok(Candidates { tests, binaries })
 }
 
 fn line(choice: &Choice, tests: usize, seconds: u64, properties: usize) -> String {
@@ -151,6 +176,22 @@ mod tests {
             accel: None,
             properties: properties.iter().map(|p| p.to_string()).collect(),
         }
+    }
+
+    #[test]
+    fn test_that_no_binary_describes_is_not_left_out_in_silence() {
+        let line = |name: &str| {
+            String::from_utf8(ktstr_wire::message::to_json(&described(name, "1n1l1c1t", &[]))).unwrap()
+        };
+        let of = |name: &str| Selected { binary: "/t/a-0123456789abcdef".into(), name: name.into() };
+        let text = format!("{}\n{}\n{}\n", line("x"), line("y"), line("x"));
+        let unit = Selected { binary: "/t/unit".into(), name: "z".into() };
+        let found = super::described(&text, &BTreeSet::from([of("x"), unit.clone()])).unwrap();
+        assert_eq!(found.tests.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["x"]);
+        assert_eq!(found.binaries.len(), 1);
+        let error = super::described(&text, &BTreeSet::from([of("x"), of("lost"), unit])).unwrap_err();
+        assert!(error.to_string().contains("does not describe its test lost"), "{error}");
+        assert!(super::described("{", &BTreeSet::new()).is_err());
     }
 
     #[test]

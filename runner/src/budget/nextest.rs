@@ -61,11 +61,34 @@ fn is_short_jobs(arg: &str) -> bool {
     arg.strip_prefix("-j").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// The arguments of a run that has only the chosen tests. They are those of one shard already: cut again, they would be a shard of a
+/// shard.
+pub fn without_partition(args: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--" => return kept.into_iter().chain([arg.clone()]).chain(args.cloned()).collect(),
+            "--partition" => {
+                args.next();
+            }
+            _ if arg.starts_with("--partition=") => {}
+            _ => kept.push(arg.clone()),
+        }
+    }
+    kept
+}
+
+/// The path of a binary as the binary itself knows it, without symbolic links.
+fn own_path(path: &str) -> String {
+    Path::new(path).canonicalize().map_or_else(|_| path.into(), |p| p.display().to_string())
+}
+
 /// The tests that `cargo nextest run` with these arguments would run.
 pub fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>, TestError> {
     let list = listing::read(&mut list, &list_args(args))?;
     let matching = listing::tests(&list).filter(|t| t.matches);
-    Ok(matching.map(|t| Selected { binary: t.binary_path.into(), name: t.name.into() }).collect())
+    Ok(matching.map(|t| Selected { binary: own_path(t.binary_path), name: t.name.into() }).collect())
 }
 
 /// Tests that run at a time: what the arguments or nextest's own variable say, else the tightest test group of the project's
@@ -111,6 +134,25 @@ mod tests {
     fn arguments_of_the_run_alone_are_left_out() {
         let kept = list_args(&words("-j 2 --run-ignored all -E test(a) --no-fail-fast --retries=3 -j8 name"));
         assert_eq!(kept, words("--run-ignored all -E test(a) name"));
+    }
+
+    #[test]
+    fn chosen_tests_are_not_cut_into_shards_again() {
+        let run = |args| without_partition(&words(args));
+        assert_eq!(run("-j2 --partition slice:1/4 -E test(a)"), words("-j2 -E test(a)"));
+        assert_eq!(run("--partition=count:1/4 name -- --partition x"), words("name -- --partition x"));
+        assert_eq!(list_args(&words("--partition slice:1/4 -j2")), words("--partition slice:1/4"));
+    }
+
+    #[test]
+    fn binary_behind_a_link_is_known_by_its_own_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::fs::write(real.join("smoke"), "").unwrap();
+        std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
+        let linked = dir.path().join("link/smoke");
+        assert_eq!(own_path(linked.to_str().unwrap()), real.join("smoke").to_str().unwrap());
     }
 
     #[test]

@@ -44,15 +44,23 @@ fn require_tools() -> Result<(), KernelError> {
     if missing.is_empty() { Ok(()) } else { Err(KernelError::Tools(missing.join(" "))) }
 }
 
+/// The kernel's Makefile refuses paths with spaces and colons ("source directory cannot contain spaces or colons").
+fn require_buildable(path: &Path) -> Result<(), KernelError> {
+    let refused = |c: char| c.is_whitespace() || c == ':';
+    if path.to_string_lossy().contains(refused) { Err(KernelError::Place(path.into())) } else { Ok(()) }
+}
+
 /// The entry for `source`, built if it is not there. `extra_config` is merged last.
 pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<Entry, KernelError> {
     let key = key(source, extra_config)?;
-    let root = cache::root();
+    let root = cache::root()?;
     let dir = root.join(&key);
     if let Some(entry) = cache::entry(&dir) {
         return Ok(entry);
     }
     require_tools()?;
+    let tree = if let Source::Tree(path) = source { Some(path) } else { None };
+    tree.into_iter().chain([&root]).try_for_each(|path| require_buildable(path))?;
     source.fetch()?;
     fs::create_dir_all(&root).map_err(file_error(&root))?;
     let _lock = lock::exclusive(&root.join(format!("{key}.lock")), &format!("building {key}"))?;
@@ -142,7 +150,7 @@ impl Build<'_> {
             Source::Tree(path) => return Ok(path.clone()),
             Source::Tarball(path) => unpack(path, &into),
             Source::Release(release) => unpack(&release.path, &into),
-            Source::Commit(commit) => commit.checkout(&repositories(), &into, &self.work.join("index")),
+            Source::Commit(commit) => commit.checkout(&repositories()?, &into, &self.work.join("index")),
         };
         fs::create_dir_all(&into).map_err(file_error(&into))?;
         self.run_logged(unpack, None)?;
@@ -231,7 +239,7 @@ impl Build<'_> {
         }
         let tail = Vec::from(tail).join("\n");
         if tail.contains("No space left on device") {
-            return Err(KernelError::NoSpace(cache::root()));
+            return Err(KernelError::NoSpace(cache::root()?));
         }
         Err(KernelError::Build { tail, log: log_path })
     }
@@ -300,5 +308,14 @@ mod tests {
         assert!(!is_there("killed.building") && is_there("running.building") && is_there("kept"));
         // It has not come to its lock yet, which is made first: not one of ours.
         assert!(is_there("unlocked.building"));
+    }
+
+    #[test]
+    fn paths_that_the_kernel_cannot_be_built_in_are_named_before_a_build() {
+        assert!(require_buildable(Path::new("/src/p[1],x/linux")).is_ok());
+        for path in ["/src/my linux", "/src/a:b/linux"] {
+            let error = require_buildable(Path::new(path)).unwrap_err();
+            assert!(error.to_string().contains(path) && error.exit_status() == crate::exit::USAGE, "{error}");
+        }
     }
 }

@@ -118,7 +118,7 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         });
     }
     for e in doomed {
-        let lock_path = cache::root().join(format!("{}.lock", e.key));
+        let lock_path = cache::root()?.join(format!("{}.lock", e.key));
         let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
         if lock.try_lock().is_err() {
             return Err(KernelError::InUse(e.key));
@@ -128,8 +128,8 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         outln!("removed {} {}", e.key, e.meta.release);
     }
     if wanted.is_none() {
-        build::remove_abandoned(&cache::root());
-        [mirror::downloads(), source::repositories()].iter().try_for_each(|dir| clean_sources(dir))?;
+        build::remove_abandoned(&cache::root()?);
+        [mirror::downloads()?, source::repositories()?].iter().try_for_each(|dir| clean_sources(dir))?;
     }
     Ok(())
 }

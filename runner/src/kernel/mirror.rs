@@ -7,19 +7,18 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ktstr_wire::env::KERNEL_MIRROR;
+
 use super::version::{Listing, Version, Wanted};
 use super::{KernelError, cache, download, file_error, http};
 use crate::run::identity::sha256_file;
 
-/// Environment variable: the mirror.
-pub const MIRROR_ENV: &str = "KTSTR_KERNEL_MIRROR";
-
-/// The mirror without [`MIRROR_ENV`].
+/// The mirror without [`KERNEL_MIRROR`].
 pub const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";
 
 /// Where downloads are kept.
-pub fn downloads() -> PathBuf {
-    cache::root().join("downloads")
+pub fn downloads() -> Result<PathBuf, KernelError> {
+    Ok(cache::root()?.join("downloads"))
 }
 
 /// A mirror, and where its files are kept.
@@ -58,15 +57,14 @@ impl Mirror {
     /// The mirror at the URL `base`, with its files in `dir`.
     pub fn new(base: &str, dir: PathBuf) -> Result<Mirror, KernelError> {
         if !["https://", "http://"].iter().any(|scheme| base.starts_with(scheme)) {
-            return Err(KernelError::Mirror(base.into()));
+            return Err(KERNEL_MIRROR.error(base, "").into());
         }
         Ok(Mirror { base: base.trim_end_matches('/').into(), dir })
     }
 
     /// The one that the environment names, with its files in the kernel cache.
     pub fn from_env() -> Result<Mirror, KernelError> {
-        let base = std::env::var(MIRROR_ENV).ok().filter(|b| !b.is_empty());
-        Mirror::new(base.as_deref().unwrap_or(DEFAULT), downloads())
+        Mirror::new(KERNEL_MIRROR.text()?.as_deref().unwrap_or(DEFAULT), downloads()?)
     }
 
     /// The releases that are meant, in order. Only a release that is named in full is not looked up.
@@ -159,7 +157,7 @@ mod tests {
     fn kernel_mirror_is_a_url() {
         for base in ["ftp://x/", "/srv/mirror", "cdn.kernel.org/pub/linux/kernel"] {
             let message = Mirror::new(base, "/".into()).unwrap_err().to_string();
-            assert!(message.contains(base) && message.contains(MIRROR_ENV), "{message}");
+            assert!(message.contains(base) && message.contains(KERNEL_MIRROR.name), "{message}");
         }
     }
 }

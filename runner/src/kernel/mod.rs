@@ -23,12 +23,12 @@ pub mod version;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::env::{EnvError, KERNEL_MIRROR};
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
 use crate::run::identity::sha256_file;
 pub use command::{KernelArgs, run};
-use mirror::MIRROR_ENV;
 use options::MissingOption;
 pub use spec::{resolve, resolve_all};
 use version::Version;
@@ -49,6 +49,12 @@ pub struct Kernel {
     pub config: Option<String>,
     /// SHA-256 of the configuration.
     pub config_sha256: Option<String>,
+    /// SHA-256 of [`Kernel::sim_image`].
+    #[serde(default)]
+    pub sim_sha256: Option<String>,
+    /// Its key in the cache, if it is there.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Modules to load in this order, decompressed.
     pub modules: Vec<PathBuf>,
     /// What to write after `--kernel` to get it again.
@@ -60,7 +66,7 @@ pub struct Kernel {
 pub enum KernelError {
     /// Nothing is at this path, no installed kernel has this name, and it has none of the other forms.
     #[error(
-        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, the release of an installed kernel, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
     )]
     NotFound {
         /// What was asked for.
@@ -70,7 +76,7 @@ pub enum KernelError {
     },
     /// The mirror does not have it.
     #[error(
-        "the mirror {mirror} has no Linux {wanted}{}; name another version, or another mirror in {MIRROR_ENV}",
+        "the mirror {mirror} has no Linux {wanted}{}; name another version, or another mirror in {KERNEL_MIRROR}",
         .newest.map(|v| format!("; the newest of that series there is {v}")).unwrap_or_default()
     )]
     NotListed {
@@ -102,12 +108,33 @@ pub enum KernelError {
     /// A range where one kernel is needed.
     #[error("'{0}' is a range, and only one kernel can be used here; name one version of it")]
     OnlyOne(String),
-    /// The mirror of the environment is no URL.
-    #[error("{MIRROR_ENV} is '{0}'; it takes a URL that begins with https:// or http://")]
-    Mirror(String),
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// Several cached kernels are of this release.
+    #[error(
+        "several cached kernels are Linux {release}: {}; name one by its key, as in --kernel {}", .found.join(", "), .found.first().and_then(|f| f.split(' ').next()).unwrap_or_default()
+    )]
+    Ambiguous {
+        /// What was asked for.
+        release: String,
+        /// Their keys and sources.
+        found: Vec<String>,
+    },
+    /// A directory whose path has a space or a colon.
+    #[error(
+        "the kernel's Makefile does not work in {0}, whose path has a space or a colon; move the source, or set KTSTR_CACHE_DIR to another directory"
+    )]
+    Place(PathBuf),
+    /// An image is another one than at the start.
+    #[error("{0} has changed since the command started; run it again when nothing builds that kernel")]
+    Changed(PathBuf),
+    /// Nothing is named.
+    #[error("--kernel is empty; name a kernel, or leave it out: cargo ktstr test --help says what it takes")]
+    Empty,
     /// A download failed.
     #[error(
-        "cannot download {url}: {reason}; check the network, or name another mirror of https://cdn.kernel.org/pub/linux/kernel in {MIRROR_ENV}"
+        "cannot download {url}: {reason}; check the network, or name another mirror of https://cdn.kernel.org/pub/linux/kernel in {KERNEL_MIRROR}"
     )]
     Download {
         /// What was asked for.
@@ -117,7 +144,7 @@ pub enum KernelError {
     },
     /// What was downloaded is something else.
     #[error(
-        "{url} has the SHA-256 {found}, but the mirror's sha256sums.asc says {expected}; what was downloaded is removed; try again, or name another mirror in {MIRROR_ENV}"
+        "{url} has the SHA-256 {found}, but the mirror's sha256sums.asc says {expected}; what was downloaded is removed; try again, or name another mirror in {KERNEL_MIRROR}"
     )]
     Checksum {
         /// What was asked for.
@@ -214,7 +241,12 @@ impl KernelError {
             KernelError::NotAKernel { .. } => 11,
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
             KernelError::Kconfig { .. } | KernelError::Range { .. } => exit::USAGE,
-            KernelError::OnlyOne(_) | KernelError::Mirror(_) => exit::USAGE,
+            KernelError::OnlyOne(_)
+            | KernelError::Place(_)
+            | KernelError::Ambiguous { .. }
+            | KernelError::Env(_)
+            | KernelError::Empty => exit::USAGE,
+            KernelError::Changed(_) => exit::INCONCLUSIVE,
             KernelError::Build { .. } => 13,
             KernelError::Tools(_) | KernelError::NoGit => exit::HOST_LACKS,
             KernelError::Download { .. } | KernelError::Checksum { .. } | KernelError::Git { .. } => {
@@ -256,6 +288,8 @@ impl Kernel {
         Ok(Kernel {
             image,
             sim_image: None,
+            sim_sha256: None,
+            key: None,
             release,
             sha256,
             config,
@@ -263,6 +297,17 @@ impl Kernel {
             modules: Vec::new(),
             source,
         })
+    }
+
+    /// That the images are those that were resolved.
+    pub fn require_unchanged(&self) -> Result<(), KernelError> {
+        let sim = self.sim_image.as_ref().zip(self.sim_sha256.as_ref());
+        for (path, sha256) in sim.into_iter().chain([(&self.image, &self.sha256)]) {
+            if sha256_file(path).map_err(file_error(path))? != *sha256 {
+                return Err(KernelError::Changed(path.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// An error where something is missing.

@@ -80,7 +80,7 @@ impl Source {
         match self {
             Source::Tree(_) | Source::Tarball(_) => Ok(()),
             Source::Release(release) => release.fetch(),
-            Source::Commit(commit) => commit.fetch(&repositories()),
+            Source::Commit(commit) => commit.fetch(&repositories()?),
         }
     }
 
@@ -100,8 +100,8 @@ impl Source {
 }
 
 /// Where the repositories of [`Source::Commit`] are kept.
-pub fn repositories() -> PathBuf {
-    cache::root().join("git")
+pub fn repositories() -> Result<PathBuf, KernelError> {
+    Ok(cache::root()?.join("git"))
 }
 
 fn git(dir: &Path, args: &[&str]) -> Option<Vec<u8>> {

@@ -1,26 +1,26 @@
 //! What a kernel specification means.
 //!
-//! In this order: an existing path (a source directory or archive, or an image), the release of an installed kernel,
+//! In this order: an existing path (a source directory or archive, or an image), the release of an installed kernel, key or release of
+//! a cached one,
 //! `git+URL#REF` ([`super::git`]), a version or a range of versions ([`super::version`]).
 
 use std::path::Path;
+
+use ktstr_wire::env::KERNEL;
 
 use super::git::Commit;
 use super::mirror::Mirror;
 use super::source::{self, Source};
 use super::version::Wanted;
-use super::{Kernel, KernelError, build, cache, installed};
-
-/// Environment variable: the kernel where none is named.
-const KERNEL_ENV: &str = "KTSTR_KERNEL";
+use super::{Kernel, KernelError, build, cache, file_error, installed};
 
 /// The kernel for `spec`, or, without one, the first of `KTSTR_KERNEL`, `./linux`, `../linux`, the newest cached kernel, the
 /// installed kernels. Downloads and builds if needed. What was chosen and why goes to standard error.
 pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
     let (kernel, why) = match spec {
         Some(spec) => (from_spec(spec, cwd)?, "as --kernel says".into()),
-        None => match from_env() {
-            Some(spec) => (from_spec(&spec, cwd)?, format!("as {KERNEL_ENV} says")),
+        None => match KERNEL.text()? {
+            Some(spec) => (from_spec(&spec, cwd)?, format!("as {KERNEL} says")),
             None => found(cwd)?,
         },
     };
@@ -31,7 +31,7 @@ pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
 
 /// The kernels for all `specs`, of which ranges are several; without any, as [`resolve`], but `KTSTR_KERNEL` may be a range.
 pub fn resolve_all(specs: &[String], cwd: &Path) -> Result<Vec<Kernel>, KernelError> {
-    let specs = match (specs, from_env()) {
+    let specs = match (specs, KERNEL.text()?) {
         ([], None) => return Ok(vec![resolve(None, cwd)?]),
         ([], Some(spec)) => vec![spec],
         (specs, _) => specs.to_vec(),
@@ -47,6 +47,9 @@ pub fn resolve_all(specs: &[String], cwd: &Path) -> Result<Vec<Kernel>, KernelEr
 
 /// The versions of a range, each as a specification; any other specification stays what it is.
 pub fn expand(spec: &str, cwd: &Path) -> Result<Vec<String>, KernelError> {
+    if spec.trim().is_empty() {
+        return Err(KernelError::Empty);
+    }
     let is_here = cwd.join(spec).exists() || is_installed(spec);
     match Wanted::parse(spec) {
         Ok(Some(range @ Wanted::Range(..))) if !is_here => {
@@ -62,6 +65,9 @@ pub fn expand(spec: &str, cwd: &Path) -> Result<Vec<String>, KernelError> {
 
 /// The source that `spec` means where it is a path, a commit or a single version.
 pub fn source(spec: &str, cwd: &Path) -> Result<Source, KernelError> {
+    if spec.trim().is_empty() {
+        return Err(KernelError::Empty);
+    }
     let path = cwd.join(spec);
     if path.exists() {
         return Source::open(&path);
@@ -78,10 +84,6 @@ pub fn source(spec: &str, cwd: &Path) -> Result<Source, KernelError> {
             Ok(Source::Release(mirror.release(version)?))
         }
     }
-}
-
-fn from_env() -> Option<String> {
-    std::env::var(KERNEL_ENV).ok().filter(|spec| !spec.is_empty())
 }
 
 fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
@@ -101,13 +103,21 @@ fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
 
 fn from_spec(spec: &str, cwd: &Path) -> Result<Kernel, KernelError> {
     let path = cwd.join(spec);
-    if path.is_file() && !source::is_tarball(&path) {
+    if !spec.trim().is_empty() && path.is_file() && !source::is_tarball(&path) {
+        // Tests run in other directories.
+        let path = path.canonicalize().map_err(file_error(&path))?;
         let release = installed::image_release(&path)?;
         let config = installed::config_beside(&path, &release);
-        return Kernel::new(path, release, config, spec.into());
+        let source = path.display().to_string();
+        return Kernel::new(path, release, config, source);
     }
     if !path.exists() && is_installed(spec) {
         return installed::kernel(spec);
+    }
+    if !path.exists()
+        && let Some(entry) = cache::named(spec)?
+    {
+        return entry.kernel();
     }
     let source = source(spec, cwd)?;
     let kernel = build::cached_or_built(&source, None)?.kernel()?;

@@ -10,7 +10,7 @@ use ktstr_wire::spec::ProbeLevel;
 use super::host_time::HostTime;
 use super::identity;
 use super::terms::{self, Measured};
-use super::verdict::{Circumstances, Judgement, judge};
+use super::verdict::{Circumstances, Judgement, another_kernel, judge};
 
 /// Name of the lock in a work directory; who holds it is alive.
 pub const LOCK_FILE: &str = "lock";
@@ -95,6 +95,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         }
         None => judgement,
     };
+    let judgement = another_kernel(&collected, &identity.kernel).unwrap_or(judgement);
     collected.quality.pages = around.pages.map(pages);
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());

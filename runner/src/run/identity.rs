@@ -12,9 +12,6 @@ use super::scheduler::Program;
 use super::script;
 use crate::kernel::Kernel;
 
-/// Environment variable: the scheduler of every test, in place of the test's own.
-pub const SCHEDULER_ENV: &str = "KTSTR_SCHEDULER";
-
 /// The name of the kernel's own scheduler in results.
 pub const KERNEL_SCHEDULER: &str = "eevdf";
 
@@ -106,6 +103,8 @@ pub struct Parts<'a> {
     pub kernel: &'a Kernel,
     /// The scheduler's binary.
     pub scheduler: Option<&'a Program>,
+    /// The scheduler that was asked for in place of the test's own, with its arguments.
+    pub scheduler_override: Option<&'a str>,
     /// The guest agent.
     pub agent: &'a Path,
     /// Place among the boots of a session in random order.
@@ -167,7 +166,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         dirty: p.project.dirty,
         accel: p.accel.into(),
         probes,
-        scheduler_override: std::env::var(SCHEDULER_ENV).ok().filter(|s| !s.trim().is_empty()),
+        scheduler_override: p.scheduler_override.map(str::to_string),
         kernel_source: p.kernel.source.clone(),
         seed: p.spec.seed,
         test_sha256: sha256_file(Path::new(&p.spec.binary))?,

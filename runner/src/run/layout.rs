@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::git::{GitError, git};
+use crate::surroundings::{self, CARGO_TARGET_DIR};
 use ktstr_wire::spec::{ProbeLevel, SchedulerSpec};
 use ktstr_wire::topology::Topology;
 use serde::Serialize;
@@ -15,33 +17,47 @@ pub struct Project {
     pub commit: String,
     /// The work tree differs from HEAD.
     pub dirty: bool,
+    /// Why the commit is not known, in git's words, and what to do.
+    pub refused: Option<String>,
 }
 
 impl Project {
     /// Asks git about the checkout that holds `dir`.
     pub fn of(dir: &Path) -> Project {
-        let git = |args: &[&str]| {
-            let out = Command::new("git").arg("-C").arg(dir).args(args).output().ok()?;
-            out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
-        };
-        match git(&["rev-parse", "--short=12", "HEAD"]) {
-            Some(commit) => {
-                let dirty = git(&["status", "--porcelain"]).is_some_and(|s| !s.is_empty());
-                Project { commit, dirty }
-            }
-            None => Project { commit: "nogit".into(), dirty: false },
+        match Project::state(dir) {
+            Ok((commit, dirty)) => Project { commit, dirty, refused: None },
+            Err(e) => Project { commit: "nogit".into(), dirty: false, refused: Some(e.to_string()) },
+        }
+    }
+
+    fn state(dir: &Path) -> Result<(String, bool), GitError> {
+        let commit = git(dir, &["rev-parse", "--verify", "--short=12", "HEAD"])?;
+        Ok((commit, !git(dir, &["status", "--porcelain"])?.is_empty()))
+    }
+
+    /// Says on standard error why results are those of no commit, if they are.
+    pub fn tell_refusal(&self) {
+        if let Some(why) = &self.refused {
+            eprintln!(
+                "ktstr: results are kept under 'nogit', and no comparison can tell commits apart: {why}"
+            );
         }
     }
 }
 
 /// The target directory of the workspace that holds `manifest_dir`: `CARGO_TARGET_DIR`, else what Cargo says.
 pub fn target_dir(manifest_dir: &Path) -> PathBuf {
-    if let Some(dir) = std::env::var_os("CARGO_TARGET_DIR").filter(|d| !d.is_empty()) {
-        return PathBuf::from(dir);
+    if let Some(dir) = surroundings::path(CARGO_TARGET_DIR) {
+        return dir;
     }
     cargo_metadata(manifest_dir)
         .and_then(|m| Some(PathBuf::from(m.get("target_directory")?.as_str()?)))
-        .unwrap_or_else(|| manifest_dir.join("target"))
+        .unwrap_or_else(|| absolute(&manifest_dir.join("target")))
+}
+
+/// The same place from any directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
 /// `cargo metadata --no-deps` of the workspace that holds `manifest_dir`, or `None` if Cargo finds none.
@@ -251,8 +267,25 @@ mod tests {
     }
 
     #[test]
-    fn directory_without_git_has_no_commit() {
+    fn directory_without_git_has_no_commit_and_says_why() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Project::of(dir.path()), Project { commit: "nogit".into(), dirty: false });
+        let refused = || {
+            let project = Project::of(dir.path());
+            assert_eq!((project.commit.as_str(), project.dirty), ("nogit", false));
+            project.refused.unwrap()
+        };
+        let why = refused();
+        assert!(why.contains("not a git repository") && why.contains("git init"), "{why}");
+        git(dir.path(), &["init", "-q"]).unwrap();
+        let why = refused();
+        assert!(why.contains("Needed a single revision") && why.contains("git commit"), "{why}");
+        let author = ["-c", "user.name=t", "-c", "user.email=t@example.org"];
+        git(dir.path(), &[&author[..], &["commit", "-q", "--allow-empty", "-m", "one"]].concat()).unwrap();
+        let project = Project::of(dir.path());
+        assert_eq!((project.commit.len(), project.dirty, project.refused), (12, false, None));
+        // A work tree whose changes cannot be looked for is not a clean one.
+        std::fs::write(dir.path().join(".git/index"), "broken").unwrap();
+        let why = refused();
+        assert!(why.contains("git status"), "{why}");
     }
 }

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod image;
 pub mod layout;
 pub mod report;
+pub mod rerun;
 pub mod scheduler;
 pub mod script;
 pub mod seed;
@@ -43,12 +44,14 @@ use std::time::{Duration, Instant};
 use ktstr_analysis::{HostAccount, Identity};
 use ktstr_vmm::kvm::KvmError;
 use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Moment, Share, StartError};
+use ktstr_wire::env::{self, EnvError};
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{VSOCK_PORT, WIRE_VERSION};
 
 use crate::accel::Mode;
 use crate::budget::estimate;
 use crate::exit;
+use crate::invocation::Asked;
 use crate::kernel::{Kernel, KernelError};
 use crate::witness::Watch;
 use collect::{Collector, Known, Progress};
@@ -72,12 +75,12 @@ pub enum RunError {
         /// Version of the test binary.
         found: u16,
     },
-    /// `KTSTR_ACCEL` is wrong.
-    #[error("KTSTR_ACCEL is '{0}'; it may be auto, kvm, tcg or sim")]
+    /// The accelerator of the test is wrong.
+    #[error("accel = '{0}' of the test; it takes {takes}", takes = env::ACCEL.takes)]
     Accel(String),
-    /// `KTSTR_PROBES` is wrong.
-    #[error("KTSTR_PROBES is '{0}'; it may be programs, full, summary or off")]
-    Probes(String),
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
     /// A condition of the test cannot be meant.
     #[error("{condition}: {why}")]
     Assertion {
@@ -133,6 +136,9 @@ pub enum RunError {
     /// The results could not be made from what arrived.
     #[error(transparent)]
     Finish(#[from] finish::FinishError),
+    /// A file is another one than the one that the run is to be known by.
+    #[error("{0} changed while it was packed for the guest; run the test again when nothing writes to it")]
+    Changed(PathBuf),
     /// SIGINT or SIGTERM.
     #[error("interrupted; the guest is gone and the unfinished run was removed")]
     Interrupted,
@@ -143,12 +149,10 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
-            RunError::Accel(_) | RunError::Probes(_) => exit::USAGE,
+            RunError::Accel(_) | RunError::Env(_) => exit::USAGE,
             RunError::Assertion { .. } | RunError::Steps(_) => exit::TEST_INVALID,
             RunError::Kernel(e) => e.exit_status(),
-            RunError::Scheduler(_) | RunError::Extra(extras::ExtraError::Scheduler(_)) => {
-                exit::SCHEDULER_MISSING
-            }
+            RunError::Scheduler(e) | RunError::Extra(extras::ExtraError::Scheduler(e)) => e.exit_status(),
             RunError::Extra(_) => exit::HOST_LACKS,
             RunError::NoAgent(_) | RunError::Pin { .. } | RunError::Affinity(_) => exit::HOST_LACKS,
             RunError::Image(e) => exit::of_causes(e, exit::INTERNAL),
@@ -162,6 +166,7 @@ impl RunError {
             },
             RunError::File { source, .. } => exit::of_causes(source, exit::INTERNAL),
             RunError::Finish(e) => exit::of_causes(e, exit::INTERNAL),
+            RunError::Changed(_) => exit::INCONCLUSIVE,
             RunError::Interrupted => exit::INTERRUPTED,
         }
     }
@@ -216,6 +221,10 @@ pub struct Settings {
     pub boot_seed: Option<u64>,
     /// Place of the boot in a session whose order is random.
     pub position: Option<u32>,
+    /// What `cargo ktstr` was asked for, where it started the test.
+    pub asked: Option<Asked>,
+    /// The scheduler in place of the test's own, with its arguments.
+    pub scheduler_override: Option<String>,
     /// Each CPU of the guest has one of the host's.
     pub pin: bool,
     /// The guest's memory is in huge pages that the host has reserved.
@@ -240,6 +249,10 @@ impl Plan {
         };
         let extras = extras::find(&spec, scheduler.as_ref().map(|s| s.path.as_path()))?;
         let project = layout::Project::of(manifest_dir);
+        // Else `cargo ktstr` has said it.
+        if settings.asked.is_none() {
+            project.tell_refusal();
+        }
         Ok(Plan { scheduler, extras, project, ktstr_dir, spec, kernel, settings })
     }
 
@@ -251,6 +264,7 @@ impl Plan {
             spec: &spec,
             kernel: &self.kernel,
             scheduler: self.scheduler.as_ref(),
+            scheduler_override: self.settings.scheduler_override.as_deref(),
             agent: &agent_path()?,
             position: self.settings.position,
             huge_pages: self.settings.huge_pages,
@@ -265,7 +279,7 @@ impl Plan {
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(terms::SPEC_FILE);
         fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
-        let mut around = match self.run_guest(&spec, work.path(), &share, stop) {
+        let mut around = match self.run_guest(&spec, &identity, &work, &share, stop) {
             Ok(around) => around,
             Err(e) => {
                 work.remove();
@@ -292,6 +306,21 @@ impl Plan {
         TestSpec { seed, ..self.spec.clone() }
     }
 
+    /// That what was packed, and the kernel, are what the identity has the digests of.
+    fn require_unchanged(&self, identity: &Identity, agent: &Path) -> Result<(), RunError> {
+        self.kernel.require_unchanged()?;
+        let test = Path::new(&self.spec.binary);
+        let path = self.scheduler.as_ref().map(|s| s.path.as_path());
+        let scheduler = path.zip(identity.scheduler_sha256.as_ref());
+        let packed = [(test, &identity.test_sha256), (agent, &identity.guest_sha256)];
+        for (path, sha256) in packed.into_iter().chain(scheduler) {
+            if identity::sha256_file(path).map_err(file_error(path))? != *sha256 {
+                return Err(RunError::Changed(path.into()));
+            }
+        }
+        Ok(())
+    }
+
     fn image(&self) -> &Path {
         match &self.kernel.sim_image {
             Some(image) if self.settings.mode != Mode::Tcg => image,
@@ -302,10 +331,12 @@ impl Plan {
     fn run_guest(
         &self,
         spec: &TestSpec,
-        work: &Path,
+        identity: &Identity,
+        work: &WorkDir,
         share: &Share,
         stop: &AtomicBool,
     ) -> Result<Circumstances, RunError> {
+        let work = work.path();
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
         let binaries = image::Binaries {
@@ -317,6 +348,7 @@ impl Plan {
         let sim = self.settings.mode == Mode::Sim;
         let manner = image::Manner { sim, shell: None };
         image::build(spec, &binaries, manner, &initramfs)?;
+        self.require_unchanged(identity, &agent)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -457,8 +489,8 @@ fn wait(
 
 /// The guest agent: `KTSTR_GUEST`, or the one beside this program.
 pub fn agent_path() -> Result<PathBuf, RunError> {
-    let path = match std::env::var_os("KTSTR_GUEST") {
-        Some(p) => PathBuf::from(p),
+    let path = match env::GUEST.path()? {
+        Some(path) => path,
         None => std::env::current_exe()
             .map_err(file_error(Path::new("cargo-ktstr")))?
             .with_file_name("ktstr-guest"),

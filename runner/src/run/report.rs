@@ -9,9 +9,9 @@ use ktstr_analysis::Verdict;
 use ktstr_guest::exit_report::victim_section;
 use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 
-use super::Plan;
 use super::finish::Published;
 use super::verdict::describe_exit;
+use super::{Plan, rerun};
 use crate::accel::Mode;
 use crate::output::{self, plain};
 
@@ -66,7 +66,7 @@ fn text(p: &Published, plan: &Plan) -> String {
     let console = console_tail(&p.folder.join("console.log"));
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
-    out.push_str(&format!("rerun: {}\n", rerun_command(plan)));
+    out.push_str(&format!("rerun: {}\n", rerun::command(plan, id.repeat)));
     if plan.settings.mode == Mode::Sim {
         let sidecar = quoted(&p.sidecar_path.display().to_string());
         out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
@@ -118,19 +118,6 @@ fn tail(text: &str, lines: usize) -> String {
         out.push_str(&format!("[{skipped} earlier lines left out]\n"));
     }
     out + &all[skipped..].join("\n")
-}
-
-/// The command that runs this test again, alone.
-pub fn rerun_command(plan: &Plan) -> String {
-    let mut command = format!("cargo ktstr test --kernel {}", quoted(&plan.kernel.source));
-    if std::env::var_os(super::identity::SCHEDULER_ENV).is_some() {
-        let label = super::identity::scheduler_label(plan.spec.scheduler.as_ref());
-        command.push_str(&format!(" --scheduler {}", quoted(&label)));
-    }
-    let listed = plan.spec.terms.listed.as_ref().unwrap_or(&plan.spec.test);
-    let filter = quoted(&format!("test(={listed})"));
-    // Whether it is ignored is not known here; this runs it in either case.
-    format!("{command} -- --run-ignored all -E {filter}")
 }
 
 /// `s` as one word of a POSIX shell.

@@ -1,7 +1,8 @@
 //! Finding the binary of the scheduler under test.
 //!
-//! In this order: `KTSTR_SCHEDULER_DIR`, a binary of the test's workspace (built on demand), `PATH`. What is built is built as people run
-//! it, in the profile `release`, unless the workspace says otherwise:
+//! Where `KTSTR_SCHEDULER_DIR` is set, it is there or nowhere: another binary of that name is another scheduler. Else a binary of the
+//! test's workspace, built on demand, then one on `PATH`. What is built is built as people run it, in the profile `release`, unless the
+//! workspace says otherwise:
 //!
 //! ```toml
 //! [workspace.metadata.ktstr]
@@ -12,19 +13,35 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use ktstr_wire::env::{EnvError, SCHEDULER_DIR};
+
 use super::layout::{cargo, cargo_metadata};
+use crate::exit;
 
 /// Why there is no scheduler to start.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
     /// It is in none of the places.
-    #[error("scheduler binary '{binary}' not found; looked in:{}\nset KTSTR_SCHEDULER_DIR to the directory that holds it", list(.looked))]
+    #[error("scheduler binary '{binary}' not found; looked in:{}\nset {SCHEDULER_DIR} to the directory that holds it", list(.looked))]
     NotFound {
         /// File name.
         binary: String,
         /// Places, in the order in which they were tried.
         looked: Vec<String>,
     },
+    /// The one place where it was to be lacks it.
+    #[error(
+        "scheduler binary '{binary}' not found in {SCHEDULER_DIR} ({}), and while that is set it is looked for nowhere else; put it there, or unset {SCHEDULER_DIR}", .dir.display()
+    )]
+    NotInDir {
+        /// File name.
+        binary: String,
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
     /// The workspace has it but it does not build.
     #[error(
         "'{binary}' does not build (cargo build --workspace --profile {profile} --bin {binary}, of package {package}):\n{stderr}"
@@ -39,6 +56,24 @@ pub enum SchedulerError {
         /// What Cargo said.
         stderr: String,
     },
+}
+
+impl SchedulerError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            SchedulerError::Env(_) => exit::USAGE,
+            _ => exit::SCHEDULER_MISSING,
+        }
+    }
+}
+
+/// `KTSTR_SCHEDULER_DIR`, where it is set.
+pub fn dir() -> Result<Option<PathBuf>, EnvError> {
+    match SCHEDULER_DIR.path()? {
+        Some(dir) if !dir.is_dir() => Err(SCHEDULER_DIR.error(dir, ", and no directory is there")),
+        dir => Ok(dir),
+    }
 }
 
 fn list(looked: &[String]) -> String {
@@ -56,17 +91,18 @@ pub struct Program {
 
 /// The scheduler `binary` for a test of the package at `manifest_dir`.
 pub fn find(binary: &str, manifest_dir: &Path) -> Result<Program, SchedulerError> {
+    find_in(dir()?, binary, manifest_dir)
+}
+
+/// The same, where `dir` is the one place if it is set.
+fn find_in(dir: Option<PathBuf>, binary: &str, manifest_dir: &Path) -> Result<Program, SchedulerError> {
     let there = |path| Ok(Program { path, profile: None });
-    let mut looked = Vec::new();
-    if let Some(dir) = std::env::var_os("KTSTR_SCHEDULER_DIR").filter(|d| !d.is_empty()) {
-        let path = Path::new(&dir).join(binary);
-        if is_executable(&path) {
-            return there(path);
-        }
-        looked.push(format!("KTSTR_SCHEDULER_DIR ({})", path.display()));
-    } else {
-        looked.push("KTSTR_SCHEDULER_DIR (not set)".into());
+    if let Some(dir) = dir {
+        let path = dir.join(binary);
+        let missing = SchedulerError::NotInDir { binary: binary.into(), dir };
+        return if is_executable(&path) { there(path) } else { Err(missing) };
     }
+    let mut looked = vec![format!("{SCHEDULER_DIR} (not set)")];
     if let Some(built) = build_in_workspace(binary, manifest_dir)? {
         return Ok(built);
     }
@@ -196,9 +232,21 @@ mod tests {
     #[test]
     fn missing_scheduler_names_the_places() {
         let dir = tempfile::tempdir().unwrap();
-        let e = find("no_such_scheduler_binary", dir.path()).unwrap_err().to_string();
-        for place in ["KTSTR_SCHEDULER_DIR", "workspace", "PATH"] {
+        let e = find_in(None, "no_such_scheduler_binary", dir.path()).unwrap_err().to_string();
+        for place in [SCHEDULER_DIR.name, "workspace", "PATH"] {
             assert!(e.contains(place), "{e}");
         }
+    }
+
+    #[test]
+    fn directory_that_was_asked_for_is_the_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let find = || find_in(Some(dir.path().into()), "sh", Path::new("/"));
+        let e = find().unwrap_err();
+        assert!(matches!(e, SchedulerError::NotInDir { .. }), "{e}");
+        assert_eq!(e.exit_status(), exit::SCHEDULER_MISSING);
+        assert!(e.to_string().contains(&*dir.path().to_string_lossy()), "{e}");
+        std::os::unix::fs::symlink("/bin/sh", dir.path().join("sh")).unwrap();
+        assert_eq!(find().unwrap().path, dir.path().join("sh"));
     }
 }

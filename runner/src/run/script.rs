@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ktstr_wire::env::SCHEDULER_DIR;
 use ktstr_wire::{GUEST_PATH_DIRS, TOOLS_DIR};
 
 use super::extras::Extra;
@@ -185,7 +186,7 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn of<'a>(script: &Path, manifest_dir: &'a Path) -> Places<'a> {
-        let chosen = std::env::var_os("KTSTR_SCHEDULER_DIR").filter(|d| !d.is_empty()).map(PathBuf::from);
+        let chosen = SCHEDULER_DIR.path().ok().flatten();
         let dirs = script.parent().map(Path::to_path_buf).into_iter().chain(chosen).collect();
         Places { dirs, manifest_dir, binaries: scheduler::workspace_binaries(manifest_dir) }
     }

@@ -101,6 +101,8 @@ mod tests {
             attempt: 1,
             boot_seed: None,
             position: None,
+            asked: None,
+            scheduler_override: None,
             pin,
             huge_pages: false,
         };

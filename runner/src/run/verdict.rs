@@ -150,6 +150,13 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     None
 }
 
+/// The guest's kernel says itself which release it is: another one than that of the results is not what was asked for.
+pub fn another_kernel(c: &Collected, asked: &str) -> Option<Judgement> {
+    let ran = c.hello.as_ref().map(|h| h.kernel_release.as_str()).filter(|ran| *ran != asked)?;
+    let reason = format!("the guest ran Linux {ran}, and {asked} was asked for");
+    Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]))
+}
+
 /// How QEMU, which has an exit status and messages, or KVM ended.
 fn crashed(status: &str, stderr: &str) -> String {
     match qemu_errors(stderr).as_str() {
@@ -497,6 +504,15 @@ mod tests {
             assert_eq!(judged(outcome, end, 98, "sim", 0), Verdict::Fail, "{outcome:?} {end:?}");
             assert_eq!(judged(outcome, end, 60, "sim", 0), spoilt, "{outcome:?} {end:?}");
         }
+    }
+
+    #[test]
+    fn another_kernel_than_was_asked_for_is_inconclusive() {
+        assert!(another_kernel(&passed(0), "6.12").is_none());
+        assert!(another_kernel(&Collected::default(), "6.12").is_none());
+        let judged = another_kernel(&passed(0), "6.12.1").unwrap();
+        assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
+        assert_eq!(judged.reasons, ["the guest ran Linux 6.12, and 6.12.1 was asked for"]);
     }
 
     #[test]

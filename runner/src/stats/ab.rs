@@ -24,9 +24,9 @@ use crate::cli::AccelArg;
 use crate::invocation::{Invocation, ResolvedKernel};
 use crate::kernel::{self, KernelError};
 use crate::output::plain;
-use crate::run::{identity, layout};
-use crate::test::{TestError, require_nextest, system};
-use crate::{exit, interrupt, recover, session};
+use crate::run::{identity, layout, scheduler};
+use crate::test::{TestError, require_nextest, require_scheduler, system};
+use crate::{exit, git, interrupt, recover, session};
 
 /// Why there was no A/B run.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +176,8 @@ impl AbArgs {
     /// Boots, compares, reports; gives the exit status.
     pub fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
+        require_scheduler("--a-scheduler", self.a_scheduler.as_deref()).map_err(AbError::from)?;
+        require_scheduler("--b-scheduler", self.b_scheduler.as_deref()).map_err(AbError::from)?;
         match (&self.a_commit, &self.b_commit) {
             (Some(_), None) => return Err(AbError::OneCommit('B').into()),
             (None, Some(_)) => return Err(AbError::OneCommit('A').into()),
@@ -186,7 +188,7 @@ impl AbArgs {
         let side = |name, scheduler: &Option<String>, commit: &Option<String>| -> Result<Side, AbError> {
             let worktree = match (&worktrees, commit) {
                 (Some(all), Some(reference)) => {
-                    Some(all.checkout(here, &worktree::commit(here, reference)?)?)
+                    Some(all.checkout(here, &git::commit(here, reference).map_err(WorktreeError::from)?)?)
                 }
                 _ => None,
             };
@@ -207,7 +209,7 @@ impl GateArgs {
             let worktree = Some(worktrees.checkout(here, &commit)?);
             Ok(Side { name, scheduler: None, worktree })
         };
-        let base = worktree::commit(here, &self.base).map_err(AbError::from)?;
+        let base = git::commit(here, &self.base).map_err(WorktreeError::from).map_err(AbError::from)?;
         let head = worktree::snapshot(here).map_err(AbError::from)?;
         run(&[side('A', base)?, side('B', head)?], &self.boots, &self.report, json)
     }
@@ -236,9 +238,11 @@ fn order(rounds: u32) -> Vec<bool> {
 
 /// Runs every round and gives what was made of each side.
 fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<[Made; 2], AbError> {
+    scheduler::dir().map_err(TestError::from)?;
     let kernel = kernel::resolve(boots.kernel.as_deref(), Path::new("."))?;
     let mode = Mode::of(boots.accel);
     require_nextest()?;
+    layout::Project::of(Path::new(".")).tell_refusal();
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
     let session = identity::new_id();
@@ -253,15 +257,12 @@ fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<[Made; 2], AbError> {
             let side = &sides[i];
             bar.set_message(format!("side {}, boot {} of {}", side.name, round + 1, boots.repeat));
             let invocation = Invocation {
-                target: &target,
-                session: &session,
-                kernel: &resolved,
-                accel: mode.name(),
                 seed: boots.seed,
                 repeats: round..round + 1,
                 scheduler: side.scheduler.as_deref(),
-                boot_seed: None,
                 position: Some(position),
+                args: &boots.nextest,
+                ..Invocation::new(&target, &session, &resolved, mode.name())
             };
             let entries = boot(side, &invocation, &boots.nextest, &ktstr_dir)?;
             if stop.load(Ordering::Relaxed) {

@@ -7,7 +7,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use crate::git::{GitError, commit, git};
 
 /// Digits of a commit's name in a path, and in results.
 const DIGITS: usize = 12;
@@ -15,22 +16,17 @@ const DIGITS: usize = 12;
 /// Why there is no checkout.
 #[derive(Debug, thiserror::Error)]
 pub enum WorktreeError {
-    /// git is missing.
-    #[error("git: {0}")]
-    Git(#[from] io::Error),
+    /// git refused.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A checkout could not be moved.
+    #[error("the checkouts below target/ktstr/worktrees: {0}")]
+    Files(#[from] io::Error),
     /// Another comparison is moving the checkouts.
     #[error(
         "another stats ab or gate runs in this target directory; wait for its end, or set CARGO_TARGET_DIR"
     )]
     Busy,
-    /// git refused.
-    #[error("git {args}: {stderr}")]
-    Refused {
-        /// What was asked of it.
-        args: String,
-        /// What it said.
-        stderr: String,
-    },
 }
 
 /// Where a checkout is built and run, and its target directory, below the worktrees.
@@ -94,30 +90,10 @@ pub struct Worktrees {
     _lock: File,
 }
 
-fn git(dir: &Path, args: &[&str]) -> Result<String, WorktreeError> {
-    let out = Command::new("git").arg("-C").arg(dir).args(args).output()?;
-    if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).trim().to_string());
-    }
-    let stderr = String::from_utf8_lossy(&out.stderr).trim().to_string();
-    Err(WorktreeError::Refused { args: args.join(" "), stderr })
-}
-
-/// The commit that `reference` names in the repository of `dir`.
-pub fn commit(dir: &Path, reference: &str) -> Result<String, WorktreeError> {
-    git(dir, &["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")]).map_err(|e| match e {
-        WorktreeError::Refused { .. } => WorktreeError::Refused {
-            args: "rev-parse".into(),
-            stderr: format!("'{reference}' names no commit here; in a shallow clone fetch it first (git fetch --unshallow)"),
-        },
-        e => e,
-    })
-}
-
 /// A commit of what the work tree holds now: HEAD, or, with changes in tracked files, a commit on no branch.
 pub fn snapshot(dir: &Path) -> Result<String, WorktreeError> {
     let stash = git(dir, &["stash", "create"])?;
-    if stash.is_empty() { commit(dir, "HEAD") } else { Ok(stash) }
+    if stash.is_empty() { Ok(commit(dir, "HEAD")?) } else { Ok(stash) }
 }
 
 impl Worktrees {
@@ -223,8 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_commit_is_named() {
+    fn what_is_no_commit_is_named_and_what_is_no_repository_is_another_matter() {
         let repo = repository();
-        assert!(commit(repo.path(), "no-such-branch").unwrap_err().to_string().contains("no-such-branch"));
+        let text = commit(repo.path(), "no-such-branch").unwrap_err().to_string();
+        assert!(text.contains("'no-such-branch' is not a commit here; git fetch"), "{text}");
+        let none = tempfile::tempdir().unwrap();
+        let text = commit(none.path(), "HEAD").unwrap_err().to_string();
+        assert!(text.contains("not a git repository") && !text.contains("shallow"), "{text}");
     }
 }

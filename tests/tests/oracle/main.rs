@@ -159,5 +159,5 @@ under! {
     scx_qmap: named("scx_qmap");
     scx_flatcg: named("scx_flatcg");
     #[ignore = "for another scheduler: cargo ktstr test --scheduler NAME -- --run-ignored ignored-only -E 'binary(oracle)'"]
-    another: named(&std::env::var("KTSTR_SCHEDULER").expect("the scheduler: cargo ktstr test --scheduler NAME"));
+    another: named(&ktstr_wire::env::SCHEDULER.text().unwrap().expect("the scheduler: cargo ktstr test --scheduler NAME"));
 }

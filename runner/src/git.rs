@@ -1,0 +1,68 @@
+//! What git says of the project.
+
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+/// Why git does not say it.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// It cannot be started.
+    #[error("git cannot be run: {0}; install it: apt-get install git")]
+    Missing(io::Error),
+    /// It refuses.
+    #[error("git {args}: {stderr}{}", advice(.stderr))]
+    Refused {
+        /// What was asked of it.
+        args: String,
+        /// What it said.
+        stderr: String,
+    },
+    /// There is no such commit.
+    #[error(
+        "'{reference}' is not a commit here{}",
+        if *.shallow { "; this is a shallow clone, fetch the commit first: git fetch --unshallow" } else { "; git fetch, then git branch -a shows the branches that there are" }
+    )]
+    NoCommit {
+        /// What was asked for.
+        reference: String,
+        /// History is cut off.
+        shallow: bool,
+    },
+}
+
+/// What to do, where git itself does not say it.
+fn advice(stderr: &str) -> &'static str {
+    if stderr.contains("not a git repository") {
+        "; to have one: git init && git add -A && git commit"
+    } else if stderr.contains("Needed a single revision") {
+        "; commit something: git add -A && git commit"
+    } else {
+        ""
+    }
+}
+
+/// Runs git in the repository around `dir` and gives its output.
+pub fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
+    let mut command = Command::new("git");
+    // Its reasons are looked at.
+    let out = command.env("LC_ALL", "C").arg("-C").arg(dir).args(args).output().map_err(GitError::Missing)?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).trim().to_string());
+    }
+    let stderr = String::from_utf8_lossy(&out.stderr).trim().to_string();
+    Err(GitError::Refused { args: args.join(" "), stderr })
+}
+
+/// The commit that `reference` names in the repository of `dir`, with all digits.
+pub fn commit(dir: &Path, reference: &str) -> Result<String, GitError> {
+    // A repository that git refuses to read is another matter than a commit that is not in it.
+    git(dir, &["rev-parse", "--git-dir"])?;
+    git(dir, &["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")]).map_err(|e| match e {
+        GitError::Refused { .. } => {
+            let shallow = git(dir, &["rev-parse", "--is-shallow-repository"]).is_ok_and(|s| s == "true");
+            GitError::NoCommit { reference: reference.into(), shallow }
+        }
+        e => e,
+    })
+}
