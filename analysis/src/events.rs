@@ -69,6 +69,8 @@ pub(crate) struct Group {
     /// Their role; `None`: the workload.
     pub role: Option<String>,
     pub tids: BTreeSet<u32>,
+    /// Those that the test announced, and that did not inherit the role.
+    pub workers: BTreeSet<u32>,
 }
 
 impl Group {
@@ -325,13 +327,13 @@ impl Counted<'_> {
         CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
         DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
         rows.extend(to_idle(scope, cell.seen, cell.idle));
-        rows.extend(times(scope, &cell.on_cpu_ns));
+        rows.extend(times(scope, &cell.on_cpu_ns, &self.groups[group].workers));
         rows
     }
 
     /// The rows of every phase, group by group.
     pub fn phase_rows(&self) -> Vec<MetricRow> {
-        let rows = |p, (g, group): (usize, &Group)| phase_rows(group.scope(), self.cell(g, Some(p)));
+        let rows = |p, (g, group): (usize, &Group)| phase_rows(group, self.cell(g, Some(p)));
         by_phase(self.phases, self.groups, rows)
     }
 }
@@ -340,7 +342,7 @@ impl Counted<'_> {
 pub(crate) fn phases_without_events(phases: &[Phase], groups: &[Group]) -> Vec<MetricRow> {
     let tids = |group: &Group| group.tids.iter().map(|t| (*t, 0)).collect();
     let empty = |group: &Group| Cell { on_cpu_ns: tids(group), ..Cell::default() };
-    let mut rows = by_phase(phases, groups, |_, (_, group)| phase_rows(group.scope(), &empty(group)));
+    let mut rows = by_phase(phases, groups, |_, (_, group)| phase_rows(group, &empty(group)));
     rows.iter_mut().for_each(|r| r.value = None);
     rows
 }
@@ -358,14 +360,15 @@ fn by_phase(
     phases.iter().enumerate().flat_map(of_phase).collect()
 }
 
-fn phase_rows(scope: Scope<'_>, cell: &Cell) -> Vec<MetricRow> {
+fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
+    let scope = group.scope();
     let durations = DURATIONS.iter().zip(&cell.durations).filter(|(name, _)| PHASE_DURATIONS.contains(name));
     let mut rows: Vec<MetricRow> = durations.flat_map(|(name, d)| d.rows(name, scope)).collect();
     let mut value = |name: &str, n: u64| rows.push(row(name, scope, "value", Some(n as f64)));
     value("context_switches", cell.switches);
     value("preemptions", cell.preempted);
     value("yields", cell.yielded);
-    rows.extend(times(scope, &cell.on_cpu_ns));
+    rows.extend(times(scope, &cell.on_cpu_ns, &group.workers));
     rows
 }
 
@@ -378,14 +381,24 @@ pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] 
     ]
 }
 
-/// On-CPU time of tasks in sum and, of a role, how evenly they shared it; null for fewer than two, or none.
-pub(crate) fn times(scope: Scope<'_>, on_cpu_ns: &BTreeMap<u32, u64>) -> Vec<MetricRow> {
-    let times = || on_cpu_ns.values().map(|ns| u128::from(*ns));
-    let (sum, squares) = (times().sum::<u128>(), times().map(|ns| ns * ns).sum::<u128>());
-    let mut rows = vec![row("on_cpu_time", scope, "value", Some(sum as f64))];
+/// On-CPU time of tasks in sum and, of a role, how evenly its workers shared it; null for fewer than two, or none.
+pub(crate) fn times(
+    scope: Scope<'_>,
+    on_cpu_ns: &BTreeMap<u32, u64>,
+    workers: &BTreeSet<u32>,
+) -> Vec<MetricRow> {
+    let all = on_cpu_ns.values().sum::<u64>();
+    let mut rows = vec![row("on_cpu_time", scope, "value", Some(all as f64))];
     if matches!(scope, Scope::Role(_)) {
-        let enough = on_cpu_ns.len() >= 2 && squares > 0;
-        let jain = (sum * sum) as f64 / (on_cpu_ns.len() as u128 * squares) as f64;
+        let workers: Vec<u128> = on_cpu_ns
+            .iter()
+            .filter(|(tid, _)| workers.contains(tid))
+            .map(|(_, ns)| u128::from(*ns))
+            .collect();
+        let times = || workers.iter().copied();
+        let (sum, squares) = (times().sum::<u128>(), times().map(|ns| ns * ns).sum::<u128>());
+        let enough = workers.len() >= 2 && squares > 0;
+        let jain = (sum * sum) as f64 / (workers.len() as u128 * squares) as f64;
         let (least, most) = (times().min().unwrap_or(0) as f64, times().max().unwrap_or(0) as f64);
         rows.push(row("fairness_jain", scope, "value", enough.then_some(jain)));
         rows.push(row("fairness_min_max", scope, "value", enough.then(|| least / most)));

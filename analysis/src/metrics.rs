@@ -91,6 +91,8 @@ pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<Metr
 struct Task {
     tid: u32,
     role: Option<String>,
+    /// It was not announced itself.
+    role_inherited: bool,
     class: String,
     cgroup: Option<String>,
     allowed: Option<CpuSet>,
@@ -167,30 +169,32 @@ impl Run {
     fn new(window: Span, tasks: Vec<Task>, cpus: Vec<Cpu>) -> Run {
         let of = |is: &dyn Fn(&Task) -> bool| tasks.iter().filter(|t| is(t)).map(|t| t.tid).collect();
         let roles: BTreeSet<&str> = tasks.iter().filter_map(|t| t.role.as_deref()).collect();
-        let mut groups = vec![Group { role: None, tids: of(&|t| t.class == "workload") }];
-        groups.extend(
-            roles.into_iter().map(|role| Group {
-                role: Some(role.into()),
-                tids: of(&|t| t.role.as_deref() == Some(role)),
-            }),
-        );
+        let workload = of(&|t| t.class == "workload");
+        let mut groups = vec![Group { role: None, tids: workload, workers: BTreeSet::new() }];
+        groups.extend(roles.into_iter().map(|role| Group {
+            role: Some(role.into()),
+            tids: of(&|t| t.role.as_deref() == Some(role)),
+            workers: of(&|t| t.role.as_deref() == Some(role) && !t.role_inherited),
+        }));
         Run { window, tasks, cpus, groups }
     }
 }
 
 fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
-    let names = ["tid", "role", "class", "cgroup", "cpus_allowed", "on_cpu_ns"];
+    let names = ["tid", "role", "role_inherited", "class", "cgroup", "cpus_allowed", "on_cpu_ns"];
     let names = [&names[..], &["open_wait_ns", "open_throttled_ns"]].concat();
     let df = scan(dir, "tasks", &names)?;
     let open_throttled = i64s(&df, "open_throttled_ns")?;
     let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
     let cgroup = strs(&df, "cgroup")?;
+    let inherited = df.column("role_inherited")?.bool()?;
     let (allowed, on_cpu, open) =
         (strs(&df, "cpus_allowed")?, i64s(&df, "on_cpu_ns")?, i64s(&df, "open_wait_ns")?);
     Ok((0..df.height())
         .map(|i| Task {
             tid: tid[i].unwrap_or(0),
             role: role[i].clone(),
+            role_inherited: inherited.get(i).unwrap_or(false),
             class: class[i].clone().unwrap_or_default(),
             cgroup: cgroup[i].clone(),
             allowed: allowed[i].as_deref().and_then(CpuSet::parse),
@@ -238,7 +242,7 @@ impl Run {
         for (i, group) in self.groups.iter().enumerate() {
             rows.extend(match told {
                 Told::Events(events) => events.counted.rows(i),
-                Told::Totals(totals) => totals.rows(group.scope(), &group.tids),
+                Told::Totals(totals) => totals.rows(group.scope(), &group.tids, &group.workers),
             });
             rows.push(self.censored_waits(group));
         }
@@ -256,7 +260,7 @@ impl Run {
         for (i, group) in self.groups.iter().enumerate() {
             let who = group.role.as_ref().map_or("the workload".into(), |role| format!("role {role}"));
             let events = told.counted.rows(i);
-            let counters = totals.rows(group.scope(), &group.tids);
+            let counters = totals.rows(group.scope(), &group.tids, &group.workers);
             for t in counters.iter().filter(exact).filter(|t| t.value.is_some()) {
                 let same = |e: &&MetricRow| e.name == t.name && e.stat == t.stat;
                 let by_records = events.iter().find(same).and_then(|e| e.value);

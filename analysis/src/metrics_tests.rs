@@ -29,6 +29,7 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
     Task {
         tid,
         role: Some(role.into()),
+        role_inherited: false,
         class: "workload".into(),
         cgroup: None,
         allowed: None,
@@ -124,6 +125,22 @@ fn latencies_and_counts_by_hand() {
     assert_eq!(get(&rows, "migrations_by_balance", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "migrations_same_llc", "run", "value"), Some(1.0));
     assert_eq!(get(&rows, "on_cpu_time", "run", "value"), Some(500.0));
+}
+
+#[test]
+fn task_that_inherited_its_role_is_no_worker() {
+    let mut case = run();
+    case.phases = vec![Phase { name: "all".into(), start_ns: 1000, end_ns: 2000 }];
+    case.tasks[1].role_inherited = true;
+    let rows = case.told(|run, told| [run.metrics(&Told::Events(told)), told.counted.phase_rows()].concat());
+    for scope in ["role", "phase"] {
+        let of_role = |name: &str| {
+            let is = |r: &&MetricRow| r.name == name && r.scope == scope && r.role.as_deref() == Some("a");
+            rows.iter().find(is).unwrap().value
+        };
+        // Its 300 are the role's, and there is only one worker.
+        assert_eq!((of_role("on_cpu_time"), of_role("fairness_jain")), (Some(500.0), None), "{scope}");
+    }
 }
 
 #[test]

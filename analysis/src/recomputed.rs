@@ -162,6 +162,7 @@ fn task(tid: u32, state: &Task, slices: &[SliceRecord], migrations: &[MigrationR
         [None, Some("/"), Some("/ktstr/a"), Some("/ktstr/a/deep"), Some("/ktstr/gone"), Some("/ktstrange")];
     let mut t = TaskInfo {
         role: role.map(|(_, role)| role.into()),
+        role_inherited: role.is_some() && tid % 3 == 0,
         cgroup: cgroups[fastrand::usize(..cgroups.len())].map(str::to_string),
         cpus_allowed: [None, Some("0-15"), Some("0,4-6,9")][fastrand::usize(..3)].map(str::to_string),
         nr_migrations: migrations.iter().filter(|m| m.tid == tid).count() as u64,

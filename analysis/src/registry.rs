@@ -307,14 +307,14 @@ pub const METRICS: [Metric; 50] = [
         "frac",
         Polarity::Higher,
         0.02,
-        "Jain's index of on_cpu_time of the tasks of a role, each for itself, (sum x)^2 / (n sum x^2): 1 is equal; a task that did not run, or in a phase was not there, counts with 0; null for fewer than two tasks, or where none ran",
+        "Jain's index of on_cpu_time of the workers of a role, each for itself, (sum x)^2 / (n sum x^2): 1 is equal; a worker that did not run, or in a phase was not there, counts with 0; tasks that inherited the role do not count; null for fewer than two workers, or where none ran",
     ),
     value(
         "fairness_min_max",
         "frac",
         Polarity::Higher,
         0.05,
-        "least on_cpu_time of a task of a role as a part of the greatest; else as fairness_jain",
+        "least on_cpu_time of a worker of a role as a part of the greatest; else as fairness_jain",
     ),
     value(
         "on_cpu_time",
@@ -405,7 +405,8 @@ pub const METRICS: [Metric; 50] = [
 pub fn page() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade from the registry (`analysis/src/registry.rs`); a test holds the two together.\n\n\
-         The run's scope is the tasks of class workload; a role's scope is the tasks with that role. A slice belongs to the window, or to\n\
+         The run's scope is the tasks of class workload; a role's scope is the tasks with that role, those that inherited\n\
+         it included: children of workers and payloads have their role. A slice belongs to the window, or to\n\
          a phase, if its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
          `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
          most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\

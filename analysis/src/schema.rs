@@ -100,12 +100,13 @@ pub const MIGRATIONS: [Column; 6] = [
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
-pub const TASKS: [Column; 62] = [
+pub const TASKS: [Column; 63] = [
     c("tid", "u32", "thread id"),
     c("tgid", "u32", "process id"),
     c("comm", "str", "name"),
     c("cgroup", "str", "path below the cgroup root; null: not known"),
-    c("role", "str", "role that the test gave; null: none"),
+    c("role", "str", "role that the test gave, or that the task inherited; null: none"),
+    c("role_inherited", "bool", "the role is that of the task that forked it, or of its cgroup"),
     c("class", "str", "workload, harness, scheduler, kernel"),
     c("cpus_allowed", "str", "CPU list at its end; null: it had ended"),
     c("exited", "bool", "ended inside the window"),

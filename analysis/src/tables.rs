@@ -140,6 +140,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .str("comm", r().map(|t| Some(t.comm.as_str())))
         .str("cgroup", r().map(|t| t.cgroup.as_deref()))
         .str("role", r().map(|t| t.role.as_deref()))
+        .bool("role_inherited", r().map(|t| t.role_inherited))
         .str("class", r().map(|t| Some(class(t.class))))
         .str("cpus_allowed", r().map(|t| t.cpus_allowed.as_deref()))
         .bool("exited", r().map(|t| t.exited));

@@ -138,8 +138,8 @@ impl Totals {
         Ok(Totals(tasks))
     }
 
-    /// The rows of a scope: the tasks `tids`.
-    pub fn rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>) -> Vec<MetricRow> {
+    /// The rows of a scope: the tasks `tids`, of which `workers` were announced.
+    pub fn rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>, workers: &BTreeSet<u32>) -> Vec<MetricRow> {
         let tasks = || self.0.iter().filter(|t| tids.contains(&t.tid));
         let mut rows = Vec::new();
         for (d, (name, _)) in DURATIONS.iter().enumerate() {
@@ -166,7 +166,7 @@ impl Totals {
         let mut on_cpu_ns: BTreeMap<u32, u64> = BTreeMap::new();
         // A tid that was used twice is one of the group's, as in the slices.
         tasks().for_each(|t| *on_cpu_ns.entry(t.tid).or_default() += t.on_cpu_ns.unsigned_abs());
-        rows.extend(times(scope, &on_cpu_ns));
+        rows.extend(times(scope, &on_cpu_ns, workers));
         rows
     }
 }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn durations_of_several_tasks_add_up() {
-        let rows = totals().rows(Scope::Run, &BTreeSet::from([1, 2]));
+        let rows = totals().rows(Scope::Run, &BTreeSet::from([1, 2]), &BTreeSet::new());
         // 20 waits, 1120 + 400 ns: mean 76. The 10th is in the bucket 40..41, whose middle is 40.5, the 20th in 1024..1087, whose middle, 1055.5, is
         // more than the longest.
         assert_eq!(get(&rows, "wakeup_latency", "count"), Some(20.0));
@@ -250,13 +250,13 @@ mod tests {
         // Of these ten three tasks were met.
         assert_eq!(get(&rows, "runqueue_length", "mean"), Some(0.3));
         assert_eq!(get(&rows, "wakeups_queued", "value"), Some(4.0));
-        let alone = totals().rows(Scope::Run, &BTreeSet::from([1]));
+        let alone = totals().rows(Scope::Run, &BTreeSet::from([1]), &BTreeSet::new());
         assert_eq!(get(&alone, "wakeup_latency", "p50"), Some(10.0));
     }
 
     #[test]
     fn what_is_not_known_is_null() {
-        let rows = totals().rows(Scope::Run, &BTreeSet::from([1, 2]));
+        let rows = totals().rows(Scope::Run, &BTreeSet::from([1, 2]), &BTreeSet::new());
         assert_eq!(get(&rows, "waking_latency", "count"), None);
         assert_eq!(get(&rows, "migrations_at_wakeup", "value"), None);
         assert_eq!(get(&rows, "run_delay", "count"), Some(0.0));
@@ -264,10 +264,10 @@ mod tests {
         assert_eq!(get(&rows, "runqueue_length", "p50"), None);
         let mut one_without = totals();
         one_without.0[1].durations[0].buckets = None;
-        let rows = one_without.rows(Scope::Run, &BTreeSet::from([1, 2]));
+        let rows = one_without.rows(Scope::Run, &BTreeSet::from([1, 2]), &BTreeSet::new());
         assert_eq!(get(&rows, "wakeup_latency", "p50"), None);
         assert_eq!(get(&rows, "wakeup_latency", "mean"), Some(76.0));
-        let without_wakeups = Totals(vec![]).rows(Scope::Run, &BTreeSet::from([1, 2]));
+        let without_wakeups = Totals(vec![]).rows(Scope::Run, &BTreeSet::from([1, 2]), &BTreeSet::new());
         assert_eq!(get(&without_wakeups, "wakeups_to_idle", "value"), None);
     }
 }

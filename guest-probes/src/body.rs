@@ -1,6 +1,5 @@
 //! The process of the test body: its start, what it says, its end.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -10,11 +9,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use ktstr_wire::AGENT_PRIORITY;
 use ktstr_wire::body::{BodyResult, ToAgent, ToBody};
 use ktstr_wire::env;
 use ktstr_wire::message::{TIMED_OUT, TestResult, to_json};
 use ktstr_wire::spec::GuestSpec;
 
+use crate::rank;
 use crate::reign::Reign;
 use crate::system::{BODY_CGROUP, TEST_CGROUP, search_path};
 use crate::tail::Tail;
@@ -29,8 +30,15 @@ pub struct Body {
     socket: UnixStream,
     lines: Receiver<ToAgent>,
     output: Vec<Tail>,
-    /// Roles by tid, as announced.
-    pub roles: HashMap<u32, String>,
+}
+
+/// What has a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The task with this thread id.
+    Task(u32),
+    /// The cgroup with this path below the root.
+    Cgroup(String),
 }
 
 /// Why the body is no longer running, or has nothing more to say.
@@ -44,6 +52,8 @@ pub enum BodyEnd {
     TimedOut(Duration),
     /// The scheduler under test has ended.
     GivenUp,
+    /// The workload had to be ended from outside, for this reason.
+    Starved(String),
 }
 
 impl Body {
@@ -72,6 +82,8 @@ impl Body {
         let (sender, lines) = channel();
         let reader = BufReader::new(ours.try_clone()?);
         std::thread::Builder::new().name("body".into()).spawn(move || {
+            // The agent's main thread says whether ranks can be had.
+            let _ = rank::raise(0, AGENT_PRIORITY);
             for line in reader.lines().map_while(Result::ok) {
                 let Ok(message) = serde_json::from_str(&line) else { continue };
                 if sender.send(message).is_err() {
@@ -79,13 +91,7 @@ impl Body {
                 }
             }
         })?;
-        Ok(Body {
-            child,
-            socket: ours,
-            lines,
-            output: output.into_iter().flatten().collect(),
-            roles: HashMap::new(),
-        })
+        Ok(Body { child, socket: ours, lines, output: output.into_iter().flatten().collect() })
     }
 
     /// Process id of the body.
@@ -94,15 +100,18 @@ impl Body {
     }
 
     /// Waits until the body has finished, its process has ended, the time is over, or the scheduler is lost. Changes of the
-    /// scheduler that the body asks for are done; `on_worker` is called for each worker that is announced.
-    pub fn wait(&mut self, limit: Duration, reign: &mut Reign<'_>, mut on_worker: impl FnMut()) -> BodyEnd {
+    /// scheduler that the body asks for are done; `on_role` is called with all that is announced and its role.
+    pub fn wait(
+        &mut self,
+        limit: Duration,
+        reign: &mut Reign<'_>,
+        mut on_role: impl FnMut(Announced, String),
+    ) -> BodyEnd {
         let deadline = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok(ToAgent::Worker { tid, role }) => {
-                    self.roles.insert(tid, role);
-                    on_worker();
-                }
+                Ok(ToAgent::Worker { tid, role }) => on_role(Announced::Task(tid), role),
+                Ok(ToAgent::Cgroup { path, role }) => on_role(Announced::Cgroup(path), role),
                 Ok(ToAgent::Scheduler { start }) => {
                     let error = reign.change(start.as_deref()).err();
                     self.answer(&ToBody::Scheduler { error });
@@ -147,6 +156,7 @@ impl Body {
             BodyEnd::Died => (None, Some(status.map_or("ended".into(), describe))),
             BodyEnd::TimedOut(limit) => (None, Some(format!("{TIMED_OUT} after {} s", limit.as_secs()))),
             BodyEnd::GivenUp => (None, Some("stopped because the scheduler under test had ended".into())),
+            BodyEnd::Starved(why) => (None, Some(why)),
         };
         TestResult { body, abnormal_end, output: output.concat() }
     }

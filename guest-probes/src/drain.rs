@@ -46,6 +46,8 @@ pub struct Measured {
     pub drained: Option<Drained>,
     /// How far the CPUs came together before the window.
     pub races: Vec<Race>,
+    /// What a reader of the results should know.
+    pub notes: Vec<String>,
 }
 
 impl Measured {
@@ -53,6 +55,9 @@ impl Measured {
     pub fn send(&self, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
         channel.send(Kind::WindowOpen, &self.open)?;
         channel.send(Kind::WindowClose, &self.close)?;
+        for text in &self.notes {
+            channel.send(Kind::Log, &Log { text: text.clone() })?;
+        }
         for chunk in self.tasks.chunks(TASKS_PER_FRAME) {
             channel.send(Kind::Tasks, &chunk)?;
         }

@@ -22,8 +22,11 @@ pub mod pagemap;
 pub mod probes;
 pub mod procfs;
 pub mod programs;
+pub mod quiet;
 pub mod races;
+pub mod rank;
 pub mod reign;
+pub mod roles;
 pub mod rows;
 pub mod scheduler;
 pub mod shell;
@@ -31,6 +34,7 @@ pub mod system;
 pub mod tail;
 pub mod tally;
 pub mod turns;
+pub mod watch;
 pub mod window;
 
 /// Runs the agent and powers the guest off.

@@ -17,7 +17,7 @@ use crate::programs::ProgramStats;
 use crate::scheduler::{Scheduler, kernel_has_sched_ext};
 use crate::turns::Turns;
 use crate::window::measure;
-use crate::{races, shell, system};
+use crate::{quiet, races, shell, system};
 
 /// How long the host may take to acknowledge the end, seconds.
 const ACK_LIMIT_S: i64 = 30;
@@ -178,12 +178,14 @@ fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), T
     if let Some(s) = &scheduler {
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
+    let unquiet = quiet::wait();
     let turns = spec.sim.map(begin_turns).transpose()?;
     let mut edges = match spec.sim {
         Some(_) => Edges::silent(),
         None => Edges::told_to(channel, spec, probes.as_ref())?,
     };
     let mut measured = measure(spec, probes, scheduler, programs, &mut edges)?;
+    measured.notes.extend(unquiet);
     measured.drained = edges.settle().map_err(other)?;
     measured.races = races;
     drop(turns);

@@ -61,6 +61,9 @@ pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProbeError
 /// Bytes of a task's histograms (`struct histogram_block`): three, with buckets of four bytes.
 const BLOCK_BYTES: usize = 3 * BUCKETS * 4;
 
+/// Where a task's slot (`struct task_state`) has its serial.
+const SERIAL_AT: usize = 376;
+
 /// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than a busy host usually keeps a vCPU
 /// waiting that it takes away between a look at the clock and the store of what it said.
 const AHEAD_NS: u64 = 5_000_000;
@@ -240,6 +243,13 @@ impl Probes {
         let bytes = unsafe { map.bytes() };
         let block = |n: u32| bytes.chunks_exact(BLOCK_BYTES).nth(n as usize).map(parse_block);
         Ok(rows.iter().map(|r| r.block.and_then(block)).collect())
+    }
+
+    /// The number of the task that has, or had last, this thread id, as in [`Row::serial`]. `None`: there was none.
+    pub fn serial(&self, tid: u32) -> Option<u32> {
+        let slot = self.skel.maps.tasks.lookup(&tid.to_le_bytes(), MapFlags::ANY).ok()??;
+        let serial = u32::from_le_bytes(*slot.get(SERIAL_AT..)?.first_chunk()?);
+        Some(serial).filter(|n| *n > 0)
     }
 
     fn dead_rows(&self) -> Result<Vec<Row>, ProbeError> {
@@ -453,6 +463,15 @@ mod tests {
             ("dsq_length", at::DSQ_LENGTH),
         ];
         assert_eq!(offsets("record"), expected.map(|(name, at)| (name.to_owned(), at)));
+    }
+
+    #[test]
+    fn slots_have_their_serial_where_it_is_read() {
+        assert!(offsets("task_state").contains(&("serial".to_owned(), SERIAL_AT)));
+        let row = offsets("task_row");
+        for member in [("comm", 320), ("serial", 336), ("forked_by", 340)] {
+            assert!(row.contains(&(member.0.to_owned(), member.1)), "{row:?}");
+        }
     }
 
     #[test]

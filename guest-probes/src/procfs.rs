@@ -22,7 +22,8 @@ fn status_number(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 
-fn numbered(dir: &str) -> Vec<u32> {
+/// Names in a directory that are numbers.
+pub fn numbered(dir: &str) -> Vec<u32> {
     fs::read_dir(dir)
         .into_iter()
         .flatten()

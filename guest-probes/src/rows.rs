@@ -4,7 +4,7 @@ use ktstr_wire::message::{DurationStats, Enqueues, LengthStats};
 use ktstr_wire::record::{NO_LENGTH, NO_TIME};
 
 /// Bytes of a row.
-pub const ROW_BYTES: usize = 336;
+pub const ROW_BYTES: usize = 344;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -66,6 +66,10 @@ pub struct Row {
     pub policy: u8,
     /// Its name.
     pub comm: String,
+    /// A number that no other task has had.
+    pub serial: u32,
+    /// The serial of the task that forked it, or 0.
+    pub forked_by: u32,
 }
 
 fn get<const N: usize>(b: &[u8; ROW_BYTES], at: usize) -> [u8; N] {
@@ -148,6 +152,8 @@ impl Row {
             exited: b[318] != 0,
             policy: b[319],
             comm: String::from_utf8_lossy(&comm[..len]).into_owned(),
+            serial: u32_at(b, 336),
+            forked_by: u32_at(b, 340),
         }
     }
 
@@ -173,6 +179,7 @@ mod tests {
         [1u8, 8, 7, 9].into_iter().zip([240, 248, 256, 264]).for_each(|(n, at)| put(at, &[n]));
         put(288, &[6]);
         put(320, b"name");
+        put(336, &[11, 0, 0, 0, 12]);
         let row = Row::parse(&b);
         let lengths = |count, sum, max| LengthStats { count, sum, max: Some(max) };
         let expected = Enqueues {
@@ -186,6 +193,7 @@ mod tests {
         assert_eq!((row.enqueues, row.comm.as_str()), (expected, "name"));
         let throttled = DurationStats { count: 1, sum_ns: 8, min_ns: Some(7), max_ns: Some(9) };
         assert_eq!((row.sum_exec_runtime_ns, row.throttled_wait, row.open_throttled_ns), (3, throttled, 6));
+        assert_eq!((row.serial, row.forked_by), (11, 12));
         b[228..230].copy_from_slice(&NO_LENGTH.to_le_bytes());
         let unseen = Row::parse(&b).enqueues;
         assert_eq!((unseen.rq_length, unseen.nr_to_idle, unseen.nr_direct), (None, None, 2));

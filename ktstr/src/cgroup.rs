@@ -55,7 +55,8 @@ impl CgroupDef {
         CgroupDef { work, ..self }
     }
 
-    /// Their role in the results; without it the cgroup's name.
+    /// Their role in the results; without it the cgroup's name. What they fork has it too, and so has any other task in the cgroup that
+    /// has none of its own. A worker that is moved to another cgroup keeps its role.
     pub fn role(self, role: impl Into<String>) -> CgroupDef {
         CgroupDef { role: Some(role.into()), ..self }
     }

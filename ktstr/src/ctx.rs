@@ -88,13 +88,18 @@ impl Ctx {
         self.spec.scheduler.as_ref().map(|s| s.name.as_str())
     }
 
-    /// Tells the agent that a task has a role, so that it bears it in the results.
+    /// Tells the agent that a task has a role, so that it bears it in the results; what it forks has it too.
     pub fn announce(&self, tid: u32, role: &str) -> io::Result<()> {
         if self.is_dry() {
             dry_run::note(&Note::Role(role.into()));
             return Ok(());
         }
         self.send(&ToAgent::Worker { tid, role: role.into() })
+    }
+
+    /// Tells the agent that a cgroup has a role, which tasks in it have that are neither announced nor forked by one that was.
+    pub(crate) fn announce_cgroup(&self, name: &str, role: &str) -> io::Result<()> {
+        self.send(&ToAgent::Cgroup { path: format!("/ktstr/{name}"), role: role.into() })
     }
 
     /// Whether the check of this name is on.

@@ -32,7 +32,7 @@ pub trait Program {
 /// A program and how to read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload {
-    /// Its name, the first part of the names of its metrics.
+    /// Its name, the first part of the names of its metrics, and the role of all its tasks.
     pub name: &'static str,
     /// File name, looked for on `PATH` of the host, or path from the package's directory.
     pub binary: &'static str,

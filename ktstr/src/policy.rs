@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use ktstr_wire::MAX_WORKER_PRIORITY;
+
 /// A scheduling policy (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -12,9 +14,9 @@ pub enum Policy {
     Batch,
     /// SCHED_IDLE.
     Idle,
-    /// SCHED_FIFO with a priority from 1 to 99.
+    /// SCHED_FIFO with a priority from 1 to 97: those above are the agent's and the test body's, which could not end the test otherwise.
     Fifo(u32),
-    /// SCHED_RR with a priority from 1 to 99.
+    /// SCHED_RR with a priority from 1 to 97, for the same reason.
     Rr(u32),
     /// SCHED_DEADLINE: this much CPU time in each period, which is also the deadline. The kernel refuses it to tasks that
     /// may not run on all CPUs.
@@ -50,8 +52,21 @@ const IDLE: u32 = 5;
 const DEADLINE: u32 = 6;
 const EXT: u32 = 7;
 
+impl Policy {
+    /// Why a worker cannot have it, if it cannot.
+    pub(crate) fn misfit(self) -> Option<String> {
+        let (Policy::Fifo(priority) | Policy::Rr(priority)) = self else { return None };
+        (!(1..=MAX_WORKER_PRIORITY).contains(&priority)).then(|| {
+            format!("a worker's real-time priority is from 1 to {MAX_WORKER_PRIORITY}, not {priority}: the agent and the test body go before workers")
+        })
+    }
+}
+
 /// Gives the task `tid` a policy and, for the policies that have one, a niceness.
 pub(crate) fn set_policy(tid: u32, policy: Policy, nice: i32) -> io::Result<()> {
+    if let Some(why) = policy.misfit() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let plain = |policy| (policy, 0, 0, 0);
     let (number, priority, runtime, period) = match policy {
         Policy::Normal => plain(NORMAL),
@@ -99,4 +114,22 @@ pub(crate) fn pin(tid: u32, cpus: &[u32]) -> io::Result<()> {
     // SAFETY: set has the size that is given and lives until the call returns.
     let r = unsafe { libc::sched_setaffinity(tid as i32, size_of_val(&set), &raw const set) };
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_wire::{AGENT_PRIORITY, BODY_PRIORITY};
+
+    #[test]
+    fn workers_stay_below_the_agent_and_the_body() {
+        const { assert!(MAX_WORKER_PRIORITY < BODY_PRIORITY && BODY_PRIORITY < AGENT_PRIORITY) };
+        for fits in [Policy::Normal, Policy::Fifo(1), Policy::Fifo(97), Policy::Rr(97)] {
+            assert_eq!(fits.misfit(), None);
+        }
+        for refused in [Policy::Fifo(98), Policy::Rr(99), Policy::Fifo(0)] {
+            let e = set_policy(0, refused, 0).unwrap_err();
+            assert!(e.to_string().contains("from 1 to 97"), "{e}");
+        }
+    }
 }

@@ -78,6 +78,19 @@ fn blocks_report_what_they_did(ctx: &Ctx) -> Result<AssertResult> {
         }))
 }
 
+/// Nothing but workers of real time on every CPU, under a scheduler that gives nobody else a share: the window closes on time.
+#[ktstr_test(
+    scheduler = FIXTURE,
+    accel = "sim",
+    cores = 2,
+    duration_s = 0.5,
+    assert(on_cpu_time > 900ms, role = "hog"),
+    assert(on_cpu_time < 1100ms, role = "hog")
+)]
+fn hogs_of_real_time_end_on_time(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, &[CgroupDef::named("hog").workers(2).policy(Policy::Fifo(10))])
+}
+
 #[ktstr_test(scheduler = FIXTURE, cores = 2, duration_s = 1)]
 fn scheduler_restart(ctx: &Ctx) -> Result<AssertResult> {
     canned::scheduler_restart(ctx).run(ctx)

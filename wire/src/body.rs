@@ -23,6 +23,13 @@ pub enum ToAgent {
         /// Its role.
         role: String,
     },
+    /// Tasks in a cgroup that have no role by announcement or by birth have this one.
+    Cgroup {
+        /// Its path below the cgroup root.
+        path: String,
+        /// Its role.
+        role: String,
+    },
     /// End the scheduler under test, if one is in charge, and start the one of this name, if there is one. The agent answers
     /// with [`ToBody::Scheduler`].
     Scheduler {

@@ -34,6 +34,14 @@ pub mod topology;
 /// Version of everything in this crate; a host and a guest agent work together only if it is equal.
 pub const WIRE_VERSION: u16 = 3;
 
+/// The priorities in `SCHED_FIFO` of the agent and of the test body while the window is open, and the highest real-time priority that
+/// a worker may have: whatever workers do, the test can end them and the window closes on time. 99 is the highest there is.
+pub const AGENT_PRIORITY: u32 = 99;
+/// See [`AGENT_PRIORITY`].
+pub const BODY_PRIORITY: u32 = 98;
+/// See [`AGENT_PRIORITY`].
+pub const MAX_WORKER_PRIORITY: u32 = 97;
+
 /// vsock port on the host (CID 2) that the guest agent connects to.
 pub const VSOCK_PORT: u32 = 5201;
 

@@ -153,8 +153,11 @@ pub struct TaskInfo {
     pub comm: String,
     /// Path below the cgroup root, `/` for the root itself; `None` if it could not be read.
     pub cgroup: Option<String>,
-    /// Role that the test gave it.
+    /// Role that the test gave it, or that it inherited.
     pub role: Option<String>,
+    /// It has its role from the task that forked it, or from its cgroup: the test did not announce it.
+    #[serde(default)]
+    pub role_inherited: bool,
     /// What sort of task it is.
     pub class: TaskClass,
     /// CPUs it may run on at its end, as a CPU list (`0-3`).
@@ -231,6 +234,7 @@ impl TaskInfo {
             comm: String::new(),
             cgroup: None,
             role: None,
+            role_inherited: false,
             class,
             cpus_allowed: None,
             exited: false,

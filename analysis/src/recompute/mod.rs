@@ -21,6 +21,8 @@ struct Place {
     role: Option<String>,
     phase: Option<String>,
     tids: BTreeSet<i64>,
+    /// Those that did not inherit the role.
+    workers: BTreeSet<i64>,
     from: i64,
     to: i64,
 }
@@ -63,11 +65,21 @@ fn places(run: &Tables) -> Vec<Place> {
     };
     let (from, to) = run.window;
     let workload = tids(&|t| t.text("class").as_deref() == Some("workload"));
-    let mut places = vec![Place { scope: "run", role: None, phase: None, tids: workload, from, to }];
+    let mut places = vec![Place {
+        scope: "run",
+        role: None,
+        phase: None,
+        tids: workload,
+        workers: BTreeSet::new(),
+        from,
+        to,
+    }];
     let roles: BTreeSet<String> = run.tasks.iter().filter_map(|t| t.text("role")).collect();
     for role in roles {
-        let tids = tids(&|t| t.text("role").as_ref() == Some(&role));
-        places.push(Place { scope: "role", role: Some(role), phase: None, tids, from, to });
+        let is_its = |t: &Row| t.text("role").as_ref() == Some(&role);
+        let workers = tids(&|t| is_its(t) && !t.truth("role_inherited"));
+        let tids = tids(&is_its);
+        places.push(Place { scope: "role", role: Some(role.clone()), phase: None, tids, workers, from, to });
     }
     for phase in &run.phases {
         for whole in places.clone().into_iter().filter(|p| p.phase.is_none()) {
@@ -169,6 +181,7 @@ fn switches(run: &Tables, place: &Place, values: &mut Values) {
     let times: Vec<i64> = place.tids.iter().map(|tid| on_cpu(*tid)).collect();
     put("on_cpu_time", Some(times.iter().sum::<i64>() as f64));
     if place.role.is_some() {
+        let times: Vec<i64> = place.workers.iter().map(|tid| on_cpu(*tid)).collect();
         let has_ran = times.len() > 1 && times.iter().any(|t| *t > 0);
         let (n, sum) = (times.len() as f64, times.iter().map(|t| *t as f64).sum::<f64>());
         let squares = times.iter().map(|t| (*t as f64).powi(2)).sum::<f64>();

@@ -40,6 +40,11 @@ impl Row {
         }
     }
 
+    /// Whether something is so.
+    pub fn truth(&self, column: &str) -> bool {
+        self.0[column] == AnyValue::Boolean(true)
+    }
+
     fn set(&mut self, column: &str, value: Option<i64>) {
         self.0.insert(column.into(), value.map_or(AnyValue::Null, AnyValue::Int64));
     }

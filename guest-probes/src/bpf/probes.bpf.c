@@ -79,16 +79,20 @@ int BPF_PROG(sched_wakeup, struct task_struct *p)
 	return 0;
 }
 
+/* A task wakes the child that it forks itself (kernel_clone in kernel/fork.c). */
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(sched_wakeup_new, struct task_struct *p)
 {
 	__u32 tid = p->pid;
 	struct task_state *s = bpf_map_lookup_elem(&tasks, &tid);
+	struct task_struct *forker = bpf_get_current_task_btf();
+	struct task_state *f = forker->pid ? state_of(forker) : 0;
 
 	note_run(PROBE_WAKEUP_NEW);
 	if (!s)
 		return 0;
 	adopt(s, p);
+	s->forked_by = f ? f->serial : 0;
 	s->fresh = 0;
 	make_runnable(p, s, WAIT_NEW);
 	return 0;
@@ -180,7 +184,7 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
 {
 	__u32 tid = old_pid;
-	struct task_state *s;
+	struct task_state *s, *heir;
 
 	note_run(PROBE_EXEC);
 	if (p->pid == old_pid)
@@ -189,6 +193,9 @@ int BPF_PROG(sched_process_exec, struct task_struct *p, int old_pid, struct linu
 	if (s && s->task == (__u64)p) {
 		report_dead(p, s, tid, 0);
 		s->task = 0;
+		heir = state_of(p);
+		if (heir)
+			heir->forked_by = s->serial;
 	}
 	return 0;
 }

@@ -109,6 +109,8 @@ struct task_row {
 	unsigned char exited;
 	unsigned char policy;
 	char comm[16];
+	unsigned int serial; /* no other task has had it */
+	unsigned int forked_by; /* the serial of the task that forked it, or 0 */
 };
 
 #define NO_BLOCK (~0U)
@@ -141,6 +143,6 @@ struct log_reader {
 
 _Static_assert(sizeof(struct record) == 64, "ktstr-wire reads records of 64 bytes");
 _Static_assert(sizeof(struct counters) == 272, "the agent reads counters of 272 bytes");
-_Static_assert(sizeof(struct task_row) == 336, "the agent reads rows of 336 bytes");
+_Static_assert(sizeof(struct task_row) == 344, "the agent reads rows of 344 bytes");
 _Static_assert(sizeof(struct cpu_state) == 128, "ktstr-wire knows states of 128 bytes");
 _Static_assert(sizeof(struct log_reader) == 64, "ktstr-wire knows readers of 64 bytes");

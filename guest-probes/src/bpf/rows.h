@@ -17,6 +17,8 @@ static __always_inline void fill_row(struct task_row *row, struct task_struct *p
 	row->block = s->block;
 	row->nice = p->static_prio - 120; /* DEFAULT_PRIO */
 	row->policy = p->policy;
+	row->serial = s->serial;
+	row->forked_by = s->forked_by;
 	row->exited = 0;
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), p->comm);
 }

@@ -17,6 +17,8 @@ __u64 rows_dropped;
 __u64 events_untracked;
 /* The next free block of histograms; may count beyond their number. */
 __u32 next_block;
+/* The last number that was given to a task. */
+__u32 last_serial;
 
 /* The attached programs, in the order of `PROBES` in probes.rs. */
 enum probe {
@@ -82,7 +84,9 @@ struct task_state {
 	struct enqueue enqueue;
 	struct throttling throttling;
 	struct counters counters;
-	__u64 pad2;
+	/* A number that no other task has had, and that of the task that forked it, or 0. Kept until another task takes the slot. */
+	__u32 serial;
+	__u32 forked_by;
 };
 
 _Static_assert(sizeof(struct task_state) == 384, "whole cache lines");
@@ -109,6 +113,7 @@ static __always_inline void adopt(struct task_state *s, struct task_struct *p)
 	s->run_delay_seen_ns = p->sched_info.run_delay;
 	s->exec_seen_ns = p->se.sum_exec_runtime;
 	s->counters.new_wait_ns = NO_TIME;
+	s->serial = __sync_fetch_and_add(&last_serial, 1) + 1;
 }
 
 /* The slot of a task other than idle. One that has taken over another tid in execve starts anew. */

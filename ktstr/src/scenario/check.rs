@@ -269,9 +269,7 @@ impl State<'_> {
 
     fn check_policy(&self, name: &str, policy: Policy) -> Checked {
         match policy {
-            Policy::Fifo(p) | Policy::Rr(p) if !(1..=99).contains(&p) => {
-                Err(format!("a real-time priority is from 1 to 99, not {p}"))
-            }
+            Policy::Fifo(_) | Policy::Rr(_) => policy.misfit().map_or(Ok(()), Err),
             Policy::Deadline { runtime, period } if runtime < LEAST_RUNTIME || runtime > period => {
                 Err(format!("a deadline's runtime is from {LEAST_RUNTIME:?} to its period, {period:?}, not {runtime:?}"))
             }

@@ -81,8 +81,8 @@ fn definitions_are_held_against_what_the_kernel_takes() {
         (a(1).cpuset("7"), "there is no CPU 7; 1n2l2c1t has CPUs 0 to 3"),
         (a(1).cpuset(Cpus::Llc(2)), "Llc(2) has no CPU"),
         (a(1).nice(20), "niceness is from -20 to 19, not 20"),
-        (a(1).policy(Policy::Fifo(0)), "from 1 to 99, not 0"),
-        (a(1).policy(Policy::Rr(100)), "from 1 to 99, not 100"),
+        (a(1).policy(Policy::Fifo(0)), "from 1 to 97, not 0"),
+        (a(1).policy(Policy::Rr(100)), "from 1 to 97, not 100"),
         (CgroupDef::named("a b"), "'a b' is no name"),
     ];
     for (def, why) in cases {

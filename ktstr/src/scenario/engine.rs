@@ -153,6 +153,7 @@ impl Run<'_> {
 
     fn add(&mut self, def: &CgroupDef) -> Result<()> {
         let cgroup = Cgroup::create(def, self.ctx.topology())?;
+        self.ctx.announce_cgroup(&def.name, def.role_name())?;
         self.groups.insert(def.name.clone(), Group { cgroup, usage_before_us: None, frozen: false });
         Ok(())
     }

@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn folder_of_a_kernel_with_any_name_is_one_short_name() {
-        let project = Project { commit: "0a1b2c3d4e5f".into(), dirty: true };
+        let project = Project { commit: "0a1b2c3d4e5f".into(), dirty: true, refused: None };
         let name = |kernel: &str| results_dir(Path::new("/t"), kernel, &project).display().to_string();
         assert_eq!(name("6.12.1-rc1+"), "/t/6.12.1-rc1+-0a1b2c3d4e5f-dirty");
         assert_ne!(name("k(1)"), name("k[1]"));

@@ -264,6 +264,46 @@ fn hackbench(ctx: &Ctx) -> Result<AssertResult> {
     curtain(ctx, stage, threads)
 }
 
+/// Ten tasks and the one that starts them.
+#[derive(Payload)]
+#[payload(binary = "hackbench", args = ["-g", "1", "-f", "5", "-l", "100"])]
+struct Hackbench;
+
+/// Tasks that nobody announces: hackbench's, children of a worker, and a program that is started in the cgroup of another worker.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.1)]
+fn families(ctx: &Ctx) -> Result<AssertResult> {
+    let hackbench = Hackbench::run(ctx, &[])?;
+    let workers = Scenario::new()
+        .add(CgroupDef::named("churn").work(Work::fork_churn()))
+        .add(CgroupDef::named("spin"))
+        .hold(1.0)
+        .run(ctx)?;
+    let procs =
+        std::fs::OpenOptions::new().write(true).open(format!("{}/spin/cgroup.procs", tasks::CGROUPS))?;
+    let mut stranger = programs::command("hackbench -g 1 -f 1 -l 10");
+    system::enter(&mut stranger, &procs);
+    let status = stranger.status()?;
+    let least_ns = |role: &str| {
+        workers.workers().iter().find(|w| w.role == role).and_then(|w| w.iteration.min_ns).unwrap_or(0)
+    };
+    println!("spin_ns {}", least_ns("spin"));
+    Ok(hackbench.merge(workers).ensure(status.success(), || format!("the stranger ended with {status}")))
+}
+
+/// Programs of the highest real-time priority on every CPU: neither this nor the agent gets one any more.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.2)]
+fn usurpers(ctx: &Ctx) -> Result<AssertResult> {
+    for _ in 0..ctx.topology().nr_cpus() {
+        let tid = system::fork(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            while system::in_real_time(99).is_ok() {}
+        })?;
+        ctx.announce(tid, "usurper")?;
+    }
+    std::thread::sleep(ctx.duration());
+    Ok(AssertResult::pass())
+}
+
 /// The guest is gone in the middle of the window.
 #[ktstr_test(accel = "tcg", cores = 2, duration_s = 60)]
 fn powers_off(ctx: &Ctx) -> Result<AssertResult> {

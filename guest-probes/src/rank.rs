@@ -1,0 +1,55 @@
+//! Who goes before whom while the window is open: the watch before the agent, the agent before the test body, the body before every
+//! worker. Each sleeps almost always. Without ranks, workers of real time on all CPUs would keep the body from stopping them.
+
+use std::io;
+
+/// Puts a task of this agent, or 0 for the calling thread, before all of a lower real-time priority. What it starts is as if it had not.
+pub fn raise(tid: u32, priority: u32) -> io::Result<()> {
+    set(tid, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority)
+}
+
+/// Makes the calling thread one like any other again.
+pub fn lower() -> io::Result<()> {
+    set(0, libc::SCHED_OTHER, 0)
+}
+
+fn set(tid: u32, policy: i32, priority: u32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority as i32 };
+    // SAFETY: parameters lives until the call returns.
+    let r = unsafe { libc::sched_setscheduler(tid as i32, policy, &raw const parameters) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `struct sched_attr` of include/uapi/linux/sched/types.h, its first 48 bytes.
+#[repr(C)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// `SCHED_DEADLINE` of include/uapi/linux/sched.h.
+const DEADLINE: u32 = 6;
+
+/// Puts the calling thread before all of real time, for this much CPU time in each period, nanoseconds.
+pub fn raise_above_real_time(runtime: u64, period: u64) -> io::Result<()> {
+    let size = size_of::<SchedAttr>() as u32;
+    let attr = SchedAttr {
+        size,
+        policy: DEADLINE,
+        flags: 0,
+        nice: 0,
+        priority: 0,
+        runtime,
+        deadline: period,
+        period,
+    };
+    // SAFETY: attr has the size that it names and lives until the call returns; 0 is this thread; there are no flags.
+    let r = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
