@@ -139,8 +139,8 @@ fn missing_scheduler_lists_where_it_was_looked_for() {
     let f = run("sched_basic_message", "no_such_scheduler", &[], 1_000);
     assert_eq!((f.status, f.sidecar.is_none()), (21, true));
     // Which places there are depends on the environment.
-    let words = format!("scheduler binary 'no_such_scheduler' not found");
-    assert!(f.output.contains(&words) && f.output.contains(SCHEDULER_DIR.name), "{}", f.output);
+    let words = "scheduler binary 'no_such_scheduler' not found";
+    assert!(f.output.contains(words) && f.output.contains(SCHEDULER_DIR.name), "{}", f.output);
 }
 
 #[test]
