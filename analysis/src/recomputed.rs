@@ -157,12 +157,13 @@ fn task(tid: u32, state: &Task, slices: &[SliceRecord], migrations: &[MigrationR
         KERNEL => TaskClass::Kernel,
         _ => TaskClass::Workload,
     };
-    let role = [(1..=5, "a"), (6..=9, "b")].into_iter().find(|(tids, _)| tids.contains(&tid));
+    let role =
+        [(1..=5, "a"), (6..=9, "b")].into_iter().find(|(tids, _)| tids.contains(&tid)).map(|(_, role)| role);
     let cgroups =
         [None, Some("/"), Some("/ktstr/a"), Some("/ktstr/a/deep"), Some("/ktstr/gone"), Some("/ktstrange")];
     let mut t = TaskInfo {
-        role: role.map(|(_, role)| role.into()),
-        role_inherited: role.is_some() && tid % 3 == 0,
+        role: role.map(str::to_string),
+        role_inherited: role.is_some() && tid.is_multiple_of(3),
         cgroup: cgroups[fastrand::usize(..cgroups.len())].map(str::to_string),
         cpus_allowed: [None, Some("0-15"), Some("0,4-6,9")][fastrand::usize(..3)].map(str::to_string),
         nr_migrations: migrations.iter().filter(|m| m.tid == tid).count() as u64,

@@ -201,6 +201,7 @@ fn tests_that_expect_an_end_are_judged_by_their_verdicts() {
         r.identity.test = "b::ends".into();
         r.identity.run_id.push('e');
         r.scheduler_exit = Some(ktstr_wire::message::SchedulerExit {
+            scheduler: "b".into(),
             clean: false,
             kind: "error".into(),
             reason: None,
@@ -208,6 +209,7 @@ fn tests_that_expect_an_end_are_judged_by_their_verdicts() {
             dump: None,
             process_end: None,
             output: String::new(),
+            restarts: Vec::new(),
         });
     }
     runs.extend(ended);
