@@ -39,8 +39,8 @@ demo: kernel
 # KERNEL is a source where the probes are tested under its own schedulers, which lie in one directory with that of this workspace.
 WITH_SCHEDULERS = image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
   schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
-  cargo build -q --release --workspace --bin scx_fixture && rm -rf $(TARGET)/schedulers && mkdir $(TARGET)/schedulers && \
-  ln -s "$$schedulers"/* $(TARGET)/release/scx_fixture $(TARGET)/schedulers && \
+  rm -rf $(TARGET)/schedulers && mkdir $(TARGET)/schedulers && \
+  ln -s "$$schedulers"/* $(TARGET)/debug/scx_fixture $(TARGET)/schedulers && \
   KTSTR_TEST_KERNEL=$$image KTSTR_SCHEDULER_DIR=$(TARGET)/schedulers
 
 test: kernel

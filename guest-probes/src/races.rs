@@ -31,7 +31,7 @@ const PRIORITY: libc::c_int = 1;
 
 /// Who races: two neighbours, the first and the last, half of the CPUs, and all of them.
 fn fields(cpus: &[usize]) -> Vec<Vec<usize>> {
-    let Some((first, last)) = cpus.first().zip(cpus.last()) else { return Vec::new() };
+    let [first, .., last] = cpus else { return Vec::new() };
     let half = cpus.iter().copied().step_by(2).collect();
     let mut fields = vec![cpus.iter().copied().take(2).collect(), vec![*first, *last], half, cpus.to_vec()];
     fields.retain(|field: &Vec<usize>| field.len() > 1);

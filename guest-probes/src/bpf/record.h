@@ -113,6 +113,11 @@ struct task_row {
 	unsigned int forked_by; /* the serial of the task that forked it, or 0 */
 };
 
+/* Where the agent reads them (Row in rows.rs). */
+_Static_assert(__builtin_offsetof(struct task_row, comm) == 320, "comm");
+_Static_assert(__builtin_offsetof(struct task_row, serial) == 336, "serial");
+_Static_assert(__builtin_offsetof(struct task_row, forked_by) == 340, "forked_by");
+
 #define NO_BLOCK (~0U)
 
 /* One CPU: its part of the log (log.h) and its time. What is used in every switch has a cache line of its own. */
