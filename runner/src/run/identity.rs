@@ -45,7 +45,7 @@ pub fn sha256_file(path: &Path) -> std::io::Result<String> {
 }
 
 /// SHA-256 of a scheduler's binary; of a script, of what travels with it, too.
-fn scheduler_sha256(path: &Path, manifest_dir: &Path) -> std::io::Result<String> {
+pub(super) fn scheduler_sha256(path: &Path, manifest_dir: &Path) -> std::io::Result<String> {
     let own = sha256_file(path)?;
     let needs = script::needs(path, manifest_dir).map_err(std::io::Error::other)?;
     if needs.is_empty() {

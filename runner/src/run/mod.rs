@@ -310,13 +310,16 @@ impl Plan {
     fn require_unchanged(&self, identity: &Identity, agent: &Path) -> Result<(), RunError> {
         self.kernel.require_unchanged()?;
         let test = Path::new(&self.spec.binary);
-        let path = self.scheduler.as_ref().map(|s| s.path.as_path());
-        let scheduler = path.zip(identity.scheduler_sha256.as_ref());
-        let packed = [(test, &identity.test_sha256), (agent, &identity.guest_sha256)];
-        for (path, sha256) in packed.into_iter().chain(scheduler) {
-            if identity::sha256_file(path).map_err(file_error(path))? != *sha256 {
-                return Err(RunError::Changed(path.into()));
-            }
+        let require = |path: &Path, found: io::Result<String>, sha256: &str| match found {
+            Ok(found) if found == sha256 => Ok(()),
+            Ok(_) => Err(RunError::Changed(path.into())),
+            Err(e) => Err(file_error(path)(e)),
+        };
+        require(test, identity::sha256_file(test), &identity.test_sha256)?;
+        require(agent, identity::sha256_file(agent), &identity.guest_sha256)?;
+        if let Some((scheduler, sha256)) = self.scheduler.as_ref().zip(identity.scheduler_sha256.as_ref()) {
+            let found = identity::scheduler_sha256(&scheduler.path, Path::new(&self.spec.manifest_dir));
+            require(&scheduler.path, found, sha256)?;
         }
         Ok(())
     }

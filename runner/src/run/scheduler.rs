@@ -220,7 +220,7 @@ mod tests {
             std::fs::create_dir_all(dir.path().join("src")).unwrap();
             std::fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
             std::fs::write(dir.path().join("src/main.rs"), "fn main() {}").unwrap();
-            let found = find("own-scheduler", dir.path()).unwrap();
+            let found = find_in(None, "own-scheduler", dir.path()).unwrap();
             let folder = found.path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_string();
             (folder, found.profile.unwrap())
         };
