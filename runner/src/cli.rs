@@ -30,7 +30,7 @@ pub enum Command {
     /// Boot a test with many seeds and report every distinct failure.
     Explore(crate::explore::ExploreArgs),
     /// Build, list and remove kernels.
-    Kernel(crate::kernel::KernelArgs),
+    Kernel(crate::kernel::command::KernelArgs),
     /// List, explain and compare runs.
     Stats(crate::stats::StatsArgs),
     /// Say what this host can do, and which command mends each lack.

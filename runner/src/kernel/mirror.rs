@@ -99,7 +99,7 @@ impl Mirror {
     }
 
     fn not_listed(&self, wanted: String, newest: Option<Version>) -> KernelError {
-        KernelError::NotListed { wanted, mirror: self.base.clone(), newest }
+        KernelError::NotListed { wanted, mirror: self.base.clone(), newest: newest.map(|v| v.to_string()) }
     }
 
     fn list_path(&self, major: u32) -> PathBuf {

@@ -28,10 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit;
 use crate::run::identity::sha256_file;
-pub use command::{KernelArgs, run};
 use options::MissingOption;
 pub use spec::{resolve, resolve_all};
-use version::Version;
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,7 +83,7 @@ pub enum KernelError {
         /// Its URL.
         mirror: String,
         /// The newest release of the same series.
-        newest: Option<Version>,
+        newest: Option<String>,
     },
     /// The repository has no such branch or tag.
     #[error(

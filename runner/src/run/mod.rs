@@ -394,7 +394,7 @@ impl Plan {
         let pages = guest.pages();
         drop(guest);
         let progress = collector.finish();
-        let (stolen, unwatched) = match watch.map(|w| w.finish(&progress)) {
+        let (stolen, unwatched) = match watch.map(|w| w.finish(progress.opening.zip(progress.closing))) {
             Some(Ok(stolen)) => (Some(stolen), None),
             Some(Err(why)) => (None, Some(why.to_string())),
             None => (None, None),

@@ -19,8 +19,7 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, include_bytes_aligned};
 use ktstr_analysis::Stolen;
 use ktstr_vmm::Guest;
 
-use crate::run::collect::Progress;
-use clock::Alignment;
+use clock::{Alignment, Edge};
 
 /// Capabilities by their numbers (Linux, include/uapi/linux/capability.h): the third stands for both others.
 const CAP_PERFMON: u32 = 38;
@@ -118,12 +117,12 @@ impl Watch {
     }
 
     /// Ends it, when the guest is gone and its stream has been read: what was stolen, by the guest's clock.
-    pub fn finish(self, progress: &Progress) -> Result<Stolen, WitnessError> {
+    /// `edges`: what both clocks showed when the window opened and when it closed.
+    pub fn finish(self, edges: Option<(Edge, Edge)>) -> Result<Stolen, WitnessError> {
         let account = self.witness?.finish()?;
         if account.lost > 0 {
             return Err(WitnessError::Lack("the host's waits came too fast to be kept"));
         }
-        let edges = progress.opening.zip(progress.closing);
         let (open, close) = edges.ok_or(WitnessError::Lack("the window did not close"))?;
         let alignment = self.tsc_offset.and_then(|offset| Alignment::new(&open, &close, offset));
         let alignment =
