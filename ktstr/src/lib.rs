@@ -28,6 +28,7 @@ pub mod cgroup;
 pub mod cpus;
 pub mod ctx;
 mod dry_run;
+mod error;
 pub mod gauntlet;
 mod guest;
 mod host;
@@ -39,6 +40,8 @@ pub mod work;
 pub mod worker;
 
 use std::process::ExitCode;
+
+pub use error::{Error, Result};
 
 use ktstr_wire::env;
 
@@ -109,12 +112,6 @@ pub mod prelude {
     pub use crate::{Payload, ktstr_test};
     pub use ktstr_wire::topology::Topology;
 }
-
-/// An error of a test body: anything that has a message.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// Result of a test body.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// `main` of a test binary: the harness on the host, a body without a guest, or one in it.
 pub fn run_main() -> ExitCode {

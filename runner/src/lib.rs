@@ -142,7 +142,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             Ok(exit::OK)
         }
         Command::Kernel(args) => {
-            kernel::command::run(args)?;
+            crate::kernel::command::run(args)?;
             Ok(exit::OK)
         }
         Command::Stats(args) => {

@@ -98,7 +98,8 @@ fn in_sim(body: &Path, test: &str, scheduler: Value, terms: Value) -> Value {
 #[test]
 fn scheduler_that_never_takes_over_is_given_up_with_that_reason() {
     let sleeper = json!({"name": "sleep", "binary": "sleep", "args": ["1000"]});
-    let f = boot::run(&in_sim(&boot::suite("sched_basic"), "sched_basic_message", sleeper, json!({})));
+    let spec = in_sim(&boot::suite("sched_basic"), "sched_basic_message", sleeper, json!({}));
+    let f = boot::run_with(Path::new("/usr/bin"), &spec);
     assert_eq!((f.status, &exit(&f)["kind"]), (22, &json!("not_started")), "{}", f.output);
     assert_eq!(exit(&f)["reason"], "not in charge 60 s after its start");
     assert!(sidecar(&f)["reasons"].to_string().contains("not in charge 60 s"), "{}", f.output);
@@ -108,7 +109,12 @@ fn scheduler_that_never_takes_over_is_given_up_with_that_reason() {
 fn scheduler_that_fails_after_another_is_not_reported_with_the_others_end() {
     let also = json!({"also": [{"name": "false", "binary": "false", "args": []}]});
     let spec = in_sim(&boot::program("oracle-body"), "changes_in_vain", boot::fixture(&[]), also);
-    let f = boot::run(&spec);
+    let schedulers = tempfile::tempdir().unwrap();
+    let fixture = boot::program("scx_fixture");
+    for (name, path) in [("false", Path::new("/usr/bin/false")), ("scx_fixture", fixture.as_path())] {
+        std::os::unix::fs::symlink(path, schedulers.path().join(name)).unwrap();
+    }
+    let f = boot::run_with(schedulers.path(), &spec);
     assert_eq!((f.status, &sidecar(&f)["verdict"]), (22, &json!("sched_exit")), "{}", f.output);
     let found = [&exit(&f)["scheduler"], &exit(&f)["kind"], &exit(&f)["reason"], &exit(&f)["process_end"]];
     assert_eq!(found, [&json!("false"), &json!("not_started"), &Value::Null, &json!("exit status 1")]);
@@ -148,7 +154,9 @@ fn failing_test_body_fails_with_its_reason_and_a_command() {
     let f = run("no_such_test", "scx_fixture", &[], 1_000);
     assert_eq!((f.status, &sidecar(&f)["verdict"]), (1, &json!("fail")));
     assert!(
-        f.output.contains("no test no_such_test") && f.output.contains("rerun: cargo ktstr test"),
+        f.output.contains("no test no_such_test")
+            && f.output.contains("rerun: cd /")
+            && f.output.contains("cargo ktstr test --kernel "),
         "{}",
         f.output
     );

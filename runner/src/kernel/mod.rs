@@ -75,7 +75,7 @@ pub enum KernelError {
     /// The mirror does not have it.
     #[error(
         "the mirror {mirror} has no Linux {wanted}{}; name another version, or another mirror in {KERNEL_MIRROR}",
-        .newest.map(|v| format!("; the newest of that series there is {v}")).unwrap_or_default()
+        .newest.as_deref().map(|v| format!("; the newest of that series there is {v}")).unwrap_or_default()
     )]
     NotListed {
         /// What was asked for.
