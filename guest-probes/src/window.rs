@@ -66,10 +66,10 @@ pub fn measure(
         Some(probes) => probes.close_window()?,
         None => system::now_ns(),
     };
-    let starved = watch.stop();
     edges.closed();
     let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
     let after = procfs::stat();
+    let starved = watch.stop();
     let programs = reign.close()?;
     let cgroup_stats = cgroup_stat::growth(&cgroups_before, cgroup_stat::all());
     let schedstats_after = procfs::all_schedstats();
