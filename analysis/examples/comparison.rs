@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ktstr_analysis::compare::{Comparison, Finding, compare};
-use ktstr_analysis::policy::Policy;
-use ktstr_analysis::pool::{self, Filters};
-use ktstr_analysis::registry::METRICS;
-use ktstr_analysis::sidecar::{HostFacts, Identity};
-use ktstr_analysis::sides::Sides;
+use ktstr_analysis::catalog::metrics::METRICS;
+use ktstr_analysis::compare::comparison::{Comparison, compare};
+use ktstr_analysis::compare::finding::Finding;
+use ktstr_analysis::compare::sides::Sides;
+use ktstr_analysis::compare::thresholds::Policy;
+use ktstr_analysis::runs::index::{self, Filters};
+use ktstr_analysis::runs::sidecar::{HostFacts, Identity};
 use ktstr_analysis::{Collected, MetricRow, Sidecar, Verdict};
 use ktstr_wire::topology::Topology;
 
@@ -141,7 +142,7 @@ fn share(done: &[Comparison], of_comparisons: bool) -> f64 {
 
 fn false_alarms(dir: &Path) -> ExitCode {
     fastrand::seed(1);
-    let (runs, errors) = pool::load(dir);
+    let (runs, errors) = index::load(dir);
     errors.iter().for_each(|e| eprintln!("comparison: {e}"));
     let mut groups: BTreeMap<[String; 4], Vec<Sidecar>> = BTreeMap::new();
     for s in runs.into_iter().map(|f| f.sidecar).filter(Sidecar::is_admissible) {

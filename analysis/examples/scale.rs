@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ktstr_analysis::{HostAccount, compute_metrics, convert};
+use ktstr_analysis::convert;
+use ktstr_analysis::{HostAccount, compute_metrics};
 use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{Bye, CpuCounters, TaskClass, TaskInfo, WindowEdge, to_json};
 use ktstr_wire::record::{EndState, Record, SliceRecord, WaitKind};

@@ -1,57 +1,26 @@
 //! From raw log to numbers: columns, Parquet, metrics, comparison, reports.
 //!
-//! [`convert()`] turns the frames of a run into the tables of [`schema`]; [`compute_metrics`] computes what [`registry`]
-//! defines; a [`Sidecar`] describes the run; [`compare`] decides between two sides. Nothing else in the product defines a
+//! [`convert()`] turns the frames of a run into the tables of [`crate::catalog::columns`]; [`compute_metrics`] computes what [`crate::catalog::metrics`]
+//! defines; a [`Sidecar`] describes the run; [`crate::compare::comparison`] decides between two sides. Nothing else in the product defines a
 //! column or a metric. What comes from a guest or a file never panics here.
 #![forbid(unsafe_code)]
 
-mod accounts;
-pub mod assertion;
-pub mod columns;
+pub mod catalog;
 pub mod compare;
-mod conservation;
-pub mod convert;
-mod durations;
-mod events;
-mod groups;
-pub mod history;
-pub mod host;
+pub mod conditions;
+pub mod ingest;
 pub mod metrics;
-pub mod oracle;
-mod pages;
-pub mod permutation;
-pub mod policy;
-pub mod pool;
-#[cfg(test)]
-mod proofs;
-mod raw;
-mod reader;
-#[cfg(test)]
-mod recompute;
-#[cfg(test)]
-mod recomputed;
-pub mod registry;
-mod reported;
-pub mod rows;
-mod rules;
-pub mod schema;
-pub mod sidecar;
-pub mod sides;
-mod slice_table;
-mod slices;
-pub mod statistics;
-mod tables;
-mod totals;
-pub mod trace;
-mod utilization;
-pub mod verdicts;
-mod waits;
+pub mod model;
+pub mod runs;
+pub mod tables;
 
-pub use convert::{
-    Collected, ConvertError, CpuQuality, DRAINED_LOG, GuestPages, Quality, TableFile, convert,
-};
-pub use history::write_history;
-pub use host::{HostAccount, Stolen};
-pub use metrics::{MetricsError, compute_metrics};
-pub use rows::MetricRow;
-pub use sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};
+pub use crate::ingest::convert::{DRAINED_LOG, convert};
+pub use crate::metrics::compute::{MetricsError, compute_metrics};
+pub use crate::model::collected::Collected;
+pub use crate::model::error::ConvertError;
+pub use crate::model::host_account::{HostAccount, Stolen};
+pub use crate::model::metric_row::MetricRow;
+pub use crate::model::quality::{CpuQuality, GuestPages, Quality};
+pub use crate::model::table_file::TableFile;
+pub use crate::runs::history::write_history;
+pub use crate::runs::sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

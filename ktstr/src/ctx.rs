@@ -11,17 +11,17 @@ use ktstr_wire::spec::TestSpec;
 use ktstr_wire::topology::Topology;
 
 use crate::Result;
-use crate::dry_run::{self, Note};
-use crate::scenario::{Change, Step, check};
+use crate::note::Note;
+use crate::scheduler::Change;
 
 /// The guest that a test body runs in, or, in a dry run on the host, the one that it would run in.
 #[derive(Debug)]
 pub struct Ctx {
-    spec: TestSpec,
+    pub(crate) spec: TestSpec,
     /// `None`: this is a dry run.
     agent: Option<Mutex<BufReader<UnixStream>>>,
     /// Cgroups that scenarios have left.
-    left: Mutex<Vec<String>>,
+    pub(crate) left: Mutex<Vec<String>>,
     /// What was refused last.
     fault: Mutex<Option<String>>,
 }
@@ -57,14 +57,6 @@ impl Ctx {
         why.into()
     }
 
-    /// Checks a scenario before it is run, and remembers the cgroups that it leaves.
-    pub(crate) fn check(&self, steps: &[Step]) -> Result<()> {
-        let mut left = lock(&self.left);
-        let more = check::check(&self.spec, &left, steps).map_err(|why| self.refuse(why))?;
-        left.extend(more);
-        Ok(())
-    }
-
     /// CPUs of the guest; the agent has checked that they are so.
     pub fn topology(&self) -> Topology {
         self.spec.topology
@@ -78,7 +70,7 @@ impl Ctx {
     /// Seed of everything random in the test.
     pub fn seed(&self) -> u64 {
         if self.is_dry() {
-            dry_run::end(&Note::Open("asks for the boot's seed".into()));
+            crate::note::end(&Note::Open("asks for the boot's seed".into()));
         }
         self.spec.seed
     }
@@ -91,7 +83,7 @@ impl Ctx {
     /// Tells the agent that a task has a role, so that it bears it in the results; what it forks has it too.
     pub fn announce(&self, tid: u32, role: &str) -> io::Result<()> {
         if self.is_dry() {
-            dry_run::note(&Note::Role(role.into()));
+            crate::note::note(&Note::Role(role.into()));
             return Ok(());
         }
         self.send(&ToAgent::Worker { tid, role: role.into() })
@@ -154,6 +146,6 @@ impl Ctx {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! What a scheduler test imports.
 //!
 //! ```no_run
-//! use ktstr::declare_scheduler;
-//! use ktstr::prelude::*;
+//! use crate::declare_scheduler;
+//! use crate::prelude::*;
 //!
 //! declare_scheduler!(MY_SCHED, { name = "my_sched", binary = "scx_my_sched", });
 //!
@@ -20,24 +20,18 @@
 //! those that build their scenarios from [`ctx::Ctx::topology`] and [`ctx::Ctx::duration`] have their mistakes found before a boot.
 //!
 //! The test's target needs `harness = false`. On the host such a binary lists its tests and hands each to the runner
-//! ([`host`]); in the guest it runs one body ([`guest`]). The first `#[ktstr_test]` of a crate makes its `main`; where all
+//! ([`crate::harness::host`]); in the guest it runs one body ([`crate::harness::guest`]). The first `#[ktstr_test]` of a crate makes its `main`; where all
 //! tests are in modules, [`test_main!`] before the first `mod` does.
 
-pub mod assertion;
-pub mod cgroup;
-pub mod cpus;
+pub mod clock;
 pub mod ctx;
-mod dry_run;
 mod error;
-pub mod gauntlet;
-mod guest;
-mod host;
-pub mod payload;
-pub mod policy;
-pub mod registry;
+pub mod harness;
+pub mod note;
+pub mod result;
 pub mod scenario;
-pub mod work;
-pub mod worker;
+pub mod scheduler;
+pub mod workload;
 
 use std::process::ExitCode;
 
@@ -77,7 +71,7 @@ pub use ktstr_macros::declare_scheduler;
 /// Makes a type a program that tests run in their guests.
 ///
 /// ```no_run
-/// # use ktstr::prelude::*;
+/// # use crate::prelude::*;
 /// #[derive(Payload)]
 /// #[payload(binary = "stress-ng", args = ["--cpu", "2", "--timeout", "1", "--metrics-brief"])]
 /// #[metric(name = "bogo_ops", regex = r"cpu +(\d+) ", unit = "count", better = "higher")]
@@ -100,15 +94,15 @@ pub use ktstr_macros::test_main;
 /// Everything that a test usually needs.
 pub mod prelude {
     pub use crate::Result;
-    pub use crate::assertion::{AssertResult, Better};
-    pub use crate::cgroup::CgroupDef;
-    pub use crate::cpus::Cpus;
     pub use crate::ctx::Ctx;
-    pub use crate::payload::Program;
-    pub use crate::policy::Policy;
+    pub use crate::result::{AssertResult, Better};
+    pub use crate::scenario::run::execute_defs;
     pub use crate::scenario::{Scenario, canned};
-    pub use crate::work::{Block, Via, Work};
-    pub use crate::worker::execute_defs;
+    pub use crate::workload::cgroup::CgroupDef;
+    pub use crate::workload::cpus::Cpus;
+    pub use crate::workload::payload::Program;
+    pub use crate::workload::sched_policy::Policy;
+    pub use crate::workload::work::{Block, Via, Work};
     pub use crate::{Payload, ktstr_test};
     pub use ktstr_wire::topology::Topology;
 }
@@ -117,9 +111,9 @@ pub mod prelude {
 pub fn run_main() -> ExitCode {
     let named = || Ok::<_, env::EnvError>((env::BODY.text()?, env::DRY_RUN.text()?));
     match named() {
-        Ok((Some(test), _)) => guest::run(&test),
-        Ok((None, Some(test))) => dry_run::run(&test),
-        Ok((None, None)) => host::run(),
+        Ok((Some(test), _)) => crate::harness::guest::run(&test),
+        Ok((None, Some(test))) => crate::harness::dry_run::run(&test),
+        Ok((None, None)) => crate::harness::host::run(),
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::FAILURE

@@ -65,7 +65,7 @@ pub struct Gauntlet {
 }
 
 impl Gauntlet {
-    /// As an expression of type `ktstr::gauntlet::Constraints`.
+    /// As an expression of type `ktstr::harness::gauntlet::Constraints`.
     pub fn tokens(&self) -> TokenStream {
         let range = |r: Option<(u32, u32)>| {
             let (low, high) = r.unwrap_or((0, u32::MAX));
@@ -76,7 +76,7 @@ impl Gauntlet {
             Some(smt) => quote!(::std::option::Option::Some(#smt)),
             None => quote!(::std::option::Option::None),
         };
-        quote!(::ktstr::gauntlet::Constraints { cpus: #cpus, llcs: #llcs, numa_nodes: #nodes, smt: #smt })
+        quote!(::ktstr::harness::gauntlet::Constraints { cpus: #cpus, llcs: #llcs, numa_nodes: #nodes, smt: #smt })
     }
 }
 
@@ -121,7 +121,7 @@ fn string(value: &Expr) -> Option<String> {
     }
 }
 
-/// How a test shares its host, as a variant of `ktstr::registry::Isolation`.
+/// How a test shares its host, as a variant of `ktstr::harness::registry::Isolation`.
 fn isolation(value: &Expr) -> Result<Ident> {
     let variant = match string(value).as_deref() {
         Some("alone") => "Alone",

@@ -57,7 +57,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (cores, threads) = (args.cores.unwrap_or(2), args.threads.unwrap_or(1));
     let scheduler = option(args.scheduler.map(|s| quote!(&#s)));
     let (accel, memory) = (option(args.accel), option(args.memory_mib));
-    let isolation = option(args.isolation.map(|i| quote!(::ktstr::registry::Isolation::#i)));
+    let isolation = option(args.isolation.map(|i| quote!(::ktstr::harness::registry::Isolation::#i)));
     let duration_ns = args.duration_ns.unwrap_or(2_000_000_000);
     let asserts = args.asserts.iter().map(|c| c.tokens());
     let expect = option(args.expect.map(option));
@@ -68,9 +68,9 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     Ok(quote! {
         #item
 
-        #[::ktstr::registry::linkme::distributed_slice(::ktstr::registry::TESTS)]
-        #[linkme(crate = ::ktstr::registry::linkme)]
-        static #entry: ::ktstr::registry::TestEntry = ::ktstr::registry::TestEntry {
+        #[::ktstr::harness::registry::linkme::distributed_slice(::ktstr::harness::registry::TESTS)]
+        #[linkme(crate = ::ktstr::harness::registry::linkme)]
+        static #entry: ::ktstr::harness::registry::TestEntry = ::ktstr::harness::registry::TestEntry {
             package: ::std::env!("CARGO_PKG_NAME"),
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
@@ -88,7 +88,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             without: &[#(#without),*],
             expect: #expect,
             also: &[#(&#also),*],
-            payloads: &[#(&<#payloads as ::ktstr::payload::Program>::PAYLOAD),*],
+            payloads: &[#(&<#payloads as ::ktstr::workload::payload::Program>::PAYLOAD),*],
             covers: &[#(#covers),*],
             gauntlet: #gauntlet,
             body: #ident,

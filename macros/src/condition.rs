@@ -45,7 +45,7 @@ impl Condition {
         Ok(condition)
     }
 
-    /// As an expression of type `ktstr::registry::AssertDef`.
+    /// As an expression of type `ktstr::harness::registry::AssertDef`.
     pub fn tokens(&self) -> TokenStream {
         let Condition { subject, relation, limit, limit_text, role, phase } = self;
         let option = |s: &Option<String>| match s {
@@ -53,9 +53,9 @@ impl Condition {
             None => quote!(::std::option::Option::None),
         };
         let (role, phase) = (option(role), option(phase));
-        quote!(::ktstr::registry::AssertDef {
+        quote!(::ktstr::harness::registry::AssertDef {
             subject: #subject,
-            relation: ::ktstr::registry::Relation::#relation,
+            relation: ::ktstr::harness::registry::Relation::#relation,
             limit: #limit,
             limit_text: #limit_text,
             role: #role,

@@ -57,7 +57,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let Declaration { ident, name, binary, args } = syn::parse2(input)?;
     Ok(quote! {
         /// A scheduler under test.
-        pub static #ident: ::ktstr::registry::Scheduler =
-            ::ktstr::registry::Scheduler { name: #name, binary: #binary, args: &[#(#args),*] };
+        pub static #ident: ::ktstr::scheduler::Scheduler =
+            ::ktstr::scheduler::Scheduler { name: #name, binary: #binary, args: &[#(#args),*] };
     })
 }

@@ -70,7 +70,7 @@ fn better(name: &LitStr) -> Result<TokenStream> {
     }
 }
 
-/// A number of the output, as an expression of type `ktstr::payload::Number`.
+/// A number of the output, as an expression of type `ktstr::workload::payload::Number`.
 fn number(attr: &Attribute) -> Result<TokenStream> {
     let (mut name, mut at, mut unit, mut direction, mut scale) = (None, None, None, None, 1.0);
     fields(attr, METRIC_FORM, |key, input| {
@@ -78,11 +78,11 @@ fn number(attr: &Attribute) -> Result<TokenStream> {
             "name" => name = Some(input.parse::<LitStr>()?),
             "regex" => {
                 let pattern = input.parse::<LitStr>()?;
-                at = Some(quote!(::ktstr::payload::Place::Regex(#pattern)));
+                at = Some(quote!(::ktstr::workload::payload::Place::Regex(#pattern)));
             }
             "json" => {
                 let path = input.parse::<LitStr>()?;
-                at = Some(quote!(::ktstr::payload::Place::Json(#path)));
+                at = Some(quote!(::ktstr::workload::payload::Place::Json(#path)));
             }
             "unit" => unit = Some(input.parse::<LitStr>()?),
             "better" => direction = Some(better(&input.parse::<LitStr>()?)?),
@@ -102,16 +102,16 @@ fn number(attr: &Attribute) -> Result<TokenStream> {
     let at = at.ok_or_else(|| missing("regex"))?;
     let unit = unit.ok_or_else(|| missing("unit"))?;
     let direction = direction.ok_or_else(|| missing("better"))?;
-    Ok(quote!(::ktstr::payload::Number {
+    Ok(quote!(::ktstr::workload::payload::Number {
         name: #name,
         at: #at,
         scale: #scale,
         unit: #unit,
-        better: ::ktstr::assertion::Better::#direction,
+        better: ::ktstr::result::Better::#direction,
     }))
 }
 
-/// The implementation of `ktstr::payload::Program`.
+/// The implementation of `ktstr::workload::payload::Program`.
 pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(input)?;
     let ident = &input.ident;
@@ -123,8 +123,8 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let numbers = named("metric").map(number).collect::<Result<Vec<_>>>()?;
     let (args, files) = (d.args, d.files);
     Ok(quote! {
-        impl ::ktstr::payload::Program for #ident {
-            const PAYLOAD: ::ktstr::payload::Payload = ::ktstr::payload::Payload {
+        impl ::ktstr::workload::payload::Program for #ident {
+            const PAYLOAD: ::ktstr::workload::payload::Payload = ::ktstr::workload::payload::Payload {
                 name: #name,
                 binary: #binary,
                 args: &[#(#args),*],

@@ -33,7 +33,7 @@ pub const SCHED_EXIT: u8 = 22;
 pub const TEST_INVALID: u8 = 23;
 /// Something that should not happen: an error in ktstr or its files.
 pub const INTERNAL: u8 = 70;
-/// Interrupted by SIGINT, and in errors by any signal; [`crate::interrupt::exit_status`] says by which.
+/// Interrupted by SIGINT, and in errors by any signal; [`crate::host::interrupt::exit_status`] says by which.
 pub const INTERRUPTED: u8 = 130;
 
 /// The status for trouble with files, or `other` where the kind of trouble has none of its own.

@@ -1,34 +1,19 @@
 //! The command line of ktstr as a library: `main.rs` only calls [`main`].
 //!
-//! `cargo ktstr test` ([`test`]) resolves a kernel ([`kernel`]) and calls nextest; each test process calls back into
-//! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`stats`]) reads what runs left, after
-//! finishing what killed runners left behind ([`recover`]). Exit statuses are in [`exit`].
+//! `cargo ktstr test` ([`crate::commands::test`]) resolves a kernel ([`kernel`]) and calls nextest; each test process calls back into
+//! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`crate::commands::stats`]) reads what runs left, after
+//! finishing what killed runners left behind ([`crate::run::recover`]). Exit statuses are in [`exit`].
 
-pub mod accel;
-pub mod budget;
-pub mod cli;
-pub mod completions;
-pub mod doctor;
+pub mod args;
+pub mod commands;
+pub mod digest;
 pub mod exit;
-pub mod explore;
-pub mod git;
-pub mod interrupt;
-pub mod invocation;
+pub mod host;
 pub mod kernel;
-mod listing;
-pub mod new;
+pub mod nextest;
 pub mod output;
-pub mod recover;
-pub mod replay;
 pub mod run;
-pub mod session;
-pub mod shell;
-pub mod show;
-pub mod stats;
-pub mod surroundings;
-pub mod target;
-pub mod test;
-pub mod witness;
+pub mod shell_words;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -36,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Command};
+use crate::commands::cli::{Cli, Command};
 
 /// Parses the arguments, does what they say, and gives the exit status.
 pub fn main() -> ExitCode {
@@ -68,7 +53,7 @@ fn error_word(command: &Command) -> &'static str {
 }
 
 fn exit_code(status: u8) -> ExitCode {
-    ExitCode::from(if status == exit::INTERRUPTED { interrupt::exit_status() } else { status })
+    ExitCode::from(if status == exit::INTERRUPTED { crate::host::interrupt::exit_status() } else { status })
 }
 
 /// An error on its way to the user.
@@ -91,15 +76,15 @@ macro_rules! failures {
 }
 
 failures!(
-    run::RunError,
-    kernel::KernelError,
-    test::TestError,
-    new::NewError,
-    stats::StatsError,
-    replay::ReplayError,
-    show::ShowError,
-    shell::ShellError,
-    explore::ExploreError
+    crate::run::error::RunError,
+    crate::kernel::error::KernelError,
+    crate::nextest::error::TestError,
+    crate::commands::new::NewError,
+    crate::commands::stats::error::StatsError,
+    crate::commands::replay::ReplayError,
+    crate::commands::show::ShowError,
+    crate::commands::shell::ShellError,
+    crate::commands::explore::ExploreError
 );
 
 /// Commands that only read and print.
@@ -121,10 +106,11 @@ fn end_with_the_reader() {
 /// Makes paths absolute, or, in a process that a test has started, insists that they are.
 fn surround(cli: &Cli) -> Result<(), Failure> {
     if let Command::InternalRun = cli.command {
-        return Ok(surroundings::require_absolute().map_err(run::RunError::from)?);
+        return Ok(crate::host::surroundings::require_absolute().map_err(crate::run::error::RunError::from)?);
     }
     // SAFETY: this is the first thing that the program does, and nothing has started a thread.
-    Ok(unsafe { surroundings::make_absolute() }.map_err(test::system("the current directory"))?)
+    Ok(unsafe { crate::host::surroundings::make_absolute() }
+        .map_err(crate::nextest::error::system("the current directory"))?)
 }
 
 fn dispatch(cli: &Cli) -> Result<u8, Failure> {
@@ -132,31 +118,31 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         end_with_the_reader();
     }
     match &cli.command {
-        Command::Test(args) => Ok(test::run(args)?),
-        Command::Replay(args) => Ok(replay::run(args)?),
-        Command::Show(args) => Ok(show::run(args)?),
-        Command::Shell(args) => Ok(shell::run(args)?),
-        Command::Explore(args) => Ok(explore::run(args)?),
+        Command::Test(args) => Ok(crate::commands::test::run(args)?),
+        Command::Replay(args) => Ok(crate::commands::replay::run(args)?),
+        Command::Show(args) => Ok(crate::commands::show::run(args)?),
+        Command::Shell(args) => Ok(crate::commands::shell::run(args)?),
+        Command::Explore(args) => Ok(crate::commands::explore::run(args)?),
         Command::New(args) => {
-            new::run(args)?;
+            crate::commands::new::run(args)?;
             Ok(exit::OK)
         }
         Command::Kernel(args) => {
-            crate::kernel::command::run(args)?;
+            crate::commands::kernel::run(args)?;
             Ok(exit::OK)
         }
         Command::Stats(args) => {
-            let dir = cli::ktstr_dir();
-            recover::recover(&dir);
-            Ok(stats::run(args, &dir)?)
+            let dir = crate::run::layout::ktstr_dir();
+            crate::run::recover::recover(&dir);
+            Ok(crate::commands::stats::run(args, &dir)?)
         }
-        Command::Doctor(args) => Ok(doctor::run(args)),
+        Command::Doctor(args) => Ok(crate::commands::doctor::run(args)),
         Command::Completions { shell } => {
-            output::write(format_args!("{}", completions::script(*shell)));
+            output::write(format_args!("{}", crate::commands::completions::script(*shell)));
             Ok(exit::OK)
         }
         Command::Man { dir } => man(dir),
-        Command::InternalRun => Ok(test::internal_run()?),
+        Command::InternalRun => Ok(crate::commands::internal_run::internal_run()?),
     }
 }
 

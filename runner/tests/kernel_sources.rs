@@ -6,11 +6,12 @@ mod mirror;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use cargo_ktstr::kernel::download;
+use cargo_ktstr::kernel::error::KernelError;
 use cargo_ktstr::kernel::git::Commit;
 use cargo_ktstr::kernel::mirror::{Mirror, Release};
 use cargo_ktstr::kernel::source::Source;
 use cargo_ktstr::kernel::version::Wanted;
-use cargo_ktstr::kernel::{KernelError, download};
 use ktstr_wire::env::{CACHE_DIR, KERNEL_MIRROR};
 use mirror::{Server, Serving, sha256};
 use tempfile::TempDir;

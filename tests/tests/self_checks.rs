@@ -1,4 +1,4 @@
-//! Faults put into whole runs, which their own checks have to find: `runner/src/run/self_check_tests.rs` has the table of all.
+//! Faults put into whole runs, which their own checks have to find: `runner/src/run/judge/self_check_tests.rs` has the table of all.
 #![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ktstr_vmm::qemu::{self, Emulation, Inherited};
+use ktstr_vmm::qemu::arguments::{self, Emulation, Inherited};
 use ktstr_vmm::vsock::vhost_user::Server;
 use ktstr_vmm::{Accel, Accept, GuestConfig};
 use streams::{Play, Step};
@@ -91,13 +91,14 @@ impl Drop for Qemu {
 fn qemu_under_kvm(config: &GuestConfig, accept: Accept) -> Qemu {
     let config = GuestConfig { cmdline: vec!["clocksource=kvm-clock".into()], ..config.clone() };
     let socket = config.run_dir.join("vsock");
-    let device = Server::start(&socket, qemu::GUEST_CID, accept).unwrap();
-    let child = Command::new(qemu::PROGRAM).args(arguments(&config, &socket)).stdin(Stdio::null()).spawn();
+    let device = Server::start(&socket, arguments::GUEST_CID, accept).unwrap();
+    let child =
+        Command::new(arguments::PROGRAM).args(arguments(&config, &socket)).stdin(Stdio::null()).spawn();
     Qemu { child: child.unwrap(), _device: device }
 }
 
 fn arguments(config: &GuestConfig, socket: &Path) -> Vec<String> {
-    let all = qemu::arguments(config, Emulation::Threads, socket, Inherited { qmp: -1, log: -1 });
+    let all = arguments::arguments(config, Emulation::Threads, socket, Inherited { qmp: -1, log: -1 });
     let mut kept: Vec<String> = Vec::new();
     let mut all = all.into_iter().peekable();
     while let Some(name) = all.next() {

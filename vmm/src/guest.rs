@@ -1,147 +1,22 @@
 //! A running guest and its end.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use ktstr_wire::topology::Topology;
-
-use crate::cpu_threads::CpuThreads;
+use crate::config::{Accel, GuestConfig};
+use crate::error::StartError;
+use crate::guest_end::GuestEnd;
 use crate::guest_memory::GuestMemory;
-use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
-use crate::kvm::memory;
-use crate::kvm::{KvmError, Machine, MachineConfig, MachineEnd};
-use crate::process::{self, Process};
-use crate::qemu::{self, Emulation};
+use crate::host::memory::{GuestPages, HugePagesError};
+use crate::host::vcpu_threads::CpuThreads;
+use crate::kvm::{Machine, MachineConfig, MachineEnd, memory};
+use crate::qemu::arguments::{self, Emulation};
+use crate::qemu::process::{self, Process};
+
 pub use crate::vsock::device::Accept;
-
-/// The longest path of a Unix socket, bytes (`sun_path` without its NUL, unix(7)).
-pub const MAX_SOCKET_PATH_BYTES: usize = 107;
-
-/// What is asked of a guest.
-#[derive(Clone, Debug)]
-pub struct GuestConfig {
-    /// A bzImage, or a vmlinux with a PVH note.
-    pub kernel: PathBuf,
-    /// The archive of [`crate::Initramfs::write`].
-    pub initramfs: PathBuf,
-    /// CPUs to show.
-    pub topology: Topology,
-    /// Memory in MiB, spread evenly over the nodes.
-    pub memory_mib: u32,
-    /// Where it comes from.
-    pub host_memory: HostMemory,
-    /// More kernel parameters.
-    pub cmdline: Vec<String>,
-    /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
-    pub run_dir: PathBuf,
-    /// Where the console goes.
-    pub console_log: PathBuf,
-}
-
-/// How guests are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accel {
-    /// Our own VMM on KVM: real time on real hardware.
-    Kvm,
-    /// QEMU, a thread per CPU, emulated.
-    Tcg,
-    /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
-    Sim,
-}
-
-impl Accel {
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Accel::Kvm => "kvm",
-            Accel::Tcg => "tcg",
-            Accel::Sim => "sim",
-        }
-    }
-}
-
-/// How a guest ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GuestEnd {
-    /// It powered itself off.
-    PoweredOff,
-    /// It reset itself: with `panic=-1` this is what a panic does.
-    Reset,
-    /// A CPU met a fault that not even its fault handlers could take.
-    TripleFault {
-        /// Which; QEMU does not tell.
-        cpu: Option<u32>,
-    },
-    /// QEMU or KVM ended in another way.
-    Crashed {
-        /// QEMU's exit status, or KVM's failure, in words.
-        status: String,
-        /// What QEMU wrote to standard error.
-        stderr: String,
-    },
-    /// The deadline passed; the guest is still there.
-    TimedOut,
-    /// The caller's flag was raised, and the guest was killed.
-    Stopped,
-}
-
-/// Why a guest could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// QEMU is not installed.
-    #[error("{} not found; install it with: apt-get install qemu-system-x86", qemu::PROGRAM)]
-    NoQemu,
-    /// QEMU could not be started.
-    #[error("cannot start {program}: {source}", program = qemu::PROGRAM)]
-    Spawn {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The run directory is too deep.
-    #[error(
-        "{path} is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a socket's path may have; use a shorter directory, by TMPDIR for example"
-    )]
-    LongPath {
-        /// The socket that was to be made.
-        path: PathBuf,
-    },
-    /// The vsock device could not be set up.
-    #[error("vsock device at {path}: {source}")]
-    Vsock {
-        /// Its socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Too few huge pages for a guest in QEMU.
-    #[error(transparent)]
-    HugePages(#[from] HugePagesError),
-    /// Our own VMM could not start it.
-    #[error(transparent)]
-    Kvm(#[from] KvmError),
-    /// A file of the guest could not be made.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl StartError {
-    /// QEMU's process could not be made.
-    pub(crate) fn of_qemu(source: io::Error) -> StartError {
-        match source.kind() {
-            io::ErrorKind::NotFound => StartError::NoQemu,
-            _ => StartError::Spawn { source },
-        }
-    }
-}
 
 /// A running guest. Dropping it ends it and removes its sockets and threads.
 #[derive(Debug)]
@@ -182,11 +57,11 @@ pub fn attend(
     config: &GuestConfig,
     run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
 ) -> Result<ExitStatus, StartError> {
-    let mut qemu = Command::new(qemu::PROGRAM);
-    run(qemu.args(qemu::terminal_arguments(config))).map_err(StartError::of_qemu)
+    let mut qemu = Command::new(arguments::PROGRAM);
+    run(qemu.args(arguments::terminal_arguments(config))).map_err(StartError::of_qemu)
 }
 
-/// Kernel parameters under KVM beside [`qemu::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's
+/// Kernel parameters under KVM beside [`arguments::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's
 /// still is.
 const KVM_CMDLINE: [&str; 4] = ["random.trust_cpu=on", "pci=off", "tsc=reliable", "clocksource=kvm-clock"];
 
@@ -200,7 +75,7 @@ pub fn machine_config(config: &GuestConfig) -> MachineConfig {
     let is_crowded = available_parallelism().is_ok_and(|n| n.get() < config.topology.nr_cpus() as usize);
     let in_turn = is_crowded.then_some(IN_TURN);
     let cmdline: Vec<&str> =
-        qemu::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(in_turn).chain(given).collect();
+        arguments::CMDLINE.into_iter().chain(KVM_CMDLINE).chain(in_turn).chain(given).collect();
     MachineConfig {
         kernel: config.kernel.clone(),
         initramfs: config.initramfs.clone(),

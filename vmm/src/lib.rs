@@ -4,39 +4,34 @@
 //! with it on a back end chosen by [`Accel`] and connects the guest's vsock streams to Unix streams of the caller; the
 //! [`Guest`] is waited for, and is gone when it is dropped.
 //!
-//! Owns: our own VMM ([`kvm`]), guest topology as QEMU arguments ([`qemu`]), the vsock device ([`vsock`]), the initramfs ([`initramfs`]).
+//! Owns: our own VMM ([`kvm`]), guest topology as QEMU arguments ([`crate::qemu::arguments`]), the vsock device ([`vsock`]), the initramfs ([`crate::initramfs::archive`]).
 //! Does not own: what runs in the guest, what its streams carry. Nothing that a guest does makes this crate panic.
 
-mod calibration;
-mod counted;
-mod cpio;
-mod cpu_threads;
+pub mod config;
+pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod gate;
 mod guest;
+pub mod guest_end;
 mod guest_memory;
-mod host_clock;
-mod host_cpus;
-mod host_memory;
+pub mod host;
 pub mod initramfs;
+pub(crate) mod kernel_image;
 pub mod kvm;
-mod ledger;
-mod libraries;
-mod process;
 pub mod qemu;
 pub mod vsock;
 
-pub use calibration::quicken_calibration;
-pub use cpu_threads::CpuThreads;
-pub use guest::{
-    Accel, Accept, Guest, GuestConfig, GuestEnd, MAX_SOCKET_PATH_BYTES, StartError, attend, machine_config,
-    start,
-};
+pub use crate::config::{Accel, GuestConfig, MAX_SOCKET_PATH_BYTES};
+pub use crate::error::StartError;
+pub use crate::guest_end::GuestEnd;
+pub use crate::host::clock::Moment;
+pub use crate::host::cpus::{keep_off, nodes_under, thread_cpu_ns};
+pub use crate::host::memory::{GuestPages, HostMemory, HugePagesError, huge_pages};
+pub use crate::host::reservation::{Needs, Share, claim};
+pub use crate::host::vcpu_threads::CpuThreads;
+pub use crate::initramfs::archive::Initramfs;
+pub use crate::initramfs::error::InitramfsError;
+pub use crate::kernel_image::quicken_calibration;
+pub use crate::qemu::arguments::qemu_version;
+pub use guest::{Accept, Guest, attend, machine_config, start};
 pub use guest_memory::{GuestMemory, NoMemory};
-pub use host_clock::Moment;
-pub use host_cpus::{keep_off, nodes_under, thread_cpu_ns};
-pub use host_memory::{GuestPages, HostMemory, HugePagesError, huge_pages};
-pub use initramfs::{Initramfs, InitramfsError};
-pub use ledger::{Needs, Share, claim};
-pub use qemu::qemu_version;

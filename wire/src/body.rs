@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::DurationStats;
+use crate::stats::DurationStats;
 
 /// From the body to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

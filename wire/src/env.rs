@@ -4,7 +4,7 @@
 //! [`EnvError`]: a value that is empty, malformed, a relative path or the path of a file that cannot be read never stands for the
 //! default. `cargo ktstr` ends with exit status 2 then, before it boots anything; in a test process the test fails with the message.
 //!
-//! `cargo ktstr` makes paths absolute when it starts (`runner/src/surroundings.rs`). A test process may have another current directory
+//! `cargo ktstr` makes paths absolute when it starts (`runner/src/host/surroundings.rs`). A test process may have another current directory
 //! than the shell that set the variable, and so a relative path is an error there.
 
 use alloc::format;
@@ -112,7 +112,7 @@ variables! {
     DRY_RUN = "KTSTR_DRY_RUN", "the name of a test";
     /// Set by the guest agent, read by the process of a test body: number of the descriptor that leads to the agent.
     AGENT_FD = "KTSTR_AGENT_FD", "the number of a descriptor";
-    /// Set for QEMU in `sim`, read by the library that it is started with (`vmm/src/gate.c`): descriptor of the gate's state.
+    /// Set for QEMU in `sim`, read by the library that it is started with (`vmm/src/qemu/poll_gate.c`): descriptor of the gate's state.
     GATE_FD = "KTSTR_GATE_FD", "the number of a descriptor";
     /// Set and read by the gate's own unit test: the process that the gate is preloaded into.
     GATE_TEST = "KTSTR_GATE_TEST", "1";

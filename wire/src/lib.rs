@@ -29,6 +29,7 @@ pub mod message;
 pub mod record;
 pub mod ring;
 pub mod spec;
+pub mod stats;
 pub mod topology;
 
 /// Version of everything in this crate; a host and a guest agent work together only if it is equal.

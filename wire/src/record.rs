@@ -1,7 +1,7 @@
 //! Probe records: what the BPF programs write, 64 bytes each, one layout for all kinds.
 //!
 //! The C definition with the same offsets is `struct record` in `guest-probes/src/bpf/record.h`; a test in
-//! `guest-probes/src/probes.rs` compares the two. Records are read field by field, so no alignment is needed.
+//! `guest-probes/src/probes/skeleton.rs` compares the two. Records are read field by field, so no alignment is needed.
 
 /// Bytes of one record.
 pub const RECORD_BYTES: usize = 64;

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::Scenario;
-use crate::cgroup::CgroupDef;
-use crate::cpus::Cpus;
 use crate::ctx::Ctx;
-use crate::policy::Policy;
-use crate::work::{Block, Via, Work};
+use crate::workload::cgroup::CgroupDef;
+use crate::workload::cpus::Cpus;
+use crate::workload::sched_policy::Policy;
+use crate::workload::work::{Block, Via, Work};
 
 /// CPUs, and at least two.
 fn n(ctx: &Ctx) -> u32 {

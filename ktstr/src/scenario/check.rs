@@ -9,13 +9,16 @@ use std::time::Duration;
 use ktstr_wire::spec::TestSpec;
 
 use super::describe::describe;
-use super::{Change, Step};
-use crate::cgroup::{CgroupDef, QUOTA_PERIOD_US};
-use crate::cpus::Cpus;
-use crate::policy::Policy;
-use crate::registry::Scheduler;
-use crate::work::{Block, Work};
-use crate::worker::MAX_WORKERS;
+use crate::Result;
+use crate::ctx::{Ctx, lock};
+use crate::scenario::check;
+use crate::scenario::step::Step;
+use crate::scheduler::{Change, Scheduler};
+use crate::workload::cgroup::{CgroupDef, QUOTA_PERIOD_US};
+use crate::workload::cpus::Cpus;
+use crate::workload::sched_policy::Policy;
+use crate::workload::work::{Block, Work};
+use crate::workload::worker::crew::MAX_WORKERS;
 
 /// `cpu.weight` (Documentation/admin-guide/cgroup-v2.rst).
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
@@ -335,3 +338,13 @@ fn check_nice(nice: i32) -> Checked {
 #[cfg(test)]
 #[path = "check_tests.rs"]
 mod tests;
+
+impl Ctx {
+    /// Checks a scenario before it is run, and remembers the cgroups that it leaves.
+    pub(crate) fn check(&self, steps: &[Step]) -> Result<()> {
+        let mut left = lock(&self.left);
+        let more = check::check(&self.spec, &left, steps).map_err(|why| self.refuse(why))?;
+        left.extend(more);
+        Ok(())
+    }
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::scenario::Scenario;
-use crate::work::Via;
+use crate::workload::work::Via;
 
 static OTHER: Scheduler = Scheduler { name: "other", binary: "scx_other", args: &[] };
 
@@ -56,7 +56,7 @@ fn every_canned_scenario_passes_on_every_preset_that_has_cpus_for_it() {
         canned::wakeup_kinds,
         canned::scheduler_restart,
     ];
-    for topology in crate::gauntlet::presets().filter(|t| t.nr_cpus() > 1) {
+    for topology in crate::harness::gauntlet::presets().filter(|t| t.nr_cpus() > 1) {
         let ctx = Ctx::dry(TestSpec { topology, ..spec() });
         for scenario in all {
             let steps = scenario(&ctx).steps;

@@ -2,13 +2,15 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use ktstr_wire::spec::{OutlinedPhase, TestSpec};
+use ktstr_wire::spec::{OutlinedPhase, OutlinedWorkers, TestSpec};
 
-use super::{Change, Step};
-use crate::cgroup::CgroupDef;
-use crate::cpus::Cpus;
-use crate::policy::Policy;
-use crate::work::{Block, Loop, Shape, Via, Work};
+use crate::note::{Note, note};
+use crate::scenario::step::Step;
+use crate::scheduler::Change;
+use crate::workload::cgroup::CgroupDef;
+use crate::workload::cpus::Cpus;
+use crate::workload::sched_policy::Policy;
+use crate::workload::work::{Block, Loop, Shape, Via, Work};
 
 /// A step in words; what depends on the guest is resolved for the one of `spec`.
 pub(crate) fn describe(step: &Step, spec: &TestSpec) -> String {
@@ -144,6 +146,20 @@ impl Display for Via {
             Via::Signal => "signal",
         })
     }
+}
+
+/// Notes the steps of a scenario.
+pub(crate) fn note_steps(spec: &TestSpec, steps: &[Step]) {
+    for step in steps {
+        note(&Note::Step(describe(step, spec)));
+        if let Step::Add(def) | Step::Spawn(def) = step
+            && def.workers > 0
+        {
+            let (cgroup, role) = (def.name.clone(), def.role_name().to_string());
+            note(&Note::Workers(OutlinedWorkers { cgroup, role, count: def.workers }));
+        }
+    }
+    phases(spec, steps).into_iter().map(Note::Phase).for_each(|phase| note(&phase));
 }
 
 #[cfg(test)]

@@ -6,13 +6,16 @@ use std::time::Duration;
 use ktstr_wire::body::{Phase, Reported};
 
 use super::describe::{describe, hold_ns};
-use super::{Change, Step};
 use crate::Result;
-use crate::assertion::{AssertResult, CgroupUsage};
-use crate::cgroup::{Cgroup, CgroupDef};
+use crate::clock::now_ns;
 use crate::ctx::Ctx;
-use crate::policy::{Policy, pin, renice, set_policy};
-use crate::worker::{Crew, Member, now_ns, reported, wait_until_asleep};
+use crate::result::{AssertResult, CgroupUsage};
+use crate::scenario::step::Step;
+use crate::scheduler::Change;
+use crate::workload::cgroup::{Cgroup, CgroupDef};
+use crate::workload::sched_policy::{Policy, pin, renice, set_policy};
+use crate::workload::worker::crew::{Crew, Member, wait_until_asleep};
+use crate::workload::worker::reported;
 
 /// A cgroup of the scenario.
 struct Group {

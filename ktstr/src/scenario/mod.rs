@@ -1,7 +1,7 @@
 //! Scenarios: what happens to cgroups, workers and the scheduler, step by step.
 //!
 //! ```no_run
-//! # use ktstr::prelude::*;
+//! # use crate::prelude::*;
 //! # fn body(ctx: &Ctx) -> Result<AssertResult> {
 //! Scenario::new()
 //!     .add(CgroupDef::named("server").workers(4).work(Work::message()))
@@ -25,46 +25,17 @@ pub mod canned;
 pub(crate) mod check;
 pub(crate) mod describe;
 mod engine;
+pub mod run;
+pub mod step;
 
 use crate::Result;
-use crate::assertion::AssertResult;
-use crate::cgroup::CgroupDef;
-use crate::cpus::Cpus;
 use crate::ctx::Ctx;
-use crate::dry_run;
-use crate::policy::Policy;
-use crate::registry::Scheduler;
-
-/// One thing that happens.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Step {
-    Phase(String),
-    Add(CgroupDef),
-    Spawn(CgroupDef),
-    Remove(String),
-    Move { from: String, to: String },
-    Freeze(String, bool),
-    Cpus(String, Cpus),
-    Weight(String, u32),
-    Quota(String, Option<f64>),
-    Stop(String),
-    Renice(String, i32),
-    Pin(String, Cpus),
-    Policy(String, Policy),
-    Hold(f64),
-    Scheduler(Change),
-}
-
-/// What becomes of the scheduler under test.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// It ends; the kernel's own takes over.
-    Stop,
-    /// It ends, if it has not, and starts again.
-    Restart,
-    /// It ends, if it has not, and another takes over.
-    Swap(&'static Scheduler),
-}
+use crate::result::AssertResult;
+use crate::scenario::step::Step;
+use crate::scheduler::{Change, Scheduler};
+use crate::workload::cgroup::CgroupDef;
+use crate::workload::cpus::Cpus;
+use crate::workload::sched_policy::Policy;
 
 /// Steps in order. Cgroups are named as in [`CgroupDef::named`]; the workers of a cgroup are those that are in it then.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -183,7 +154,7 @@ impl Scenario {
     pub fn run(self, ctx: &Ctx) -> Result<AssertResult> {
         ctx.check(&self.steps)?;
         if ctx.is_dry() {
-            dry_run::note_steps(ctx.spec(), &self.steps);
+            crate::scenario::describe::note_steps(ctx.spec(), &self.steps);
             return Ok(AssertResult::dry());
         }
         engine::run(ctx, &self.steps)

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::cache::{self, Entry, Meta};
 use super::progress::Progress;
 use super::source::{FRAGMENT, Source, key, repositories, version_of};
-use super::{KernelError, file_error, lock, options};
-use crate::interrupt;
+use super::{lock, options};
+use crate::host::interrupt;
+use crate::kernel::error::{KernelError, file_error};
 
 /// Lines that a build of Linux 6.12 with our fragment prints (measured); used until a build has been counted here.
 const USUAL_LINES: u64 = 2_180;

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::env;
 use serde::{Deserialize, Serialize};
 
-use super::{Kernel, KernelError, file_error};
-use crate::run::identity::sha256_file;
-use crate::surroundings::{self, XDG_CACHE_HOME};
+use crate::digest::sha256_file;
+use crate::host::surroundings::{self, XDG_CACHE_HOME};
+use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::image::Kernel;
 
 /// What an entry says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,10 +13,11 @@ use std::time::Duration;
 use ureq::http::{StatusCode, header};
 
 use super::http::{Answer, failed, get, refuse_errors};
+use super::lock;
 use super::progress::Progress;
-use super::{KernelError, file_error, lock};
-use crate::interrupt;
-use crate::run::identity::sha256_file;
+use crate::digest::sha256_file;
+use crate::host::interrupt;
+use crate::kernel::error::{KernelError, file_error};
 
 /// Has the file of `url`, whose SHA-256 is `sha256`, at `path`. Nothing is fetched if a file is there. Several processes may
 /// want the same at once: one downloads, the others wait.

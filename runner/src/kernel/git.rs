@@ -3,16 +3,16 @@
 //! REF is a branch, a tag or a commit with all its digits; without it the remote's HEAD. One shallow repository per URL in the
 //! cache keeps what was fetched, each commit under `refs/ktstr/`; a build checks out into its own work directory.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
-use super::source::hex_digest;
-use super::{KernelError, file_error, lock};
-use crate::interrupt;
+use super::lock;
+use crate::digest::hex_digest;
+use crate::host::interrupt;
+use crate::kernel::error::{KernelError, file_error};
 
 /// A commit of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use ureq::Proxy;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::KernelError;
+use crate::kernel::error::KernelError;
 
 /// After so long without an answer, or without a byte of it, there will be none.
 const PATIENCE: Duration = Duration::from_secs(60);

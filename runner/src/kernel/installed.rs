@@ -7,7 +7,9 @@ use std::process::Command;
 
 use memchr::memmem;
 
-use super::{Kernel, KernelError, cache, file_error};
+use super::cache;
+use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::image::Kernel;
 
 /// Modules that a guest needs when they are not built in; their dependencies come with them.
 const MODULES: [&str; 2] = ["virtio_pci", "vmw_vsock_virtio_transport"];

@@ -4,8 +4,8 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{KernelError, file_error};
-use crate::interrupt;
+use crate::host::interrupt;
+use crate::kernel::error::{KernelError, file_error};
 
 /// How often one who waits looks again.
 const STEP: Duration = Duration::from_millis(100);

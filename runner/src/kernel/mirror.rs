@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use ktstr_wire::env::KERNEL_MIRROR;
 
 use super::version::{Listing, Version, Wanted};
-use super::{KernelError, cache, download, file_error, http};
-use crate::run::identity::sha256_file;
+use super::{cache, download, http};
+use crate::digest::sha256_file;
+use crate::kernel::error::{KernelError, file_error};
 
 /// The mirror without [`KERNEL_MIRROR`].
 pub const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";

@@ -7,18 +7,14 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::git::Commit;
-use super::mirror::Release;
-use super::{KernelError, cache, file_error};
-use crate::run::identity::sha256_file;
+use crate::digest::{hex_digest, sha256_file};
+use crate::kernel::cache;
+use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::git::Commit;
+use crate::kernel::mirror::Release;
 
 /// Our options, merged over `allnoconfig`.
 pub const FRAGMENT: &str = include_str!("../../kconfig/guest.config");
-
-/// Digest in hexadecimal digits.
-pub fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
 
 /// Where a kernel is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,9 @@ use super::git::Commit;
 use super::mirror::Mirror;
 use super::source::{self, Source};
 use super::version::Wanted;
-use super::{Kernel, KernelError, build, cache, file_error, installed};
+use super::{build, cache, installed};
+use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::image::Kernel;
 
 /// The kernel for `spec`, or, without one, the first of `KTSTR_KERNEL`, `./linux`, `../linux`, the newest cached kernel, the
 /// installed kernels. Downloads and builds if needed. What was chosen and why goes to standard error.

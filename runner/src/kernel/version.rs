@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::KernelError;
+use crate::kernel::error::KernelError;
 
 /// The first two numbers of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,7 +156,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::source::hex_digest;
+    use crate::digest::hex_digest;
 
     fn listing(names: &[&str]) -> Listing {
         let line = |name: &&str| format!("{}  {name}\n", hex_digest(name.as_bytes()));

@@ -1,16 +1,16 @@
 //! The end of a run: from the raw log in a work directory to published files.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use ktstr_analysis::{Collected, DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
 use ktstr_wire::spec::ProbeLevel;
 
-use super::host_time::HostTime;
-use super::identity;
-use super::terms::{self, Measured};
-use super::verdict::{Circumstances, Judgement, another_kernel, judge};
+use crate::run::error::FinishError;
+use crate::run::identity;
+use crate::run::judge::expectations::{self, Measured};
+use crate::run::judge::host_time::HostTime;
+use crate::run::judge::verdict::{Circumstances, Judgement, another_kernel, judge};
 
 /// Name of the lock in a work directory; who holds it is alive.
 pub const LOCK_FILE: &str = "lock";
@@ -20,43 +20,6 @@ pub const IDENTITY_FILE: &str = "identity.json";
 
 /// The sidecar before it is moved to its own place beside the folder.
 const STAGED_FILE: &str = "sidecar.json";
-
-/// Why a run could not be finished. Its work directory is left as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum FinishError {
-    /// The raw log could not be converted.
-    #[error("{work}: {source}")]
-    Convert {
-        /// The work directory.
-        work: PathBuf,
-        /// What failed.
-        source: ktstr_analysis::ConvertError,
-    },
-    /// The metrics could not be computed.
-    #[error("{work}: {source}")]
-    Metrics {
-        /// The work directory.
-        work: PathBuf,
-        /// What failed.
-        source: ktstr_analysis::MetricsError,
-    },
-    /// The sidecar or the history could not be written.
-    #[error("{path}: {source}")]
-    Sidecar {
-        /// The file.
-        path: PathBuf,
-        /// What failed.
-        source: ktstr_analysis::SidecarError,
-    },
-    /// A file could not be moved or removed.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// A run with its files in place.
 #[derive(Debug)]
@@ -82,12 +45,12 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         let reason = format!("the probes ({}) were asked for and not there", identity.probes.name());
         collected.quality.disagreements.push(reason);
     }
-    let spec = terms::read(work);
-    let judgement = judge(&collected, &identity.accel, around, terms::wants_scheduler(spec.as_ref()));
+    let spec = expectations::read(work);
+    let judgement = judge(&collected, &identity.accel, around, expectations::wants_scheduler(spec.as_ref()));
     let judgement = match &spec {
         Some(spec) => {
             let host = HostTime::of(&collected, &identity.accel, &around.host);
-            terms::apply(
+            expectations::apply(
                 judgement,
                 spec,
                 &Measured { collected: &collected, rows: &metrics, dir: work, host },
@@ -125,7 +88,7 @@ fn pages(p: ktstr_vmm::GuestPages) -> GuestPages {
 /// What only the run itself needed. The raw log of a run that did not end in order is kept: it may hold more than could
 /// be read.
 fn remove_working_files(work: &Path, complete: bool) {
-    for name in ["initramfs.cpio", "scratch", IDENTITY_FILE, terms::SPEC_FILE] {
+    for name in ["initramfs.cpio", "scratch", IDENTITY_FILE, expectations::SPEC_FILE] {
         let _ = fs::remove_file(work.join(name));
     }
     if complete {

@@ -4,44 +4,19 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr_analysis::{HostFacts, Identity};
-use ktstr_wire::spec::{SchedulerSpec, TestSpec};
+use ktstr_wire::spec::TestSpec;
 use sha2::{Digest, Sha256};
 
-use super::layout::{BootKey, Project, binary_test, build_folder};
-use super::scheduler::Program;
-use super::script;
-use crate::kernel::Kernel;
-
-/// The name of the kernel's own scheduler in results.
-pub const KERNEL_SCHEDULER: &str = "eevdf";
-
-/// The scheduler as a dimension of results: its name and its arguments.
-pub fn scheduler_label(spec: Option<&SchedulerSpec>) -> String {
-    match spec {
-        None => KERNEL_SCHEDULER.into(),
-        Some(s) if s.args.is_empty() => s.name.clone(),
-        Some(s) => format!("{} {}", s.name, s.args.join(" ")),
-    }
-}
+use crate::digest::sha256_file;
+use crate::kernel::image::Kernel;
+use crate::run::layout::{BootKey, Project, binary_test, build_folder, scheduler_label};
+use crate::run::pack::scheduler::Program;
+use crate::run::pack::script;
 
 /// A new identifier of a run or session: UTC seconds and the process id, so that it sorts by time.
 pub fn new_id() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:010x}{:05x}-{:x}", now.as_secs(), now.subsec_micros(), std::process::id())
-}
-
-/// SHA-256 of a file as hexadecimal digits.
-pub fn sha256_file(path: &Path) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = std::fs::File::open(path)?;
-    let mut buf = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buf)? {
-            0 => break,
-            n => hasher.update(&buf[..n]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// SHA-256 of a scheduler's binary; of a script, of what travels with it, too.

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::git::{GitError, git};
-use crate::surroundings::{self, CARGO_TARGET_DIR};
 use ktstr_wire::spec::{ProbeLevel, SchedulerSpec};
 use ktstr_wire::topology::Topology;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+use crate::host::git::{GitError, git};
+use crate::host::surroundings::{self, CARGO_TARGET_DIR};
 
 /// State of the project that a run belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl BootKey<'_> {
     /// The name of the boot's files: a part to read, cut to length, and a digest of the whole key.
     pub fn file_name(&self) -> String {
         let test = file_part(&self.test.replace("::", "."), MAX_TEST_BYTES);
-        let label = super::identity::scheduler_label(self.scheduler);
+        let label = crate::run::layout::scheduler_label(self.scheduler);
         let scheduler = file_part(&label, MAX_SCHEDULER_BYTES);
         let mut name = format!("{test}@{}@{scheduler}@{}", self.topology, self.accel);
         if self.probes != ProbeLevel::Full {
@@ -170,6 +171,23 @@ pub fn results_dir(ktstr_dir: &Path, kernel: &str, project: &Project) -> PathBuf
         release.push_str(&format!("-{}", digest(kernel.as_bytes())));
     }
     ktstr_dir.join(format!("{release}-{}{dirty}", project.commit))
+}
+
+/// `target/ktstr` of the workspace around the current directory.
+pub fn ktstr_dir() -> PathBuf {
+    crate::run::layout::target_dir(Path::new(".")).join("ktstr")
+}
+
+/// The name of the kernel's own scheduler in results.
+pub const KERNEL_SCHEDULER: &str = "eevdf";
+
+/// The scheduler as a dimension of results: its name and its arguments.
+pub fn scheduler_label(spec: Option<&SchedulerSpec>) -> String {
+    match spec {
+        None => KERNEL_SCHEDULER.into(),
+        Some(s) if s.args.is_empty() => s.name.clone(),
+        Some(s) => format!("{} {}", s.name, s.args.join(" ")),
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ktstr_analysis::Verdict;
-use ktstr_guest::exit_report::victim_section;
+use ktstr_guest::scheduler::exit_report::victim_section;
 use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 
-use super::finish::Published;
-use super::verdict::describe_exit;
-use super::{Plan, rerun};
-use crate::accel::Mode;
+use crate::host::accel::Mode;
 use crate::output::{self, plain};
+use crate::run::finish::Published;
+use crate::run::judge::verdict::describe_exit;
+use crate::run::plan::Plan;
+use crate::run::rerun;
+use crate::shell_words::quoted;
 
 /// Lines of the console that a failure shows.
 const CONSOLE_LINES: usize = 25;
@@ -118,14 +120,6 @@ fn tail(text: &str, lines: usize) -> String {
         out.push_str(&format!("[{skipped} earlier lines left out]\n"));
     }
     out + &all[skipped..].join("\n")
-}
-
-/// `s` as one word of a POSIX shell.
-pub fn quoted(s: &str) -> String {
-    if !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/+:@".contains(&b)) {
-        return s.into();
-    }
-    format!("'{}'", s.replace('\'', r"'\''"))
 }
 
 /// The last 64 KiB of the console log, with control characters other than line ends left out.

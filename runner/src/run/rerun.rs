@@ -6,10 +6,10 @@ use ktstr_wire::ALSO_DIR;
 use ktstr_wire::env::{self, Variable};
 use ktstr_wire::spec::ProbeLevel;
 
-use super::Plan;
-use super::identity::scheduler_label;
-use super::report::quoted;
-use crate::surroundings::{CARGO_TARGET_DIR, XDG_CACHE_HOME};
+use crate::host::surroundings::{CARGO_TARGET_DIR, XDG_CACHE_HOME};
+use crate::run::layout::scheduler_label;
+use crate::run::plan::Plan;
+use crate::shell_words::quoted;
 
 /// Variables of the user that decide what is run.
 const OF_THE_USER: [Variable; 4] = [CARGO_TARGET_DIR, XDG_CACHE_HOME, env::CACHE_DIR, env::GUEST];
@@ -195,16 +195,16 @@ mod tests {
         Plan {
             spec: serde_json::from_value(spec).unwrap(),
             kernel: serde_json::from_value(kernel).unwrap(),
-            scheduler: Some(super::super::scheduler::Program {
+            scheduler: Some(crate::run::pack::scheduler::Program {
                 path: "/opt/scx/scx_a".into(),
                 profile: None,
             }),
             extras: vec![],
             ktstr_dir: "/p/target/ktstr".into(),
             project: super::super::layout::Project { commit: "c".into(), dirty: false, refused: None },
-            settings: super::super::Settings {
+            settings: crate::run::plan::Settings {
                 session: "s".into(),
-                mode: crate::accel::Mode::Tcg,
+                mode: crate::host::accel::Mode::Tcg,
                 repeats: 0..3,
                 attempt: 1,
                 boot_seed: None,
@@ -250,7 +250,7 @@ mod tests {
         let path = ["/usr/bin".into(), PathBuf::from("/opt/scx")];
         assert_eq!(directory_on_path(&plan, &path), Some("/opt/scx".into()));
         assert_eq!(directory_on_path(&plan, &path[..1]), None);
-        let also = |host: &str| crate::run::extras::Extra {
+        let also = |host: &str| crate::run::pack::extra::Extra {
             host: host.into(),
             guest: format!("{ALSO_DIR}/scx_b"),
             is_program: true,

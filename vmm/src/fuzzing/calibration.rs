@@ -1,6 +1,6 @@
 //! Kernel images in which the calibration of the APIC's timer is changed.
 
-use crate::calibration::{NOP, NR_PAUSES, PAUSE, quicken_calibration};
+use crate::kernel_image::{NOP, NR_PAUSES, PAUSE, quicken_calibration};
 
 /// An image stays as it is, or two pauses in it become two NOPs.
 pub fn calibration(data: &[u8]) {

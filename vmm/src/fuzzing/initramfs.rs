@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arbitrary::Arbitrary;
 
 use super::{memory, newc};
-use crate::cpio::{S_IFCHR, S_IFDIR, S_IFREG};
-use crate::initramfs::Initramfs;
+use crate::initramfs::archive::Initramfs;
+use crate::initramfs::cpio::{S_IFCHR, S_IFDIR, S_IFREG};
 
 #[derive(Arbitrary, Debug)]
 enum Step<'a> {

@@ -1,7 +1,7 @@
 //! Binaries whose shared libraries are looked for.
 
 use super::memory;
-use crate::libraries::closure;
+use crate::initramfs::shared_libraries::closure;
 
 /// A binary: what it is said to need are files, at absolute paths in the guest.
 pub fn libraries(data: &[u8]) {

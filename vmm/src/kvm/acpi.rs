@@ -3,8 +3,6 @@
 //! Source: ACPI 6.5; section numbers stand at each table. The platform is not hardware-reduced, so that kernels without a
 //! driver for ACPI serial ports find the ISA interrupt of the console.
 
-use acpi_tables::Aml;
-use acpi_tables::aml;
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
@@ -15,18 +13,16 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::slit::SLIT;
 use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, aml};
 use ktstr_wire::topology::node_distance;
 
-use super::apic_ids::ApicIds;
-use super::layout::{self, gsi, port};
-use super::memory::Range;
+use crate::kvm::apic_ids::ApicIds;
+use crate::kvm::layout::{self, SLEEP_TYPE_OFF, gsi, port};
+use crate::kvm::memory::Range;
 
 const OEM: [u8; 6] = *b"KTSTR ";
 const OEM_TABLE: [u8; 8] = *b"KTSTRVMM";
 const OEM_REVISION: u32 = 1;
-
-/// `SLP_TYP` of power-off, as the DSDT names it (chosen).
-pub const SLEEP_TYPE_OFF: u16 = 5;
 
 /// FADT `IAPC_BOOT_ARCH` (section 5.2.9.3): legacy devices, no VGA, no CMOS clock.
 const BOOT_ARCHITECTURE: u16 = 1 | 1 << 2 | 1 << 5;
@@ -141,7 +137,7 @@ fn fadt(dsdt: u64, facs: u64) -> acpi_tables::fadt::FADT {
     fadt.x_pm1a_evt_blk = io_register(port::PM1_EVENT, 32, AccessSize::WordAccess);
     fadt.x_pm1a_cnt_blk = io_register(port::PM1_CONTROL, 16, AccessSize::WordAccess);
     fadt.reset_reg = io_register(port::RESET, 8, AccessSize::ByteAccess);
-    fadt.reset_value = super::ports::RESET_VALUE;
+    fadt.reset_value = crate::kvm::layout::RESET_VALUE;
     fadt.iapc_boot_arch = BOOT_ARCHITECTURE.into();
     fadt.finalize()
 }

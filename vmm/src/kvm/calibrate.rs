@@ -10,8 +10,8 @@ use kvm_ioctls::VcpuExit;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::board::Board;
-use super::machine::KvmError;
 use super::registers;
+use crate::kvm::error::KvmError;
 
 /// Memory of the guest, bytes.
 const MEMORY_BYTES: u64 = 2 << 20;

@@ -93,3 +93,9 @@ pub mod gsi {
     /// The vsock device (chosen; above the ISA interrupts).
     pub const VSOCK: u32 = 16;
 }
+
+/// What the reset register wants to be written (chosen; the FADT says so).
+pub const RESET_VALUE: u8 = 1;
+
+/// `SLP_TYP` of power-off, as the DSDT names it (chosen).
+pub const SLEEP_TYPE_OFF: u16 = 5;

@@ -11,89 +11,23 @@ use ktstr_wire::topology::Topology;
 use kvm_bindings::CpuId;
 use kvm_ioctls::VcpuFd;
 
-use super::acpi::{self, Platform};
-use super::apic_ids::ApicIds;
-use super::board::{Board, Devices};
-use super::boot::{self, BootError, Loaded};
-use super::bus::Bus;
-use super::confine::{self, Kind};
-use super::cpuid::Vendor;
-use super::irqchip;
-use super::memory;
-use super::ports::Console;
-use super::registers;
-use super::state::{MachineEnd, State};
-use super::vcpu::Vcpu;
-use super::wakeups;
 use crate::guest_memory::GuestMemory;
-use crate::host_clock;
-use crate::host_memory::{GuestPages, HostMemory, HugePagesError};
+use crate::host::clock;
+use crate::host::memory::{GuestPages, HostMemory};
+use crate::kvm::acpi::{self, Platform};
+use crate::kvm::apic_ids::ApicIds;
+use crate::kvm::board::{Board, Devices};
+use crate::kvm::boot::{self, BootError, Loaded};
+use crate::kvm::bus::Bus;
+use crate::kvm::confine::{self, Kind};
+use crate::kvm::cpuid::Vendor;
+use crate::kvm::error::{KvmError, operation, system};
+use crate::kvm::ports::Console;
+use crate::kvm::state::{MachineEnd, State};
+use crate::kvm::vcpu::Vcpu;
+use crate::kvm::{irqchip, memory, registers, wakeups};
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
-
-/// CID of every guest: each has a vsock device of its own, so that numbers cannot clash.
-pub const GUEST_CID: u64 = 3;
-
-/// Where KVM is.
-const DEVICE: &str = "/dev/kvm";
-
-/// Why there is no machine.
-#[derive(Debug, thiserror::Error)]
-pub enum KvmError {
-    /// No `/dev/kvm`, or no right to it.
-    #[error("{DEVICE}: {source}; {mend}, or use --accel tcg")]
-    Open {
-        /// What the system said.
-        source: io::Error,
-        /// What to do.
-        mend: &'static str,
-    },
-    /// A KVM operation failed.
-    #[error("KVM cannot {what}: {source}; use --accel tcg, and see cargo ktstr doctor")]
-    Operation {
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// More CPUs than there can be.
-    #[error(
-        "topology {topology} needs {cpus} CPUs with APIC ids up to {id}, but KVM on this host has at most {max_cpus}, with ids up to {max_id}; use fewer or rounder counts",
-        cpus = topology.nr_cpus()
-    )]
-    Topology {
-        /// What was asked for.
-        topology: Topology,
-        /// Its largest id.
-        id: u32,
-        /// How many CPUs a guest may have.
-        max_cpus: usize,
-        /// The largest id that one may have.
-        max_id: usize,
-    },
-    /// Too few huge pages.
-    #[error(transparent)]
-    HugePages(#[from] HugePagesError),
-    /// The kernel, the initramfs or the tables.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// A file or a thread of the machine.
-    #[error("{what}: {source}")]
-    System {
-        /// What it is for.
-        what: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-pub(super) fn operation(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
-    move |e| KvmError::Operation { what, source: e.into() }
-}
-
-pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> KvmError {
-    move |source| KvmError::System { what: what.into(), source }
-}
 
 /// What is asked of a machine.
 #[derive(Clone, Debug)]
@@ -168,7 +102,7 @@ impl Machine {
             vcpus.push(vcpu);
         }
         // Where the host does not rely on its counter, KVM changes the offset when a CPU's thread moves.
-        let tsc_offset = vcpus.first().filter(|_| host_clock::is_the_clock()).and_then(registers::tsc_offset);
+        let tsc_offset = vcpus.first().filter(|_| clock::is_the_clock()).and_then(registers::tsc_offset);
         let devices = board.add_devices(console, accept, start, io_apic)?;
         let mut machine = Machine::run(board, devices, vcpus)?;
         machine.tsc_offset = tsc_offset;

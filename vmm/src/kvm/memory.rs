@@ -11,7 +11,7 @@ use vm_memory::{
 };
 
 use super::layout;
-use crate::host_memory::HUGE_PAGE_BYTES;
+use crate::host::memory::HUGE_PAGE_BYTES;
 
 /// Memory of a guest.
 pub type Memory = GuestMemoryMmap<()>;
@@ -149,7 +149,7 @@ pub fn low_end(memory: &Memory) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host_memory::GuestPages;
+    use crate::host::memory::GuestPages;
     use vm_memory::Bytes;
 
     const MIB: u64 = 1 << 20;

@@ -18,6 +18,7 @@ pub mod caches;
 pub mod calibrate;
 pub mod confine;
 pub mod cpuid;
+pub mod error;
 pub mod io_apic;
 pub mod irqchip;
 pub mod layout;
@@ -32,7 +33,8 @@ pub mod wakeups;
 #[cfg(test)]
 mod bare_metal_tests;
 
+pub use crate::kvm::error::KvmError;
 pub use calibrate::{Calibration, calibrate};
 pub use cpuid::Vendor;
-pub use machine::{KvmError, Machine, MachineConfig};
+pub use machine::{Machine, MachineConfig};
 pub use state::MachineEnd;

@@ -9,11 +9,7 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{I8042Device, Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::acpi::SLEEP_TYPE_OFF;
-use super::layout::port;
-
-/// What the reset register wants to be written (chosen; the FADT says so).
-pub const RESET_VALUE: u8 = 1;
+use crate::kvm::layout::{RESET_VALUE, SLEEP_TYPE_OFF, port};
 
 /// PM1 control (ACPI 6.5, section 4.8.3.2.1): ACPI mode, the sleep type, and go.
 const SCI_EN: u16 = 1;

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::layout;
 use super::memory::Memory;
-use crate::host_clock;
+use crate::host::clock;
 
 /// Selectors of the boot protocol, `__BOOT_CS` and `__BOOT_DS` (Linux, arch/x86/include/asm/segment.h).
 const CODE: u16 = 0x10;
@@ -80,9 +80,9 @@ const TSC_TRIES: u32 = 16;
 pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
     let reading = |_| {
         let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index: MSR_TSC, ..Default::default() }]).ok()?;
-        let before = host_clock::tsc();
+        let before = clock::tsc();
         let read = vcpu.get_msrs(&mut msrs).ok()?;
-        let took = host_clock::tsc().checked_sub(before)?;
+        let took = clock::tsc().checked_sub(before)?;
         let guest = msrs.as_slice().first().filter(|_| read == 1)?.data;
         Some((took, guest.wrapping_sub(before + took / 2)))
     };

@@ -16,3 +16,6 @@ pub mod vhost_user;
 mod hostile_tests;
 #[cfg(test)]
 mod mmio_tests;
+
+/// CID of every guest: each has a vsock device of its own, so that numbers cannot clash.
+pub const GUEST_CID: u64 = 3;

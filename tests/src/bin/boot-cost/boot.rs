@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ktstr_guest::system::now_ns;
+use ktstr_guest::init::system::now_ns;
+use ktstr_vmm::qemu::arguments;
 use ktstr_vmm::vsock::vhost_user::Server;
-use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, machine_config, qemu, start};
+use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, machine_config, start};
 use ktstr_wire::frame::{Decoder, Kind};
 use ktstr_wire::message::Hello;
 use serde::{Deserialize, Serialize};
@@ -130,10 +131,10 @@ fn in_qemu(
     host: UnixStream,
 ) -> Result<Sample, Box<dyn Error>> {
     let socket = config.run_dir.join("vsock");
-    let server = Server::start(&socket, qemu::GUEST_CID, accept)?;
+    let server = Server::start(&socket, arguments::GUEST_CID, accept)?;
     let (machine, vsock) = vmm.machine();
     let cmdline = machine_config(config).cmdline.replace("pci=off ", "");
-    let mut command = Command::new(qemu::PROGRAM);
+    let mut command = Command::new(arguments::PROGRAM);
     command
         .args([
             "-nodefaults",

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ktstr_guest::probes::{Capacity, Probes};
-use ktstr_guest::programs::ProgramStats;
-use ktstr_guest::scheduler::Scheduler;
-use ktstr_guest::system;
+use ktstr_guest::init::system;
+use ktstr_guest::probes::skeleton::{Capacity, Probes};
+use ktstr_guest::scheduler::process::Scheduler;
+use ktstr_guest::scheduler::program_stats::ProgramStats;
 use ktstr_wire::spec::ProbeLevel;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;

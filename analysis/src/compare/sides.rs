@@ -1,0 +1,212 @@
+//! The two sides of a comparison: the boots of each, and the dimensions that tell the sides apart.
+//!
+//! No run is ever on both sides. Sides are chosen from the runs on disk by filters ([`Sides::by_filters`]), or they are the
+//! boots that somebody made for each ([`Sides::of_boots`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::runs::index::{DIMENSIONS, Filters, dimension, matches};
+use crate::runs::sidecar::Sidecar;
+
+/// Why two sides cannot be compared.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SidesError {
+    /// The filters of both sides are equal.
+    #[error(
+        "the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple"
+    )]
+    Same,
+    /// Only one side names a value of a dimension, so that every value would be on the other side.
+    #[error(
+        "side {side} names no {dimension}; add --{}-{dimension} with one of: {}", .side.to_ascii_lowercase(), .values.join(", ")
+    )]
+    OneSided {
+        /// The side that does not name it.
+        side: char,
+        /// The dimension.
+        dimension: &'static str,
+        /// Its values among the runs.
+        values: Vec<String>,
+    },
+    /// A value that tells the sides apart stands for several.
+    #[error("side {side}: {dimension} '{wanted}' is one of {}; name one of them", .values.join(", "))]
+    Ambiguous {
+        /// The side.
+        side: char,
+        /// The dimension.
+        dimension: &'static str,
+        /// The value as it was given.
+        wanted: String,
+        /// The values that it stands for.
+        values: Vec<String>,
+    },
+    /// No run has the values of a side.
+    #[error("side {side}: no run has {wanted}; {there}\ncargo ktstr stats list-values shows all values")]
+    NoMatch {
+        /// The side.
+        side: char,
+        /// Its dimensions with their values.
+        wanted: String,
+        /// The values that there are.
+        there: String,
+    },
+    /// A run is on both sides.
+    #[error("run {run} ({variant}) is on both sides; a boot cannot be compared with itself")]
+    Shared {
+        /// Its identifier.
+        run: String,
+        /// The name of its files.
+        variant: String,
+    },
+    /// Every pair has the same values on both sides.
+    #[error("both sides ran with {0}; name another value on one side")]
+    Alike(String),
+}
+
+/// The boots of one side.
+#[derive(Clone, Debug, Default)]
+pub struct Side<'a> {
+    /// Those with a result.
+    pub runs: Vec<&'a Sidecar>,
+    /// Those without one: the reason of each, by test.
+    pub without_result: BTreeMap<String, Vec<String>>,
+}
+
+/// Two sides without a common run.
+#[derive(Clone, Debug)]
+pub struct Sides<'a> {
+    pub(crate) a: Side<'a>,
+    pub(crate) b: Side<'a>,
+    /// Dimensions in which the sides differ because somebody asked for it.
+    pub(crate) asked: Vec<&'static str>,
+    /// Dimensions that do not pair the boots: `asked`, and what may differ therefore.
+    pub(crate) unpaired_by: Vec<&'static str>,
+    /// Boots of each test on each side, where it is known how many were started.
+    pub(crate) rounds: Option<usize>,
+}
+
+/// Runs of both sides with the same values of all dimensions that pair.
+pub(crate) type Pair<'a> = (Vec<&'a Sidecar>, Vec<&'a Sidecar>);
+
+impl<'a> Sides<'a> {
+    /// The runs that filters choose. The filters of both sides have to name the same dimensions.
+    pub fn by_filters(runs: &[&'a Sidecar], a: &Filters, b: &Filters) -> Result<Sides<'a>, SidesError> {
+        let asked: Vec<&'static str> = DIMENSIONS.into_iter().filter(|d| a.get(d) != b.get(d)).collect();
+        if asked.is_empty() {
+            return Err(SidesError::Same);
+        }
+        for dimension in asked.iter().copied() {
+            let (side, filters) = match (a.contains_key(dimension), b.contains_key(dimension)) {
+                (false, _) => ('A', a),
+                (_, false) => ('B', b),
+                _ => continue,
+            };
+            return Err(SidesError::OneSided { side, dimension, values: values(runs, filters, dimension) });
+        }
+        let side = |name: char, filters: &Filters| {
+            let runs = chosen(runs, name, filters, &asked)?;
+            Ok(Side { runs, without_result: BTreeMap::new() })
+        };
+        let (a, b) = (side('A', a)?, side('B', b)?);
+        Sides { a, b, unpaired_by: asked.clone(), asked, rounds: None }.checked()
+    }
+
+    /// The boots that were made for each side, one of each test in every round. A test's scheduler may be another in another
+    /// commit, so that neither pairs the boots.
+    pub fn of_boots(
+        a: Side<'a>,
+        b: Side<'a>,
+        asked: &[&'static str],
+        rounds: usize,
+    ) -> Result<Sides<'a>, SidesError> {
+        let unpaired_by = vec!["scheduler", "commit"];
+        Sides { a, b, asked: asked.to_vec(), unpaired_by, rounds: Some(rounds) }.checked()
+    }
+
+    /// Counts each boot once, by its first attempt, and refuses sides that are not two.
+    fn checked(mut self) -> Result<Sides<'a>, SidesError> {
+        for side in [&mut self.a, &mut self.b] {
+            let mut seen = BTreeSet::new();
+            side.runs.retain(|r| !r.identity.is_retry() && seen.insert(&r.identity.run_id));
+        }
+        let on_a: BTreeSet<&str> = self.a.runs.iter().map(|r| r.identity.run_id.as_str()).collect();
+        if let Some(both) = self.b.runs.iter().find(|r| on_a.contains(r.identity.run_id.as_str())) {
+            let id = &both.identity;
+            return Err(SidesError::Shared { run: id.run_id.clone(), variant: id.variant.clone() });
+        }
+        let pairs = self.pairs();
+        let mut whole = pairs.values().filter(|(a, b)| !a.is_empty() && !b.is_empty()).peekable();
+        if let Some(first) = whole.peek()
+            && let Some(what) = self.alike(first)
+            && whole.all(|pair| self.alike(pair).is_some())
+        {
+            return Err(SidesError::Alike(what));
+        }
+        Ok(self)
+    }
+
+    /// What both sides of a pair have in common of what was to differ, if nothing does.
+    pub(crate) fn alike(&self, (a, b): &Pair<'a>) -> Option<String> {
+        let same = self.asked.iter().all(|d| set(a, d) == set(b, d));
+        same.then(|| {
+            let value = |d: &&str| format!("{d} {}", set(a, d).into_iter().collect::<Vec<_>>().join(" and "));
+            self.asked.iter().map(value).collect::<Vec<_>>().join(", ")
+        })
+    }
+
+    /// The dimensions that pair.
+    pub(crate) fn pairing(&self) -> Vec<&'static str> {
+        DIMENSIONS.into_iter().filter(|d| !self.unpaired_by.contains(d)).collect()
+    }
+
+    /// The runs by the values of the dimensions that pair.
+    pub(crate) fn pairs(&self) -> BTreeMap<Vec<String>, Pair<'a>> {
+        let pairing = self.pairing();
+        let key = |run: &Sidecar| pairing.iter().map(|d| dimension(run, d)).collect::<Vec<_>>();
+        let mut pairs: BTreeMap<Vec<String>, Pair<'a>> = BTreeMap::new();
+        self.a.runs.iter().for_each(|r| pairs.entry(key(r)).or_default().0.push(r));
+        self.b.runs.iter().for_each(|r| pairs.entry(key(r)).or_default().1.push(r));
+        pairs
+    }
+}
+
+/// The values that runs have of a dimension.
+pub(crate) fn set(runs: &[&Sidecar], name: &str) -> BTreeSet<String> {
+    runs.iter().map(|r| dimension(r, name)).collect()
+}
+
+/// The values of a dimension among the runs that match everything else, or, if none does, among all.
+fn values(runs: &[&Sidecar], filters: &Filters, name: &str) -> Vec<String> {
+    let others: Filters = filters.iter().filter(|(d, _)| **d != name).map(|(d, v)| (*d, v.clone())).collect();
+    let matching: Vec<&Sidecar> = runs.iter().copied().filter(|r| matches(r, &others)).collect();
+    let found = if matching.is_empty() { set(runs, name) } else { set(&matching, name) };
+    found.into_iter().collect()
+}
+
+fn chosen<'a>(
+    runs: &[&'a Sidecar],
+    side: char,
+    filters: &Filters,
+    asked: &[&'static str],
+) -> Result<Vec<&'a Sidecar>, SidesError> {
+    let chosen: Vec<&Sidecar> = runs.iter().copied().filter(|r| matches(r, filters)).collect();
+    if chosen.is_empty() {
+        let wanted: Vec<String> = filters.iter().map(|(d, v)| format!("{d} {v}")).collect();
+        let there = filters.keys().map(|d| format!("{d} may be {}", values(runs, filters, d).join(", ")));
+        let there = there.collect::<Vec<_>>().join("; ");
+        return Err(SidesError::NoMatch { side, wanted: wanted.join(", "), there });
+    }
+    for dimension in asked {
+        let values = set(&chosen, dimension);
+        if values.len() > 1 {
+            let wanted = filters.get(dimension).cloned().unwrap_or_default();
+            let values = values.into_iter().collect();
+            return Err(SidesError::Ambiguous { side, dimension, wanted, values });
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+#[path = "sides_tests.rs"]
+mod tests;

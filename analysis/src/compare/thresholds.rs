@@ -1,0 +1,121 @@
+//! What matters to whom: the registry's thresholds, and a project's own in a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::catalog::metrics::{self, METRICS, Metric, Polarity};
+
+/// Thresholds and judgements that differ from the registry's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Least shift that matters, as a part of the median of side A, by metric.
+    #[serde(default)]
+    material: BTreeMap<String, f64>,
+    /// Whether a metric is judged, by metric; the others are only shown.
+    #[serde(default)]
+    judge: BTreeMap<String, bool>,
+}
+
+/// Why a policy cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no policy.
+    #[error(
+        "{path} is no policy: {reason}\na policy is TOML, for example:\n[material]\nwakeup_latency = 0.02\n[judge]\nyields = false"
+    )]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Policy {
+    /// Reads one.
+    pub fn read(path: &Path) -> Result<Policy, PolicyError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| PolicyError::File { path: path.into(), source })?;
+        Policy::parse(&text).map_err(|reason| PolicyError::Form { path: path.into(), reason })
+    }
+
+    fn parse(text: &str) -> Result<Policy, String> {
+        let policy: Policy = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_string())?;
+        for name in policy.material.keys().chain(policy.judge.keys()) {
+            if metrics::metric(name).is_none() {
+                let all: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
+                return Err(format!("there is no metric {name}; there are {}", all.join(", ")));
+            }
+        }
+        let neutral = |name: &str| metrics::metric(name).is_some_and(|m| m.polarity == Polarity::Neutral);
+        if let Some((name, _)) = policy.judge.iter().find(|(name, judge)| **judge && neutral(name)) {
+            return Err(format!(
+                "judge.{name} = true: neither direction of it is better, so that it cannot be judged"
+            ));
+        }
+        match policy.material.iter().find(|(_, v)| !(0.0..=10.0).contains(*v)) {
+            Some((name, v)) => Err(format!("material.{name} = {v} is no part from 0 to 10")),
+            None => Ok(policy),
+        }
+    }
+
+    /// The least shift of a metric that matters, as a part of the median of side A.
+    pub fn material_frac(&self, metric: &Metric) -> f64 {
+        self.material.get(metric.name).copied().unwrap_or(metric.material_frac)
+    }
+
+    /// Whether a metric can regress, and so decide about the exit status.
+    pub fn judges(&self, metric: &Metric) -> bool {
+        metric.polarity != Polarity::Neutral && self.judge.get(metric.name).copied().unwrap_or(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_overrides_the_registry() {
+        let p = Policy::parse("[material]\nwakeup_latency = 0.2\n[judge]\ncontext_switches = false").unwrap();
+        let m = |name| metrics::metric(name).unwrap();
+        assert_eq!((p.material_frac(m("wakeup_latency")), p.material_frac(m("run_delay"))), (0.2, 0.05));
+        assert!(!p.judges(m("context_switches")) && p.judges(m("wakeup_latency")));
+        assert!(!p.judges(m("slice_length")), "neutral metrics are never judged");
+        assert_eq!(Policy::parse("").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn examples_are_policies() {
+        let page = include_str!("../../../docs/regression-gate.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_ne!(Policy::parse(example).unwrap(), Policy::default());
+        let message = PolicyError::Form { path: "p".into(), reason: "r".into() }.to_string();
+        let (_, example) = message.split_once("for example:\n").unwrap();
+        assert_ne!(Policy::parse(example).unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("[material]\nlatency = 1", "no metric latency"),
+            ("[material]\nrun_delay = -1", "material.run_delay = -1"),
+            ("[judge]\nslice_length = true", "judge.slice_length = true"),
+            ("[materials]", "materials"),
+            ("material = 3", "material"),
+        ] {
+            let e = Policy::parse(text).unwrap_err();
+            assert!(e.contains(part), "{e}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! How the boots of two sides ended, judged.
+//!
+//! A scheduler that ends, a kernel that panics and a test that fails leave no metrics, or metrics of the boots that survived;
+//! so the number of failed boots is a line of its own, whatever the metrics say. If nothing differs between the sides, the
+//! boots that failed could as well have been other boots of the pair: unpaired, the number of failures on side B is
+//! hypergeometric (Fisher's exact test); of pairs of which just one boot failed, each is as likely to be B's as A's (the
+//! exact sign test). All pairs together are tested first, then each alone, corrected by the number of pairs that could be
+//! significant at all.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::compare::effect_size::ALPHA;
+use crate::compare::finding::Finding;
+use crate::runs::sidecar::{Sidecar, Verdict};
+
+/// How the boots of a side ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ends {
+    /// Passed.
+    pub pass: usize,
+    /// The test failed.
+    pub fail: usize,
+    /// The scheduler did not take over, or ended before the test.
+    pub sched_exit: usize,
+    /// The guest did not come up as asked, or its kernel died.
+    pub boot_error: usize,
+    /// Data that cannot be trusted.
+    pub inconclusive: usize,
+    /// Skipped by the test.
+    pub skip: usize,
+    /// Boots that were to be made and left no result.
+    pub no_result: usize,
+    /// Boots whose metrics are compared.
+    pub admissible: usize,
+}
+
+/// Fail, scheduler exit and boot error: the boot was lost by what was under test.
+fn failed(v: Verdict) -> bool {
+    matches!(v, Verdict::Fail | Verdict::SchedExit | Verdict::BootError)
+}
+
+/// Nothing is known of what was under test.
+fn undecided(v: Verdict) -> bool {
+    matches!(v, Verdict::Inconclusive | Verdict::Skip)
+}
+
+impl Ends {
+    fn of(runs: &[&Sidecar]) -> Ends {
+        let count = |v: Verdict| runs.iter().filter(|r| r.verdict == v).count();
+        Ends {
+            pass: count(Verdict::Pass),
+            fail: count(Verdict::Fail),
+            sched_exit: count(Verdict::SchedExit),
+            boot_error: count(Verdict::BootError),
+            inconclusive: count(Verdict::Inconclusive),
+            skip: count(Verdict::Skip),
+            no_result: 0,
+            admissible: runs.iter().filter(|r| r.is_admissible()).count(),
+        }
+    }
+
+    /// Boots that failed: `fail`, `sched_exit`, `boot_error`.
+    pub fn failed(&self) -> usize {
+        self.fail + self.sched_exit + self.boot_error
+    }
+
+    /// Boots of which nothing is known: `inconclusive`, `skip`, `no_result`.
+    pub fn undecided(&self) -> usize {
+        self.inconclusive + self.skip + self.no_result
+    }
+
+    /// Boots that passed or failed.
+    pub fn decided(&self) -> usize {
+        self.pass + self.failed()
+    }
+
+    /// All boots.
+    pub fn boots(&self) -> usize {
+        self.decided() + self.undecided()
+    }
+
+    /// Something can be said of the side: by its metrics, or because every boot ended as the test expects.
+    fn is_usable(&self) -> bool {
+        self.admissible > 0 || self.pass == self.boots()
+    }
+
+    fn plus(self, o: Ends) -> Ends {
+        Ends {
+            pass: self.pass + o.pass,
+            fail: self.fail + o.fail,
+            sched_exit: self.sched_exit + o.sched_exit,
+            boot_error: self.boot_error + o.boot_error,
+            inconclusive: self.inconclusive + o.inconclusive,
+            skip: self.skip + o.skip,
+            no_result: self.no_result + o.no_result,
+            admissible: self.admissible + o.admissible,
+        }
+    }
+}
+
+/// The failed boots of a pair, or of all pairs.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerdictLine {
+    /// Values of the dimensions that pair the sides; empty for all pairs together.
+    pub pair: BTreeMap<String, String>,
+    /// The boots are pairs, of the same seeds.
+    pub paired: bool,
+    /// Side A.
+    pub a: Ends,
+    /// Side B.
+    pub b: Ends,
+    /// Two-sided p-value of this line alone.
+    pub p: f64,
+    /// Corrected over the pairs; that of all pairs together is not corrected.
+    pub p_corrected: f64,
+    /// Always: no policy makes a crash immaterial.
+    pub judged: bool,
+    /// What it means.
+    pub finding: Finding,
+    /// Why, unless it is unchanged.
+    pub reason: Option<String>,
+}
+
+/// The boots of a pair, whether they can be compared or not.
+pub(crate) struct Boots<'a> {
+    pub(crate) pair: BTreeMap<String, String>,
+    pub(crate) a: Vec<&'a Sidecar>,
+    pub(crate) b: Vec<&'a Sidecar>,
+    /// Boots of the same seed, where that pairs them.
+    pub(crate) pairs: Option<Vec<(&'a Sidecar, &'a Sidecar)>>,
+    /// Boots that left no result, on A and on B.
+    pub(crate) no_result: [usize; 2],
+}
+
+/// The number of failures on side B if the sides do not differ, and as it is.
+#[derive(Clone, Debug, PartialEq)]
+struct Null {
+    /// Probability of 0, 1, ...
+    of: Vec<f64>,
+    observed: usize,
+}
+
+/// ln(n!) for 0 to n.
+fn ln_factorials(n: usize) -> Vec<f64> {
+    let sums = (1..=n).scan(0.0, |sum, i| {
+        *sum += (i as f64).ln();
+        Some(*sum)
+    });
+    std::iter::once(0.0).chain(sums).collect()
+}
+
+impl Null {
+    /// `failed` of `n_a + n_b` boots, dealt to the sides: hypergeometric.
+    fn unpaired(n_a: usize, n_b: usize, failed: usize, observed: usize) -> Null {
+        let ln = ln_factorials(n_a + n_b);
+        let choose = |n: usize, k: usize| ln[n] - ln[k] - ln[n - k];
+        let p = |k: usize| {
+            if k > failed || failed - k > n_a {
+                return 0.0;
+            }
+            (choose(n_b, k) + choose(n_a, failed - k) - choose(n_a + n_b, failed)).exp()
+        };
+        Null { of: (0..=n_b).map(p).collect(), observed }
+    }
+
+    /// `n` pairs of which just one boot failed, each as likely B's as A's: binomial.
+    fn paired(n: usize, observed: usize) -> Null {
+        let ln = ln_factorials(n);
+        let p = |k: usize| (ln[n] - ln[k] - ln[n - k] - n as f64 * 2f64.ln()).exp();
+        Null { of: (0..=n).map(p).collect(), observed }
+    }
+
+    fn of(boots: &Boots<'_>) -> Null {
+        match &boots.pairs {
+            Some(pairs) => {
+                let (on_a, on_b) = discordant(pairs);
+                Null::paired(on_a + on_b, on_b)
+            }
+            None => {
+                let (a, b) = (Ends::of(&boots.a), Ends::of(&boots.b));
+                Null::unpaired(a.decided(), b.decided(), a.failed() + b.failed(), b.failed())
+            }
+        }
+    }
+
+    /// The sum of two independent ones.
+    fn plus(&self, other: &Null) -> Null {
+        let mut of = vec![0.0; self.of.len() + other.of.len() - 1];
+        for (i, p) in self.of.iter().enumerate() {
+            other.of.iter().enumerate().for_each(|(j, q)| of[i + j] += p * q);
+        }
+        Null { of, observed: self.observed + other.observed }
+    }
+
+    fn mean(&self) -> f64 {
+        self.of.iter().enumerate().map(|(k, p)| k as f64 * p).sum()
+    }
+
+    /// How many more failed on B than expected.
+    fn excess(&self) -> f64 {
+        self.observed as f64 - self.mean()
+    }
+
+    /// The probability of a number at least as far from the mean as `k`.
+    fn p_of(&self, k: usize) -> f64 {
+        let mean = self.mean();
+        let far = (k as f64 - mean).abs() - 1e-9;
+        let sum: f64 = self
+            .of
+            .iter()
+            .zip(0..)
+            .filter(|(_, k)| (f64::from(*k) - mean).abs() >= far)
+            .map(|(p, _)| p)
+            .sum();
+        sum.min(1.0)
+    }
+
+    fn p(&self) -> f64 {
+        self.p_of(self.observed)
+    }
+
+    /// The least p-value that so many failures can have.
+    fn least_p(&self) -> f64 {
+        let possible = || (0..self.of.len()).filter(|k| self.of[*k] > 0.0);
+        possible().map(|k| self.p_of(k)).fold(1.0, f64::min)
+    }
+}
+
+/// Pairs of which only A's boot failed, and those of which only B's did.
+fn discordant(pairs: &[(&Sidecar, &Sidecar)]) -> (usize, usize) {
+    let decided = || pairs.iter().filter(|(a, b)| !undecided(a.verdict) && !undecided(b.verdict));
+    let only = |a_failed: bool, b_failed: bool| {
+        decided().filter(|(a, b)| failed(a.verdict) == a_failed && failed(b.verdict) == b_failed).count()
+    };
+    (only(true, false), only(false, true))
+}
+
+/// Whether `part_b` of `b` is more than `part_a` of `a`.
+fn larger_share((part_a, a): (usize, usize), (part_b, b): (usize, usize)) -> bool {
+    part_b > 0 && (a == 0 || part_b * a > part_a * b)
+}
+
+impl Boots<'_> {
+    /// Whether boots of B, and not those of A, are of a kind: pair by pair, or by their share.
+    fn more_on_b(
+        &self,
+        is: fn(Verdict) -> bool,
+        count: fn(&Ends) -> (usize, usize),
+        ends: &[Ends; 2],
+    ) -> bool {
+        match &self.pairs {
+            Some(pairs) => {
+                let seeds_of_a: Vec<u64> = self.a.iter().map(|r| r.identity.seed).collect();
+                pairs.iter().any(|(a, b)| is(b.verdict) && !is(a.verdict))
+                    || self.b.iter().any(|r| is(r.verdict) && !seeds_of_a.contains(&r.identity.seed))
+            }
+            None => larger_share(count(&ends[0]), count(&ends[1])),
+        }
+    }
+
+    /// Why B cannot be said to be no worse, if that is so and its failures are no evidence.
+    fn open(&self, ends: &[Ends; 2]) -> Option<String> {
+        let [a, b] = ends;
+        if self.more_on_b(failed, |e| (e.failed(), e.decided()), ends) {
+            return Some("boots failed on B that did not on A, too few to tell this from chance".into());
+        }
+        let unknown = self.more_on_b(undecided, |e| (e.undecided(), e.boots()), ends);
+        if unknown || b.no_result > a.no_result {
+            return Some(
+                "boots of B are inconclusive, skipped or without a result that those of A are not".into(),
+            );
+        }
+        let all_skipped = ends.iter().all(|e| e.skip == e.boots());
+        match (a.is_usable(), b.is_usable()) {
+            _ if all_skipped => None,
+            (true, true) => None,
+            (false, false) => Some("no boot of either side can be compared".into()),
+            (true, false) => Some("no boot of side B can be compared".into()),
+            (false, true) => Some("no boot of side A can be compared".into()),
+        }
+    }
+
+    fn ends(&self) -> [Ends; 2] {
+        let with = |runs: &[&Sidecar], no_result| Ends { no_result, ..Ends::of(runs) };
+        [with(&self.a, self.no_result[0]), with(&self.b, self.no_result[1])]
+    }
+}
+
+/// What failures mean: `significant` ones that exceed what is expected on B are a regression.
+fn finding(significant: bool, excess: f64, open: Option<String>) -> (Finding, Option<String>) {
+    match (significant, open) {
+        (true, _) if excess > 0.0 => (Finding::Regression, Some("more boots failed on B than on A".into())),
+        (_, Some(why)) => (Finding::CannotDecide, Some(why)),
+        (true, None) => (Finding::Improvement, Some("fewer boots failed on B than on A".into())),
+        (false, None) => (Finding::Unchanged, None),
+    }
+}
+
+/// Judges the boots of every pair, and of all together.
+pub(crate) fn judge(all: &[Boots<'_>]) -> (Vec<VerdictLine>, VerdictLine) {
+    let nulls: Vec<Null> = all.iter().map(Null::of).collect();
+    let together = nulls.iter().fold(Null::paired(0, 0), |sum, n| sum.plus(n));
+    let significant = together.p() <= ALPHA;
+    // By Holm, over the pairs that have failures enough to be significant at all (R. E. Tarone, 1990).
+    let mut order: Vec<usize> = (0..nulls.len()).filter(|i| nulls[*i].least_p() <= ALPHA).collect();
+    order.sort_by(|i, j| nulls[*i].p().total_cmp(&nulls[*j].p()));
+    let mut corrected = vec![1.0f64; nulls.len()];
+    let mut least = 0.0f64;
+    for (place, i) in order.iter().enumerate() {
+        least = least.max(((order.len() - place) as f64 * nulls[*i].p()).min(1.0));
+        corrected[*i] = least;
+    }
+    let line = |((boots, null), p_corrected): ((&Boots<'_>, &Null), f64)| {
+        let [a, b] = boots.ends();
+        let (finding, reason) =
+            finding(significant && p_corrected <= ALPHA, null.excess(), boots.open(&[a, b]));
+        let (pair, paired) = (boots.pair.clone(), boots.pairs.is_some());
+        VerdictLine { pair, paired, a, b, p: null.p(), p_corrected, judged: true, finding, reason }
+    };
+    let lines: Vec<VerdictLine> = all.iter().zip(&nulls).zip(corrected).map(line).collect();
+    let open = lines.iter().find(|l| l.finding == Finding::CannotDecide).and_then(|l| l.reason.clone());
+    let (finding, reason) = finding(significant, together.excess(), open);
+    let sum = |side: fn(&VerdictLine) -> Ends| lines.iter().map(side).fold(Ends::default(), Ends::plus);
+    let all = VerdictLine {
+        pair: BTreeMap::new(),
+        paired: lines.iter().all(|l| l.paired),
+        a: sum(|l| l.a),
+        b: sum(|l| l.b),
+        p: together.p(),
+        p_corrected: together.p(),
+        judged: true,
+        finding,
+        reason,
+    };
+    (lines, all)
+}
+
+#[cfg(test)]
+#[path = "verdicts_tests.rs"]
+mod tests;

@@ -1,0 +1,446 @@
+//! Conditions on the metrics of a run, as tests write them, and the check that holds without being written: no worker
+//! waits too long.
+//!
+//! What broke a condition is shown as number, limit, and the tasks and moments that were worst.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ktstr_wire::body::Phase;
+use ktstr_wire::spec::{Assertion, Relation};
+use parquet::errors::ParquetError;
+use polars::prelude::PolarsResult;
+
+use crate::catalog::metrics::{METRICS, metric};
+use crate::metrics::compute::MetricsError;
+use crate::metrics::from_events::{DURATIONS, durations};
+use crate::model::collected::Collected;
+use crate::model::metric_row::MetricRow;
+use crate::tables::frames::{i64s, scan, strs, u32s};
+use crate::tables::slices::reader::Slices;
+
+/// Worst moments that are shown.
+const SHOWN: usize = 3;
+
+/// A condition that did not hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Broken {
+    /// In a sentence.
+    pub text: String,
+    /// It is about durations, or about what was done in a time. Counts of events, and parts of a whole, are not.
+    pub on_time: bool,
+    /// By how much a duration was too long, nanoseconds; `None`: it is about something else, or about a sum of them.
+    pub excess_ns: Option<f64>,
+}
+
+impl Broken {
+    fn new(a: &Assertion, v: f64, unit: &str, text: String) -> Broken {
+        let (name, stat) = resolve(&a.subject).unwrap_or((&a.subject, "value"));
+        let is_upper = matches!(a.relation, Relation::Below | Relation::AtMost);
+        let is_single = is_upper && unit == "ns" && metric(name).is_some() && stat != "value";
+        Broken {
+            text,
+            on_time: stat != "count" && !["count", "frac"].contains(&unit),
+            excess_ns: (is_single && stat != "count").then_some(v - a.limit),
+        }
+    }
+}
+
+/// What became of the conditions of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// Conditions that did not hold.
+    pub failed: Vec<Broken>,
+    /// Conditions on values that could not be measured.
+    pub unmeasured: Vec<String>,
+}
+
+/// Metrics beside the registry's that a run will have (`test.speed`, `stress_ng.ops`).
+#[derive(Clone, Debug, Default)]
+pub struct OwnMetrics<'a> {
+    /// Those that are known.
+    pub names: Vec<&'a str>,
+    /// The test's body may report more, which are called `test.NAME`.
+    pub may_be_more: bool,
+}
+
+/// Says what is wrong with a condition, before anything is run.
+pub fn check_form(a: &Assertion, own: &OwnMetrics<'_>) -> Result<(), String> {
+    let (name, _) = resolve(&a.subject)?;
+    let Some(m) = metric(name) else {
+        let is_own = own.names.contains(&name) || own.may_be_more && name.starts_with("test.");
+        return if is_own { Ok(()) } else { Err(no_metric(name, own)) };
+    };
+    let is_time = a.limit_text.ends_with('s');
+    match m.unit {
+        "ns" if !is_time && !a.subject.ends_with(".count") => {
+            Err(format!("{} is a time: write its limit with a unit, as in 5ms", a.subject))
+        }
+        unit if unit != "ns" && is_time => Err(format!("{} is no time but in {unit}", a.subject)),
+        _ => Ok(()),
+    }
+}
+
+/// Says that there is no such metric, and which one may be meant.
+fn no_metric(subject: &str, own: &OwnMetrics<'_>) -> String {
+    let (name, stat) = subject.split_once('.').map_or((subject, None), |(name, stat)| (name, Some(stat)));
+    let with_stat = |name: &str| stat.map_or(name.to_string(), |stat| format!("{name}.{stat}"));
+    let of_registry = || METRICS.iter().map(|m| m.name);
+    // A metric of the test's own has a dot in its name.
+    let meant = did_you_mean(subject, own.names.iter().copied())
+        .map(str::to_string)
+        .or_else(|| did_you_mean(name, of_registry()).map(with_stat));
+    let hint = match meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "cargo ktstr stats list-metrics shows all; those of a test are test.NAME, those of a payload in its attribute PAYLOAD.NAME".into(),
+    };
+    format!("there is no metric {subject}; {hint}")
+}
+
+/// The one of `names` that is as good as `name`.
+pub fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this, two names have nothing to do with each other: a letter in three is another one.
+    const LIKE: f64 = 0.66;
+    let likeness = names.map(|n| (strsim::normalized_damerau_levenshtein(name, n), n));
+    likeness.filter(|(like, _)| *like >= LIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+}
+
+/// Name and statistic.
+fn resolve(subject: &str) -> Result<(&str, &str), String> {
+    if let Some(m) = metric(subject) {
+        return if m.stats.contains(&"value") {
+            Ok((subject, "value"))
+        } else {
+            Err(format!("{subject} needs a statistic: one of {}", m.stats.join(", ")))
+        };
+    }
+    let (name, stat) = subject.split_once('.').unwrap_or((subject, ""));
+    match metric(name) {
+        Some(m) if m.stats.contains(&stat) => Ok((name, stat)),
+        Some(m) => Err(format!("{name} has no statistic {stat}; it has {}", m.stats.join(", "))),
+        None if !stat.is_empty() => Ok((subject, "value")),
+        None => Err(no_metric(name, &OwnMetrics::default())),
+    }
+}
+
+/// Judges the conditions by the rows of the run in `dir`.
+pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Collected) -> Findings {
+    let mut findings = Findings::default();
+    for a in asserts {
+        match value(a, rows) {
+            Err(why) => findings.failed.push(Broken { text: why, ..Broken::default() }),
+            Ok(None) => findings.unmeasured.push(format!("{} could not be measured", describe(a))),
+            Ok(Some((v, unit))) if !a.relation.holds(v, a.limit) => {
+                let worst = worst(a, dir, c).unwrap_or_default();
+                let (shown, relation) = (shown(v, &unit), a.relation.symbol());
+                let text = format!("{} is {shown}, not {relation} {}{worst}", describe(a), a.limit_text);
+                findings.failed.push(Broken::new(a, v, &unit, text));
+            }
+            Ok(Some(_)) => {}
+        }
+    }
+    findings
+}
+
+/// CPUs and groups of them have no names that a condition could give.
+fn has_name(row: &MetricRow) -> bool {
+    ["run", "role", "phase"].contains(&row.scope.as_str())
+}
+
+fn describe(a: &Assertion) -> String {
+    format!("{}{}", a.subject, a.scope())
+}
+
+/// The value with its unit; an error says that there is no such row, and which there are.
+fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, String> {
+    let (name, stat) = resolve(&a.subject)?;
+    let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && has_name(r));
+    let found = of_name().find(|r| r.role == a.role && r.phase == a.phase);
+    if let Some(row) = found {
+        return Ok(row.value.map(|v| (v, row.unit.clone())));
+    }
+    let place = |r: &MetricRow| match (&r.role, &r.phase) {
+        (None, None) => "of the run".to_string(),
+        (Some(role), None) => format!("of role {role}"),
+        (None, Some(phase)) => format!("in phase {phase}"),
+        (Some(role), Some(phase)) => format!("of role {role} in phase {phase}"),
+    };
+    let there: Vec<String> = of_name().map(place).collect();
+    let there = if there.is_empty() { "nothing of this name".into() } else { there.join(", ") };
+    Err(format!("the run has no {}; it has {there}", describe(a)))
+}
+
+/// A value for people: times in the unit that leaves one to three digits before the point.
+fn shown(v: f64, unit: &str) -> String {
+    if unit != "ns" {
+        return format!("{} {unit}", if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.4}") });
+    }
+    let units = [("s", 1e9), ("ms", 1e6), ("us", 1e3)];
+    let unit = units.iter().find(|(_, scale)| v.abs() >= *scale);
+    unit.map_or_else(|| format!("{v:.0} ns"), |(name, scale)| format!("{:.3} {name}", v / scale))
+}
+
+/// A slice with the number of it that a condition is about.
+#[derive(Clone, Copy)]
+struct Moment {
+    tid: u32,
+    ts: u64,
+    value: u64,
+}
+
+/// The worst of many moments, worst first, and how many there were.
+#[derive(Default)]
+struct Moments {
+    worst: Vec<Moment>,
+    count: usize,
+}
+
+impl Moments {
+    fn add(&mut self, m: Moment) {
+        self.count += 1;
+        let place = self.worst.partition_point(|w| w.value >= m.value);
+        self.worst.insert(place, m);
+        self.worst.truncate(SHOWN);
+    }
+
+    /// Those of a metric of slices, as far as `wanted`; none if it is of something else.
+    fn of(name: &str, dir: &Path, wanted: impl Fn(&Moment) -> bool) -> Result<Moments, ParquetError> {
+        let mut moments = Moments::default();
+        if let Some(place) = DURATIONS.iter().position(|d| *d == name) {
+            Slices::open(dir)?.each(|s| {
+                let moment = durations(s)[place].map(|value| Moment { tid: s.tid, ts: s.ts_ns, value });
+                moment.into_iter().filter(&wanted).for_each(|m| moments.add(m));
+            })?;
+        }
+        Ok(moments)
+    }
+}
+
+/// What broke a condition most, as ": task ...": tasks by what they had in sum, or moments of a metric of slices.
+fn worst(a: &Assertion, dir: &Path, c: &Collected) -> Option<String> {
+    let (name, _) = resolve(&a.subject).ok()?;
+    let is_upper = matches!(a.relation, Relation::Below | Relation::AtMost);
+    match name {
+        "on_cpu_time" if a.phase.is_none() => Some(list_totals(on_cpu_times(a, dir).ok()?, is_upper)),
+        // Who waited meanwhile.
+        "idle_while_waiting" | "idle_while_waiting_frac" if is_upper => {
+            worst_moments(a, "run_delay", 0.0, dir, c)
+        }
+        _ if is_upper => worst_moments(a, name, a.limit, dir, c),
+        _ => None,
+    }
+}
+
+/// On-CPU time of each task of the workload, or of the condition's role, nanoseconds.
+fn on_cpu_times(a: &Assertion, dir: &Path) -> PolarsResult<Vec<(String, i64)>> {
+    let tasks = tasks(dir)?;
+    let df = scan(dir, "tasks", &["tid", "on_cpu_ns"])?;
+    let (tid, time) = (u32s(&df, "tid")?, i64s(&df, "on_cpu_ns")?);
+    let one = |i: usize| {
+        let role = tasks.get(&tid[i]?)?;
+        (a.role.is_none() || *role == a.role).then_some((named(tid[i]?, role.as_deref()), time[i]?))
+    };
+    Ok((0..df.height()).filter_map(one).collect())
+}
+
+/// The tasks that had the most, or the least.
+fn list_totals(mut totals: Vec<(String, i64)>, most: bool) -> String {
+    totals.sort_by_key(|(_, ns)| if most { -ns } else { *ns });
+    let texts = totals.iter().take(SHOWN).map(|(task, ns)| format!("{task} {}", shown(*ns as f64, "ns")));
+    listed(texts.collect(), totals.len())
+}
+
+fn worst_moments(a: &Assertion, name: &str, limit: f64, dir: &Path, c: &Collected) -> Option<String> {
+    let phase = a.phase.as_ref().map(|p| c.phases().iter().find(|q| q.name == *p));
+    let tasks = tasks(dir).ok()?;
+    let moments = Moments::of(name, dir, |m| {
+        let inside = |p: &Phase| (p.start_ns..p.end_ns).contains(&m.ts);
+        let of_role = tasks.get(&m.tid).is_some_and(|role| a.role.is_none() || *role == a.role);
+        of_role && m.value as f64 >= limit && phase.is_none_or(|p| p.is_some_and(inside))
+    });
+    Some(list(&moments.ok()?, &tasks, c))
+}
+
+/// Roles of the tasks of the workload.
+fn tasks(dir: &Path) -> PolarsResult<BTreeMap<u32, Option<String>>> {
+    let df = scan(dir, "tasks", &["tid", "role", "class"])?;
+    let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
+    let workload = (0..df.height()).filter(|i| class[*i].as_deref() == Some("workload"));
+    Ok(workload.filter_map(|i| Some((tid[i]?, role[i].clone()))).collect())
+}
+
+/// The worst of them, each with task and moment.
+fn list(moments: &Moments, tasks: &BTreeMap<u32, Option<String>>, c: &Collected) -> String {
+    let open = c.window_open.map_or(0, |w| w.ts_ns);
+    let one = |m: &Moment| {
+        let role = tasks.get(&m.tid).and_then(Option::as_deref);
+        let at = (m.ts as f64 - open as f64) / 1e9;
+        format!("{} {} at {at:.6} s", named(m.tid, role), shown(m.value as f64, "ns"))
+    };
+    listed(moments.worst.iter().map(one).collect(), moments.count)
+}
+
+fn named(tid: u32, role: Option<&str>) -> String {
+    format!("task {tid}{}", role.map(|r| format!(" ({r})")).unwrap_or_default())
+}
+
+/// The first ones of so many.
+fn listed(texts: Vec<String>, all: usize) -> String {
+    if texts.is_empty() {
+        return String::new();
+    }
+    let more = all.saturating_sub(texts.len());
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!(": {}{more}", texts.join(", "))
+}
+
+/// Says which workers waited for a CPU longer than `limit_ns` at once, up to the end of the window.
+pub fn long_waits(dir: &Path, c: &Collected, limit_ns: u64) -> Result<Option<String>, MetricsError> {
+    let read = |source| MetricsError::Read { dir: dir.into(), source };
+    let mut tasks = tasks(dir).map_err(read)?;
+    tasks.retain(|_, role| role.is_some());
+    let is_long = |m: &Moment| m.value > limit_ns && tasks.contains_key(&m.tid);
+    let mut waits = Moments::of("run_delay", dir, is_long)
+        .map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
+    let open = open_waits(dir, c).map_err(read)?;
+    open.into_iter().filter(is_long).for_each(|m| waits.add(m));
+    let text = list(&waits, &tasks, c);
+    let limit = shown(limit_ns as f64, "ns");
+    Ok((!text.is_empty()).then(|| format!("workers waited for a CPU longer than {limit}{text}")))
+}
+
+/// The waits that were open at the end of the window.
+fn open_waits(dir: &Path, c: &Collected) -> PolarsResult<Vec<Moment>> {
+    let df = scan(dir, "tasks", &["tid", "open_wait_ns"])?;
+    let (tid, open) = (u32s(&df, "tid")?, i64s(&df, "open_wait_ns")?);
+    let ts = c.window_close.map_or(0, |w| w.ts_ns);
+    let moment = |i: usize| Some(Moment { tid: tid[i]?, ts, value: u64::try_from(open[i]?).ok()? });
+    Ok((0..df.height()).filter_map(moment).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::metric_row::{self, Scope};
+
+    fn condition(subject: &str, relation: Relation, limit: f64, limit_text: &str) -> Assertion {
+        let (subject, limit_text) = (subject.into(), limit_text.into());
+        Assertion { subject, relation, limit, limit_text, role: None, phase: None }
+    }
+
+    fn row(name: &str, role: Option<&str>, stat: &str, value: Option<f64>) -> MetricRow {
+        let row = metric_row::row(name, role.map_or(Scope::Run, Scope::Role), stat, value);
+        MetricRow { unit: "ns".into(), polarity: "lower".into(), ..row }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told_before_the_run() {
+        let own = OwnMetrics { names: vec!["stress_ng.ops", "test.copies"], may_be_more: false };
+        let check = |subject, text, own: &OwnMetrics<'_>| {
+            check_form(&condition(subject, Relation::Below, 1.0, text), own)
+        };
+        let wrong = |subject, text| check(subject, text, &own).unwrap_err();
+        for (subject, meant) in [
+            ("wakup_latency.p99", "did you mean wakeup_latency.p99?"),
+            ("run_dealy", "did you mean run_delay?"),
+            ("stress_ng.op", "did you mean stress_ng.ops?"),
+            ("test.copied", "did you mean test.copies?"),
+            ("latency", "cargo ktstr stats list-metrics shows all"),
+            ("fio.iops", "cargo ktstr stats list-metrics shows all"),
+        ] {
+            let said = wrong(subject, "5");
+            assert!(said.starts_with(&format!("there is no metric {subject}; {meant}")), "{said}");
+        }
+        assert!(wrong("wakeup_latency", "5 ms").contains("needs a statistic"));
+        assert!(wrong("wakeup_latency.p98", "5 ms").contains("no statistic p98; it has count"));
+        assert!(wrong("wakeup_latency.p99", "5").contains("with a unit"));
+        assert!(wrong("context_switches", "5 ms").contains("is no time"));
+        for (subject, text) in [
+            ("wakeup_latency.p99.9", "5 ms"),
+            ("context_switches", "5"),
+            ("stress_ng.ops", "5"),
+            ("run_delay.count", "5"),
+        ] {
+            check(subject, text, &own).unwrap();
+        }
+        // A body that was not seen to its end may report anything of its own, and payloads are in the attribute.
+        let open = OwnMetrics { may_be_more: true, ..own.clone() };
+        check("test.speed", "5", &open).unwrap();
+        assert!(check("fio.iops", "5", &open).is_err());
+    }
+
+    #[test]
+    fn conditions_hold_fail_or_cannot_be_judged() {
+        let rows = [
+            row("wakeup_latency", None, "p99", Some(4e6)),
+            row("wakeup_latency", Some("server"), "p99", Some(6e6)),
+            row("run_delay", None, "p99", None),
+        ];
+        let of_server = Assertion {
+            role: Some("server".into()),
+            ..condition("wakeup_latency.p99", Relation::Below, 5e6, "5 ms")
+        };
+        let of_nobody = Assertion { role: Some("nobody".into()), ..of_server.clone() };
+        let asserts = [
+            condition("wakeup_latency.p99", Relation::Below, 5e6, "5 ms"),
+            of_server,
+            of_nobody,
+            condition("run_delay.p99", Relation::Below, 5e6, "5 ms"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let f = evaluate(&asserts, &rows, dir.path(), &Collected::default());
+        let text = |text: &str| Broken { text: text.into(), ..Broken::default() };
+        let latency = text("wakeup_latency.p99 of role server is 6.000 ms, not < 5 ms");
+        assert_eq!(
+            f.failed,
+            [
+                Broken { on_time: true, excess_ns: Some(1e6), ..latency },
+                text("the run has no wakeup_latency.p99 of role nobody; it has of the run, of role server"),
+            ]
+        );
+        assert_eq!(f.unmeasured, ["run_delay.p99 could not be measured"]);
+    }
+
+    #[test]
+    fn conditions_on_time_are_told_from_those_on_counts() {
+        let broken = |subject, relation, unit| {
+            let b = Broken::new(&condition(subject, relation, 5.0, "5"), 7.0, unit, String::new());
+            (b.on_time, b.excess_ns)
+        };
+        assert_eq!(broken("run_delay.max", Relation::Below, "ns"), (true, Some(2.0)));
+        assert_eq!(broken("slice_length.p50", Relation::Above, "ns"), (true, None));
+        // A sum over tasks or CPUs.
+        assert_eq!(broken("on_cpu_time", Relation::Below, "ns"), (true, None));
+        assert_eq!(broken("worker_throughput", Relation::Above, "1/s"), (true, None));
+        assert_eq!(broken("stress_ng.ops", Relation::Above, ""), (true, None));
+        assert_eq!(broken("run_delay.count", Relation::Below, "ns"), (false, None));
+        assert_eq!(broken("migrations", Relation::Below, "count"), (false, None));
+        assert_eq!(broken("fairness_jain", Relation::Above, "frac"), (false, None));
+    }
+
+    #[test]
+    fn tasks_with_the_most_or_the_least_are_named() {
+        let totals =
+            || [(7, 3), (8, 1), (9, 2), (10, 4)].map(|(tid, ms)| (named(tid, Some("r")), ms * 1_000_000));
+        assert_eq!(
+            list_totals(totals().into(), true),
+            ": task 10 (r) 4.000 ms, task 7 (r) 3.000 ms, task 9 (r) 2.000 ms, and 1 more"
+        );
+        assert_eq!(list_totals(totals()[..2].to_vec(), false), ": task 8 (r) 1.000 ms, task 7 (r) 3.000 ms");
+    }
+
+    #[test]
+    fn worst_moments_are_named() {
+        let tasks = [(7, Some("server".to_string())), (8, None)].into();
+        let moment = |tid, ts, value| Moment { tid, ts, value };
+        let mut moments = Moments::default();
+        let all =
+            [moment(7, 2_000_000_000, 1_500), moment(8, 5, 2_000_000), moment(7, 1, 1), moment(7, 1, 2)];
+        all.into_iter().for_each(|m| moments.add(m));
+        let text = list(&moments, &tasks, &Collected::default());
+        assert_eq!(
+            text,
+            ": task 8 2.000 ms at 0.000000 s, task 7 (server) 1.500 us at 2.000000 s, task 7 (server) 2 ns at 0.000000 s, and 1 more"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Metrics of a run from its tables, by polars.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ktstr_wire::body::Phase;
+use parquet::errors::ParquetError;
+use polars::prelude::*;
+
+use crate::metrics::from_counters::Totals;
+use crate::metrics::from_events::{self, Counted, phases_without_events};
+use crate::metrics::groups::{Cpu, Group, Place};
+use crate::metrics::work_conservation::{Waiters, idle_while_waiting};
+use crate::metrics::{from_kernel, utilization};
+use crate::model::collected::Collected;
+use crate::model::cpu_set::CpuSet;
+use crate::model::interval::Span;
+use crate::model::metric_row::{MetricRow, Scope, row};
+use crate::tables::frames::{i64s, scan, strs, u32s};
+use crate::tables::slices::reader::{Before, Slices};
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A table cannot be read.
+    #[error("cannot read the tables in {dir}: {source}")]
+    Read {
+        /// The run's folder.
+        dir: PathBuf,
+        /// What polars said.
+        source: PolarsError,
+    },
+    /// The slices or the migrations cannot be read.
+    #[error("cannot read the events in {dir}: {source}")]
+    Events {
+        /// The run's folder.
+        dir: PathBuf,
+        /// What the reader said.
+        source: ParquetError,
+    },
+    /// The metrics cannot be written.
+    #[error("cannot write the metrics in {dir}: {source}")]
+    Write {
+        /// The run's folder.
+        dir: PathBuf,
+        /// What the writer said.
+        source: parquet::errors::ParquetError,
+    },
+}
+
+/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none. Where records were lost,
+/// or were not asked for, they come from the counters and histograms of the tasks, and what these do not tell is null.
+pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<MetricRow>, MetricsError> {
+    let window = match (&collected.window_open, &collected.window_close) {
+        (Some(open), Some(close)) => Some((open.ts_ns, close.ts_ns)),
+        _ => None,
+    };
+    // Without probes there is no CPU in the tables, and nothing was measured.
+    let measured = !collected.quality.cpus.is_empty();
+    let mut rows = match window.filter(|(a, b)| a < b && measured) {
+        Some(window) => {
+            let read = |source| MetricsError::Read { dir: dir.into(), source };
+            let run = Run::load(dir, window).map_err(read)?;
+            let totals = Totals::load(dir).map_err(read)?;
+            let phases = collected.phases().to_vec();
+            let mut rows = if collected.quality.has_all_events() {
+                let events = |source| MetricsError::Events { dir: dir.into(), source };
+                let told = run.read(dir, &phases).map_err(events)?;
+                collected.quality.disagreements.extend(run.disagreements(&told, &totals));
+                let mut rows = run.metrics(&Told::Events(&told));
+                rows.extend(told.counted.phase_rows());
+                rows
+            } else {
+                let mut rows = run.metrics(&Told::Totals(&totals));
+                rows.extend(phases_without_events(&phases, &run.groups));
+                rows
+            };
+            if collected.scheduler_started.is_none() {
+                from_kernel::without_sched_ext(&mut rows);
+            }
+            rows.extend(run.account_rows(collected));
+            rows
+        }
+        None => Vec::new(),
+    };
+    rows.extend(crate::metrics::from_workers::rows(collected));
+    let file = crate::tables::metrics_table::columns(&rows)
+        .write(dir, "metrics")
+        .map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
+    collected.tables.push(file);
+    Ok(rows)
+}
+
+struct Task {
+    tid: u32,
+    role: Option<String>,
+    /// It was not announced itself.
+    role_inherited: bool,
+    class: String,
+    cgroup: Option<String>,
+    allowed: Option<CpuSet>,
+    on_cpu: i64,
+    open_wait: Option<i64>,
+    open_throttled: i64,
+}
+
+impl Task {
+    /// From when to when it waited of the wait that was open when the window closed, as if it was throttled after that.
+    fn open_span(&self, close_ns: u64) -> Option<(u32, Span)> {
+        let (wait, throttled) = (u64::try_from(self.open_wait?).ok()?, self.open_throttled.unsigned_abs());
+        let to = close_ns.saturating_sub(throttled);
+        Some((self.tid, (to.saturating_sub(wait), to)))
+    }
+}
+
+/// What does not grow with the length of the run.
+struct Run {
+    window: Span,
+    tasks: Vec<Task>,
+    cpus: Vec<Cpu>,
+    /// The workload, then the roles.
+    groups: Vec<Group>,
+}
+
+/// What slices and migrations told.
+struct Events<'a> {
+    counted: Counted<'a>,
+    /// `None`: the slices are not in order.
+    idle_while_waiting_ns: Option<u64>,
+}
+
+/// Where the metrics of events come from: from these, or, where they are not all there, from counters.
+enum Told<'a> {
+    Events(&'a Events<'a>),
+    Totals(&'a Totals),
+}
+
+impl Run {
+    fn load(dir: &Path, window: Span) -> PolarsResult<Run> {
+        Ok(Run::new(window, load_tasks(dir)?, load_cpus(dir)?))
+    }
+
+    fn new(window: Span, tasks: Vec<Task>, cpus: Vec<Cpu>) -> Run {
+        let of = |is: &dyn Fn(&Task) -> bool| tasks.iter().filter(|t| is(t)).map(|t| t.tid).collect();
+        let roles: BTreeSet<&str> = tasks.iter().filter_map(|t| t.role.as_deref()).collect();
+        let workload = of(&|t| t.class == "workload");
+        let mut groups = vec![Group { role: None, tids: workload, workers: BTreeSet::new() }];
+        groups.extend(roles.into_iter().map(|role| Group {
+            role: Some(role.into()),
+            tids: of(&|t| t.role.as_deref() == Some(role)),
+            workers: of(&|t| t.role.as_deref() == Some(role) && !t.role_inherited),
+        }));
+        Run { window, tasks, cpus, groups }
+    }
+}
+
+fn load_tasks(dir: &Path) -> PolarsResult<Vec<Task>> {
+    let names = ["tid", "role", "role_inherited", "class", "cgroup", "cpus_allowed", "on_cpu_ns"];
+    let names = [&names[..], &["open_wait_ns", "open_throttled_ns"]].concat();
+    let df = scan(dir, "tasks", &names)?;
+    let open_throttled = i64s(&df, "open_throttled_ns")?;
+    let (tid, role, class) = (u32s(&df, "tid")?, strs(&df, "role")?, strs(&df, "class")?);
+    let cgroup = strs(&df, "cgroup")?;
+    let inherited = df.column("role_inherited")?.bool()?;
+    let (allowed, on_cpu, open) =
+        (strs(&df, "cpus_allowed")?, i64s(&df, "on_cpu_ns")?, i64s(&df, "open_wait_ns")?);
+    Ok((0..df.height())
+        .map(|i| Task {
+            tid: tid[i].unwrap_or(0),
+            role: role[i].clone(),
+            role_inherited: inherited.get(i).unwrap_or(false),
+            class: class[i].clone().unwrap_or_default(),
+            cgroup: cgroup[i].clone(),
+            allowed: allowed[i].as_deref().and_then(CpuSet::parse),
+            on_cpu: on_cpu[i].unwrap_or(0),
+            open_wait: open[i],
+            open_throttled: open_throttled[i].unwrap_or(0),
+        })
+        .collect())
+}
+
+fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
+    let df = scan(dir, "cpus", &["cpu", "core", "llc", "node", "busy_ns"])?;
+    let number = |name: &str| -> PolarsResult<Vec<u32>> {
+        Ok(u32s(&df, name)?.into_iter().map(|v| v.unwrap_or(0)).collect())
+    };
+    let (cpu, core, llc, node) = (number("cpu")?, number("core")?, number("llc")?, number("node")?);
+    let busy = i64s(&df, "busy_ns")?;
+    Ok((0..df.height())
+        .map(|i| Cpu {
+            place: Place { cpu: cpu[i], core: core[i], llc: llc[i], node: node[i] },
+            busy: busy[i].unwrap_or(0),
+        })
+        .collect())
+}
+
+impl Run {
+    /// Reads the slices and migrations.
+    fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
+        let slices = Slices::open(dir)?;
+        let places: Vec<Place> = self.cpus.iter().map(|c| c.place).collect();
+        // A task that had ended before its CPUs could be read counts as allowed everywhere.
+        let all = CpuSet::first(self.cpus.len() as u32);
+        let allowed: BTreeMap<u32, CpuSet> =
+            self.tasks.iter().map(|t| (t.tid, t.allowed.unwrap_or(all))).collect();
+        let open = self.tasks.iter().filter_map(|t| t.open_span(self.window.1)).collect();
+        let waiters = Waiters { allowed: &|tid| allowed.get(&tid).copied().unwrap_or(all), open };
+        let idle = |before: &Before| idle_while_waiting(self.window, &slices, before, &waiters);
+        let (counted, idle_while_waiting_ns) =
+            from_events::count(dir, &slices, self.window, phases, &self.groups, &places, idle)?;
+        Ok(Events { counted, idle_while_waiting_ns })
+    }
+
+    fn metrics(&self, told: &Told<'_>) -> Vec<MetricRow> {
+        let mut rows = Vec::new();
+        for (i, group) in self.groups.iter().enumerate() {
+            rows.extend(match told {
+                Told::Events(events) => events.counted.rows(i),
+                Told::Totals(totals) => totals.rows(group.scope(), &group.tids, &group.workers),
+            });
+            rows.push(self.censored_waits(group));
+        }
+        rows.extend(utilization::rows(&self.cpus, self.window));
+        rows.extend(self.conservation_rows(told));
+        let harness: i64 = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu).sum();
+        rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness as f64)));
+        rows
+    }
+
+    /// Where the records and the counters of the same tasks differ.
+    fn disagreements(&self, told: &Events<'_>, totals: &Totals) -> Vec<String> {
+        let exact = |m: &&MetricRow| ["count", "mean", "max", "value"].contains(&m.stat.as_str());
+        let mut found = Vec::new();
+        for (i, group) in self.groups.iter().enumerate() {
+            let who = group.role.as_ref().map_or("the workload".into(), |role| format!("role {role}"));
+            let events = told.counted.rows(i);
+            let counters = totals.rows(group.scope(), &group.tids, &group.workers);
+            for t in counters.iter().filter(exact).filter(|t| t.value.is_some()) {
+                let same = |e: &&MetricRow| e.name == t.name && e.stat == t.stat;
+                let by_records = events.iter().find(same).and_then(|e| e.value);
+                if by_records != t.value {
+                    let (name, stat, by_counters) = (&t.name, &t.stat, t.value);
+                    found.push(format!(
+                        "{who}: {name}.{stat} is {by_records:?} by the records and {by_counters:?} by the counters"
+                    ));
+                }
+            }
+        }
+        if told.idle_while_waiting_ns.is_none() {
+            found.push("the slices of a CPU are not in order of time".into());
+        }
+        found
+    }
+
+    /// What the kernel's own accounts tell.
+    fn account_rows(&self, collected: &Collected) -> Vec<MetricRow> {
+        let mut rows = from_kernel::scheduler_rows(collected, self.window, self.cpus.len());
+        for group in &self.groups {
+            let tasks = self.tasks.iter().filter(|t| group.tids.contains(&t.tid));
+            rows.push(from_kernel::throttled(
+                group.scope(),
+                tasks.filter_map(|t| t.cgroup.as_deref()),
+                collected,
+            ));
+        }
+        rows
+    }
+
+    fn censored_waits(&self, group: &Group) -> MetricRow {
+        let waits = |t: &&Task| group.tids.contains(&t.tid) && t.open_wait.is_some();
+        let count = self.tasks.iter().filter(waits).count();
+        row("censored_waits", group.scope(), "value", Some(count as f64))
+    }
+
+    fn conservation_rows(&self, told: &Told<'_>) -> [MetricRow; 2] {
+        let ns = match told {
+            Told::Events(events) => events.idle_while_waiting_ns.filter(|_| !self.cpus.is_empty()),
+            Told::Totals(_) => None,
+        };
+        let cpu_time = (self.window.1 - self.window.0) * self.cpus.len() as u64;
+        [
+            row("idle_while_waiting", Scope::Run, "value", ns.map(|ns| ns as f64)),
+            row("idle_while_waiting_frac", Scope::Run, "value", ns.map(|ns| ns as f64 / cpu_time as f64)),
+        ]
+    }
+}
+
+#[cfg(test)]
+#[path = "compute_tests.rs"]
+mod tests;

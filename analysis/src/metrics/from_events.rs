@@ -1,0 +1,383 @@
+//! What slices and migrations tell of groups of tasks, over the window and in each phase of the test.
+//!
+//! A slice belongs to the window, or to a phase, if it began in it; a context switch to the phase in which it happened; on-CPU
+//! time is clipped to the window or the phase. The table of slices is read twice, because [`Durations`] has to be.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::thread;
+
+use arrow::array::Array;
+use arrow::datatypes::UInt32Type;
+use ktstr_wire::body::Phase;
+use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
+use parquet::errors::ParquetError;
+
+use crate::metrics::groups::{Group, Place};
+use crate::metrics::quantiles::Durations;
+use crate::model::metric_row::{MetricRow, Scope, row};
+use crate::tables::reader::{Table, numbers, places};
+use crate::tables::slices::derived::MAX_TID;
+use crate::tables::slices::reader::{Before, Slices};
+
+/// How many there are of [`DURATIONS`].
+pub(crate) const NR_DURATIONS: usize = 9;
+
+/// Metrics of durations and of lengths of queues, in the order of [`durations`].
+pub(crate) const DURATIONS: [&str; NR_DURATIONS] = [
+    "wakeup_latency",
+    "waking_latency",
+    "run_delay",
+    "preemption_wait",
+    "throttled_wait",
+    "slice_length",
+    "blocked_time",
+    "runqueue_length",
+    "dsq_length",
+];
+
+/// Those of them that phases have.
+const PHASE_DURATIONS: [&str; 5] =
+    ["wakeup_latency", "run_delay", "preemption_wait", "throttled_wait", "slice_length"];
+
+/// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
+pub(crate) const WAKEUPS: [&str; 5] =
+    ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
+
+/// Metrics of wakeups by the place of [`Placement`], which begins with 1.
+pub(crate) const PLACEMENTS: [&str; 3] = ["wakeups_direct", "wakeups_queued", "wakeups_held"];
+
+/// Metrics of migrations by their context, and its name in the table.
+pub(crate) const CONTEXTS: [(&str, &str); 4] = [
+    ("migrations_at_wakeup", "wakeup"),
+    ("migrations_by_balance", "balance"),
+    ("migrations_at_exec", "exec"),
+    ("migrations_by_affinity", "affinity"),
+];
+
+/// Metrics of migrations by their distance, and its name in the table.
+pub(crate) const DISTANCES: [(&str, &str); 4] = [
+    ("migrations_same_core", "same_core"),
+    ("migrations_same_llc", "same_llc"),
+    ("migrations_other_llc", "other_llc"),
+    ("migrations_other_node", "other_node"),
+];
+
+/// What is counted of a group in the window or in a phase.
+#[derive(Debug, Default)]
+struct Cell {
+    durations: [Durations; NR_DURATIONS],
+    switches: u64,
+    preempted: u64,
+    yielded: u64,
+    /// By [`WAKEUPS`].
+    wakeups: [u64; 5],
+    /// Wakeups whose runqueue was seen.
+    seen: u64,
+    /// Those of them that found no other task there.
+    idle: u64,
+    /// By [`PLACEMENTS`].
+    placed: [u64; 3],
+    /// Wakers and whom they woke.
+    pairs: HashSet<(u32, u32)>,
+    /// By [`CONTEXTS`] and [`DISTANCES`].
+    migrations: [[u64; 4]; 2],
+    /// By tid, of every task of the group.
+    on_cpu_ns: BTreeMap<u32, u64>,
+}
+
+impl Cell {
+    /// Hands over the durations that there are, nanoseconds, in one of the readings.
+    fn take(&mut self, durations: [Option<u64>; NR_DURATIONS], take: fn(&mut Durations, u64)) {
+        for (own, ns) in self.durations.iter_mut().zip(durations) {
+            ns.into_iter().for_each(|ns| take(own, ns));
+        }
+    }
+}
+
+/// The counts of all groups.
+pub(crate) struct Counted<'a> {
+    groups: &'a [Group],
+    phases: &'a [Phase],
+    /// For each group that of the window, then those of the phases.
+    cells: Vec<Cell>,
+}
+
+/// What is read with.
+struct Lens<'a> {
+    window: (u64, u64),
+    phases: &'a [Phase],
+    /// Groups by tid, as a place in `kinds`.
+    of_tid: Vec<u16>,
+    kinds: Vec<Vec<usize>>,
+    /// By CPUs: the place in [`WAKEUPS`].
+    distances: Vec<Vec<u8>>,
+}
+
+impl<'a> Lens<'a> {
+    fn new(window: (u64, u64), phases: &'a [Phase], groups: &[Group], cpus: &[Place]) -> Lens<'a> {
+        let mut of_tid = Vec::new();
+        let mut kinds = vec![Vec::new()];
+        let tids: BTreeSet<u32> = groups.iter().flat_map(|g| g.tids.iter().copied()).collect();
+        for tid in tids.into_iter().filter(|t| (*t as usize) < MAX_TID) {
+            let kind: Vec<usize> =
+                groups.iter().enumerate().filter(|(_, g)| g.tids.contains(&tid)).map(|(i, _)| i).collect();
+            let place = kinds.iter().position(|k| *k == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            of_tid.resize(tid as usize + 1, 0);
+            of_tid[tid as usize] = place as u16;
+        }
+        Lens { window, phases, of_tid, kinds, distances: distances(cpus) }
+    }
+
+    fn groups_of(&self, tid: u32) -> &[usize] {
+        &self.kinds[usize::from(self.of_tid.get(tid as usize).copied().unwrap_or(0))]
+    }
+
+    /// Calls `each` for the cells that a slice may belong to: their places, and the phases that they are of.
+    fn cells(&self, s: &SliceRecord, mut each: impl FnMut(usize, Option<&Phase>)) {
+        for group in self.groups_of(s.tid) {
+            let first = group * (1 + self.phases.len());
+            each(first, None);
+            let touched = |p: &Phase| s.ts_ns < p.end_ns && end_of(s) >= p.start_ns;
+            let phases = self.phases.iter().enumerate().filter(|(_, p)| touched(p));
+            phases.for_each(|(i, p)| each(first + 1 + i, Some(p)));
+        }
+    }
+
+    fn span(&self, phase: Option<&Phase>) -> (u64, u64) {
+        phase.map_or(self.window, |p| (p.start_ns, p.end_ns))
+    }
+
+    /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
+    fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; NR_DURATIONS] {
+        if inside(s.ts_ns, self.span(phase)) { durations(s) } else { [None; NR_DURATIONS] }
+    }
+
+    fn count(&self, s: &SliceRecord, phase: Option<&Phase>, cell: &mut Cell) {
+        let span = self.span(phase);
+        let ended = (phase.is_none() || inside(end_of(s), span)) && s.end_state != EndState::WindowEnd;
+        cell.switches += u64::from(ended);
+        cell.preempted += u64::from(ended && s.end_state == EndState::Preempted);
+        cell.yielded += u64::from(ended && s.end_state == EndState::Yielded);
+        let on_cpu_ns = end_of(s).min(span.1).saturating_sub(s.ts_ns.max(span.0));
+        *cell.on_cpu_ns.entry(s.tid).or_default() += on_cpu_ns;
+        if phase.is_none() && s.wait_kind == WaitKind::Wakeup && inside(s.ts_ns, span) {
+            self.count_wakeup(s, cell);
+        }
+    }
+
+    fn count_wakeup(&self, s: &SliceRecord, cell: &mut Cell) {
+        let known = s
+            .prev_cpu
+            .and_then(|from| self.distances.get(usize::from(from))?.get(usize::from(s.cpu)).copied());
+        if let Some(n) = known.and_then(|d| cell.wakeups.get_mut(usize::from(d))) {
+            *n += 1;
+        }
+        if let Some(length) = s.rq_length {
+            cell.seen += 1;
+            cell.idle += u64::from(length == 0);
+        }
+        if let Some(placement) = s.placement {
+            cell.placed[placement as usize - 1] += 1;
+        }
+        cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
+    }
+}
+
+/// The durations, and the lengths of queues, that a slice has, by [`DURATIONS`]; one that the window's end cuts has no length.
+pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; NR_DURATIONS] {
+    let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| kinds.contains(&s.wait_kind));
+    [
+        wait(&[WaitKind::Wakeup]),
+        s.waking_ns,
+        s.wait_ns,
+        wait(&[WaitKind::Preempt, WaitKind::Yield]),
+        s.throttled_ns,
+        Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd),
+        s.blocked_ns,
+        s.rq_length.filter(|_| s.wait_kind == WaitKind::Wakeup).map(u64::from),
+        s.dsq_length.map(u64::from),
+    ]
+}
+
+fn inside(t: u64, (from, to): (u64, u64)) -> bool {
+    (from..to).contains(&t)
+}
+
+fn end_of(s: &SliceRecord) -> u64 {
+    s.ts_ns.saturating_add(s.dur_ns)
+}
+
+/// For two CPUs the place in [`WAKEUPS`] of their distance; beyond it for a CPU that is not there.
+fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
+    let of = |cpu: u32| cpus.iter().find(|c| c.cpu == cpu);
+    let distance = |a: u32, b: u32| {
+        let (Some(a), Some(b)) = (of(a), of(b)) else { return u8::MAX };
+        let shared = [a.cpu == b.cpu, a.core == b.core, a.llc == b.llc, a.node == b.node];
+        shared.iter().position(|shared| *shared).unwrap_or(4) as u8
+    };
+    let n = cpus.iter().map(|c| c.cpu + 1).max().unwrap_or(0).min(u32::from(u16::MAX));
+    (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
+}
+
+/// Reads the tables of `dir`; says also what was before each block of the table of slices. `meanwhile` is called with that beside the
+/// second reading of the slices, on another thread.
+pub(crate) fn count<'a, T: Send>(
+    dir: &Path,
+    slices: &Slices,
+    window: (u64, u64),
+    phases: &'a [Phase],
+    groups: &'a [Group],
+    cpus: &[Place],
+    meanwhile: impl FnOnce(&Before) -> Result<T, ParquetError> + Send,
+) -> Result<(Counted<'a>, T), ParquetError> {
+    let lens = Lens::new(window, phases, groups, cpus);
+    let mut cells: Vec<Cell> = Vec::new();
+    for group in groups {
+        let on_cpu_ns: BTreeMap<u32, u64> = group.tids.iter().map(|t| (*t, 0)).collect();
+        cells.extend((0..=phases.len()).map(|_| Cell { on_cpu_ns: on_cpu_ns.clone(), ..Cell::default() }));
+    }
+    let before = slices.each(|s| {
+        lens.cells(s, |place, phase| {
+            let cell = &mut cells[place];
+            lens.count(s, phase, cell);
+            cell.take(lens.durations(s, phase), Durations::note);
+        });
+    })?;
+    cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::prepare);
+    let other = thread::scope(|scope| {
+        let other = scope.spawn(|| meanwhile(&before));
+        slices.each(|s| {
+            lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::place));
+        })?;
+        other.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })?;
+    cells.iter_mut().flat_map(|c| &mut c.durations).for_each(Durations::finish);
+    count_migrations(dir, &lens, &mut cells)?;
+    Ok((Counted { groups, phases, cells }, other))
+}
+
+fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(), ParquetError> {
+    for batch in Table::open(dir, "migrations")?.batches(&["tid", "context", "distance"])? {
+        let batch = batch?;
+        let tids = numbers::<UInt32Type>(&batch, "tid")?;
+        let by = [
+            places(&batch, "context", &CONTEXTS.map(|(_, name)| name))?,
+            places(&batch, "distance", &DISTANCES.map(|(_, name)| name))?,
+        ];
+        for i in (0..batch.num_rows()).filter(|i| tids.is_valid(*i)) {
+            for group in lens.groups_of(tids.value(i)) {
+                let cell = &mut cells[group * (1 + lens.phases.len())];
+                for (counts, places) in cell.migrations.iter_mut().zip(&by) {
+                    places[i].into_iter().for_each(|p| counts[usize::from(p)] += 1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Counted<'_> {
+    fn cell(&self, group: usize, phase: Option<usize>) -> &Cell {
+        &self.cells[group * (1 + self.phases.len()) + phase.map_or(0, |p| p + 1)]
+    }
+
+    /// The rows of a group over the window.
+    pub fn rows(&self, group: usize) -> Vec<MetricRow> {
+        let (scope, cell) = (self.groups[group].scope(), self.cell(group, None));
+        let mut rows: Vec<MetricRow> =
+            DURATIONS.iter().zip(&cell.durations).flat_map(|(name, d)| d.rows(name, scope)).collect();
+        let mut value = |name: &str, n: u64| rows.push(row(name, scope, "value", Some(n as f64)));
+        value("context_switches", cell.switches);
+        value("preemptions", cell.preempted);
+        value("yields", cell.yielded);
+        WAKEUPS.iter().zip(cell.wakeups).for_each(|(name, n)| value(name, n));
+        PLACEMENTS.iter().zip(cell.placed).for_each(|(name, n)| value(name, n));
+        value("waker_pairs", cell.pairs.len() as u64);
+        let [contexts, distances] = cell.migrations;
+        value("migrations", contexts.iter().sum());
+        CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
+        DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
+        rows.extend(to_idle(scope, cell.seen, cell.idle));
+        rows.extend(times(scope, &cell.on_cpu_ns, &self.groups[group].workers));
+        rows
+    }
+
+    /// The rows of every phase, group by group.
+    pub fn phase_rows(&self) -> Vec<MetricRow> {
+        let rows = |p, (g, group): (usize, &Group)| phase_rows(group, self.cell(g, Some(p)));
+        by_phase(self.phases, self.groups, rows)
+    }
+}
+
+/// The rows of every phase where events are missing: null.
+pub(crate) fn phases_without_events(phases: &[Phase], groups: &[Group]) -> Vec<MetricRow> {
+    let tids = |group: &Group| group.tids.iter().map(|t| (*t, 0)).collect();
+    let empty = |group: &Group| Cell { on_cpu_ns: tids(group), ..Cell::default() };
+    let mut rows = by_phase(phases, groups, |_, (_, group)| phase_rows(group, &empty(group)));
+    rows.iter_mut().for_each(|r| r.value = None);
+    rows
+}
+
+fn by_phase(
+    phases: &[Phase],
+    groups: &[Group],
+    rows: impl Fn(usize, (usize, &Group)) -> Vec<MetricRow>,
+) -> Vec<MetricRow> {
+    let of_phase = |(p, phase): (usize, &Phase)| {
+        let own = groups.iter().enumerate().flat_map(|group| rows(p, group));
+        let name = phase.name.clone();
+        own.map(|r| MetricRow { scope: "phase".into(), phase: Some(name.clone()), ..r }).collect::<Vec<_>>()
+    };
+    phases.iter().enumerate().flat_map(of_phase).collect()
+}
+
+fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
+    let scope = group.scope();
+    let durations = DURATIONS.iter().zip(&cell.durations).filter(|(name, _)| PHASE_DURATIONS.contains(name));
+    let mut rows: Vec<MetricRow> = durations.flat_map(|(name, d)| d.rows(name, scope)).collect();
+    let mut value = |name: &str, n: u64| rows.push(row(name, scope, "value", Some(n as f64)));
+    value("context_switches", cell.switches);
+    value("preemptions", cell.preempted);
+    value("yields", cell.yielded);
+    rows.extend(times(scope, &cell.on_cpu_ns, &group.workers));
+    rows
+}
+
+/// Wakeups that found no other task on the runqueue, of those whose runqueue was seen; null where there is none.
+pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] {
+    let idle = (seen > 0).then_some(idle as f64);
+    [
+        row("wakeups_to_idle", scope, "value", idle),
+        row("wakeups_to_idle_frac", scope, "value", idle.map(|n| n / seen as f64)),
+    ]
+}
+
+/// On-CPU time of tasks in sum and, of a role, how evenly its workers shared it; null for fewer than two, or none.
+pub(crate) fn times(
+    scope: Scope<'_>,
+    on_cpu_ns: &BTreeMap<u32, u64>,
+    workers: &BTreeSet<u32>,
+) -> Vec<MetricRow> {
+    let all = on_cpu_ns.values().sum::<u64>();
+    let mut rows = vec![row("on_cpu_time", scope, "value", Some(all as f64))];
+    if matches!(scope, Scope::Role(_)) {
+        let workers: Vec<u128> = on_cpu_ns
+            .iter()
+            .filter(|(tid, _)| workers.contains(tid))
+            .map(|(_, ns)| u128::from(*ns))
+            .collect();
+        let times = || workers.iter().copied();
+        let (sum, squares) = (times().sum::<u128>(), times().map(|ns| ns * ns).sum::<u128>());
+        let enough = workers.len() >= 2 && squares > 0;
+        let jain = (sum * sum) as f64 / (workers.len() as u128 * squares) as f64;
+        let (least, most) = (times().min().unwrap_or(0) as f64, times().max().unwrap_or(0) as f64);
+        rows.push(row("fairness_jain", scope, "value", enough.then_some(jain)));
+        rows.push(row("fairness_min_max", scope, "value", enough.then(|| least / most)));
+    }
+    rows
+}

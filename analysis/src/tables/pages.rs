@@ -1,0 +1,277 @@
+//! Columns of a row group as Parquet stores them: each is one page, and for names one more with the names.
+//!
+//! The writer of the parquet crate looks at value after value, hashes those of dictionaries, and allocates for each column; here that would
+//! be most of what a conversion costs. Layout, metadata and what is written otherwise are the crate's.
+
+use std::io::Write;
+
+use arrow::buffer::BooleanBuffer;
+use bytes::Bytes;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::statistics::Statistics;
+use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::compress_bound;
+
+use crate::tables::writer::ZSTD_LEVEL;
+
+/// A number that is stored with a value of its own for null.
+pub(crate) trait Number: Copy + Ord {
+    /// Null.
+    const NULL: Self;
+    /// The byte of this number, 0 the lowest.
+    fn byte(self, n: usize) -> u8;
+    /// This byte and all higher ones.
+    fn above(self, n: usize) -> Self;
+    /// Of a column: its least and its greatest number, and how many are null.
+    fn statistics(min: Option<Self>, max: Option<Self>, nulls: Option<u64>) -> Statistics;
+}
+
+impl Number for i64 {
+    const NULL: i64 = i64::MIN;
+
+    fn byte(self, n: usize) -> u8 {
+        self.above(n) as u8
+    }
+
+    fn above(self, n: usize) -> Self {
+        self >> (8 * n)
+    }
+
+    fn statistics(min: Option<i64>, max: Option<i64>, nulls: Option<u64>) -> Statistics {
+        Statistics::int64(min, max, None, nulls, false)
+    }
+}
+
+impl Number for u32 {
+    const NULL: u32 = u32::MAX;
+
+    fn byte(self, n: usize) -> u8 {
+        self.above(n) as u8
+    }
+
+    fn above(self, n: usize) -> Self {
+        self >> (8 * n)
+    }
+
+    fn statistics(min: Option<u32>, max: Option<u32>, nulls: Option<u64>) -> Statistics {
+        Statistics::int32(min.map(|v| v as i32), max.map(|v| v as i32), None, nulls, false)
+    }
+}
+
+/// Bytes of the header of a block of zstd (RFC 8878, 3.1.1.2).
+const BLOCK_HEADER: usize = 3;
+
+/// In a column of names by number: null.
+pub(crate) const NO_NAME: u8 = u8::MAX;
+
+/// Writes columns. What it needs in memory it keeps.
+pub(crate) struct Pages {
+    encoder: Encoder<'static>,
+    plain: Vec<u8>,
+    /// Where something else begins in `plain`.
+    cuts: Vec<usize>,
+    packed: Vec<u8>,
+}
+
+impl Pages {
+    /// Begins.
+    pub fn new() -> Result<Pages, ParquetError> {
+        let encoder = Encoder::new(ZSTD_LEVEL)?;
+        Ok(Pages { encoder, plain: Vec::new(), cuts: Vec::new(), packed: Vec::new() })
+    }
+
+    /// Writes a column of numbers byte by byte, for their high bytes are alike and their low bytes are noise. What is left of `values` is of no
+    /// use.
+    pub fn numbers<T: Number>(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+        column: &ColumnDescPtr,
+        values: &mut Vec<T>,
+    ) -> Result<(), ParquetError> {
+        let rows = values.len();
+        self.plain.clear();
+        if is_optional(column) {
+            self.levels(rows, |i| values[i] != T::NULL);
+            drop_nulls(values, T::NULL);
+        }
+        let (min, max) = (values.iter().min().copied(), values.iter().max().copied());
+        for n in 0..size_of::<T>() {
+            match min.zip(max).filter(|(min, max)| min.above(n) == max.above(n)) {
+                Some((byte, _)) => self.plain.resize(self.plain.len() + values.len(), byte.byte(n)),
+                None => {
+                    self.plain.extend(values.iter().map(|v| v.byte(n)));
+                    self.cuts.push(self.plain.len());
+                }
+            }
+        }
+        let nulls = (rows - values.len()) as u64;
+        let mut chunk = Chunk::new(column, rows);
+        chunk.add(self.page(rows, Encoding::BYTE_STREAM_SPLIT)?)?;
+        chunk.append(group, T::statistics(min, max, Some(nulls)))
+    }
+
+    /// Writes a column of names by number, with [`NO_NAME`] for null.
+    pub fn names(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+        column: &ColumnDescPtr,
+        names: &[&str],
+        values: &mut Vec<u8>,
+    ) -> Result<(), ParquetError> {
+        let rows = values.len();
+        let mut chunk = Chunk::new(column, rows);
+        self.plain.clear();
+        for name in names {
+            self.plain.extend((name.len() as u32).to_le_bytes());
+            self.plain.extend(name.as_bytes());
+        }
+        chunk.add(self.dictionary(names.len())?)?;
+        self.plain.clear();
+        if is_optional(column) {
+            self.levels(rows, |i| values[i] != NO_NAME);
+            drop_nulls(values, NO_NAME);
+        }
+        let nulls = (rows - values.len()) as u64;
+        let width = names.len().next_power_of_two().trailing_zeros();
+        self.plain.push(width as u8);
+        self.run_length(values.len());
+        for eight in values.chunks(8) {
+            let bits = eight.iter().rev().fold(0, |bits, v| bits << width | u64::from(*v));
+            self.plain.extend(&bits.to_le_bytes()[..width as usize]);
+        }
+        chunk.add(self.page(rows, Encoding::RLE_DICTIONARY)?)?;
+        chunk.append(group, Statistics::byte_array(None, None, None, Some(nulls), false))
+    }
+
+    /// Which rows have a value: their number of bytes, then a run of single bits.
+    fn levels(&mut self, rows: usize, is_known: impl FnMut(usize) -> bool) {
+        let start = self.plain.len();
+        self.plain.extend([0; 4]);
+        self.run_length(rows);
+        self.plain.extend_from_slice(BooleanBuffer::collect_bool(rows, is_known).values());
+        let bytes = (self.plain.len() - start - 4) as u32;
+        self.plain[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
+        self.cuts.push(self.plain.len());
+    }
+
+    /// The head of a run of so many values side by side: eights of them, and that they are not repetitions of one.
+    fn run_length(&mut self, values: usize) {
+        let mut left = values.div_ceil(8) << 1 | 1;
+        while left >= 0x80 {
+            self.plain.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        self.plain.push(left as u8);
+    }
+
+    fn page(&mut self, rows: usize, encoding: Encoding) -> Result<CompressedPage, ParquetError> {
+        let page = Page::DataPage {
+            buf: self.compressed()?,
+            num_values: rows as u32,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        Ok(CompressedPage::new(page, self.plain.len()))
+    }
+
+    fn dictionary(&mut self, names: usize) -> Result<CompressedPage, ParquetError> {
+        let (buf, encoding) = (self.compressed()?, Encoding::PLAIN);
+        let page = Page::DictionaryPage { buf, num_values: names as u32, encoding, is_sorted: false };
+        Ok(CompressedPage::new(page, self.plain.len()))
+    }
+
+    /// One frame, in which what differs has blocks of its own: a block has one table of how often each byte comes.
+    fn compressed(&mut self) -> Result<Bytes, ParquetError> {
+        self.packed.clear();
+        self.packed.reserve(compress_bound(self.plain.len()) + BLOCK_HEADER * (self.cuts.len() + 1));
+        self.encoder.reinit()?;
+        self.encoder.set_pledged_src_size(Some(self.plain.len() as u64))?;
+        let (mut out, mut start, mut left) = (OutBuffer::around(&mut self.packed), 0, 0);
+        for cut in self.cuts.drain(..) {
+            self.encoder.run(&mut InBuffer::around(&self.plain[start..cut]), &mut out)?;
+            left += self.encoder.flush(&mut out)?;
+            start = cut;
+        }
+        self.encoder.run(&mut InBuffer::around(&self.plain[start..]), &mut out)?;
+        left += self.encoder.finish(&mut out, true)?;
+        if left > 0 {
+            return Err(ParquetError::General("a page became larger by its compression".into()));
+        }
+        Ok(Bytes::copy_from_slice(&self.packed))
+    }
+}
+
+fn is_optional(column: &ColumnDescPtr) -> bool {
+    column.max_def_level() > 0
+}
+
+/// As `retain` does, without a branch for each, since nobody can foretell them.
+fn drop_nulls<T: Copy + PartialEq>(values: &mut Vec<T>, null: T) {
+    let mut known = 0;
+    for i in 0..values.len() {
+        let value = values[i];
+        values[known] = value;
+        known += usize::from(value != null);
+    }
+    values.truncate(known);
+}
+
+/// The pages of a column.
+struct Chunk<'a> {
+    column: &'a ColumnDescPtr,
+    rows: usize,
+    file: TrackedWrite<Vec<u8>>,
+    pages: Vec<(PageWriteSpec, Encoding)>,
+}
+
+impl Chunk<'_> {
+    fn new(column: &ColumnDescPtr, rows: usize) -> Chunk<'_> {
+        Chunk { column, rows, file: TrackedWrite::new(Vec::new()), pages: Vec::new() }
+    }
+
+    fn add(&mut self, page: CompressedPage) -> Result<(), ParquetError> {
+        let encoding = page.encoding();
+        let spec = SerializedPageWriter::new(&mut self.file).write_page(page)?;
+        self.pages.push((spec, encoding));
+        Ok(())
+    }
+
+    fn append(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+        statistics: Statistics,
+    ) -> Result<(), ParquetError> {
+        let bytes = Bytes::from(self.file.into_inner()?);
+        let size = |of: fn(&PageWriteSpec) -> usize| self.pages.iter().map(|(p, _)| of(p) as i64).sum();
+        let (data, before) =
+            self.pages.split_last().ok_or_else(|| ParquetError::General("no page".into()))?;
+        let encodings = self.pages.iter().map(|(_, e)| *e).chain([Encoding::RLE]);
+        let metadata = ColumnChunkMetaData::builder(self.column.clone())
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_encodings(encodings.collect())
+            .set_num_values(self.rows as i64)
+            .set_total_compressed_size(size(|p| p.compressed_size))
+            .set_total_uncompressed_size(size(|p| p.uncompressed_size))
+            .set_dictionary_page_offset(before.first().map(|(p, _)| p.offset as i64))
+            .set_data_page_offset(data.0.offset as i64)
+            .set_statistics(statistics)
+            .build()?;
+        let closed = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: self.rows as u64,
+            metadata,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: None,
+        };
+        group.append_column(&bytes, closed)
+    }
+}

@@ -1,0 +1,342 @@
+//! The slices of a run from their table: forwards and backwards in time, block of rows after block of rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{Int64Type, UInt32Type};
+use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
+use parquet::errors::ParquetError;
+
+use crate::catalog::columns::SLICES;
+use crate::tables::reader::{Table, numbers, places};
+use crate::tables::slices::derived::{Ends, Own, in_order};
+use crate::tables::slices::writer::{END_STATES, PLACEMENTS, WAIT_KINDS};
+
+/// Who ran where and when, and had waited how long: what work conservation is made of.
+const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
+
+/// By their places in [`WAIT_KINDS`].
+const KINDS: [WaitKind; 5] =
+    [WaitKind::Unknown, WaitKind::Wakeup, WaitKind::New, WaitKind::Preempt, WaitKind::Yield];
+
+/// By their places in [`END_STATES`].
+const ENDS: [EndState; 5] =
+    [EndState::Blocked, EndState::Preempted, EndState::Yielded, EndState::Exited, EndState::WindowEnd];
+
+/// By their places in [`PLACEMENTS`].
+const PLACES: [Placement; 3] = [Placement::Direct, Placement::Queued, Placement::Held];
+
+/// For each block, and for the end of the table, the slice before it of each CPU.
+#[derive(Debug, Default)]
+pub(crate) struct Before(Vec<BTreeMap<u16, SliceRecord>>);
+
+impl Before {
+    /// The last slice of each CPU.
+    pub fn last(&self) -> impl Iterator<Item = &SliceRecord> {
+        self.0.last().into_iter().flat_map(BTreeMap::values)
+    }
+}
+
+/// The table.
+pub(crate) struct Slices(Table);
+
+impl Slices {
+    /// Opens it.
+    pub fn open(dir: &Path) -> Result<Slices, ParquetError> {
+        Ok(Slices(Table::open(dir, "slices")?))
+    }
+
+    /// Calls `each` for every slice in order of time, the CPUs side by side.
+    pub fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
+        let (mut before, mut latest) = (Before(vec![BTreeMap::new()]), BTreeMap::new());
+        for group in 0..self.0.nr_groups() {
+            let (slices, order) = self.block(&SLICES.map(|c| c.name), group)?;
+            order.into_iter().for_each(|i| each(&slices[i]));
+            let lasts = slices.chunk_by(|a, b| a.cpu == b.cpu).filter_map(<[_]>::last);
+            latest.extend(lasts.map(|s| (s.cpu, *s)));
+            before.0.push(latest.clone());
+        }
+        Ok(before)
+    }
+
+    /// Calls `each` for every slice against the order of time, with the slice before it on its CPU. Of the fields those of
+    /// [`PLACE_COLUMNS`] are set. Ends when `each` returns `false`.
+    pub fn each_backwards(
+        &self,
+        before: &Before,
+        mut each: impl FnMut(&SliceRecord, Option<&SliceRecord>) -> bool,
+    ) -> Result<(), ParquetError> {
+        for group in (0..self.0.nr_groups()).rev() {
+            let (slices, order) = self.block(&PLACE_COLUMNS, group)?;
+            for i in order.into_iter().rev() {
+                let s = &slices[i];
+                let above = i.checked_sub(1).map(|i| &slices[i]).filter(|above| above.cpu == s.cpu);
+                let earlier = || before.0.get(group)?.get(&s.cpu);
+                if !each(s, above.or_else(earlier)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slices of a block in the order of the table, as far as `columns` tell them, and their order of time.
+    fn block(&self, columns: &[&str], group: usize) -> Result<(Vec<SliceRecord>, Vec<usize>), ParquetError> {
+        let (mut slices, mut own_end, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for batch in self.0.group(columns, group)? {
+            let batch = batch?;
+            let first = slices.len();
+            place(&batch, &mut slices)?;
+            own_end.extend(numbers::<Int64Type>(&batch, "own_end_ns")?);
+            let own_wait = numbers::<Int64Type>(&batch, "own_wait_ns")?;
+            own.extend(own_wait.iter().map(|wait_ns| Own { wait_ns, blocked_ns: None }));
+            if columns.contains(&"own_blocked_ns") {
+                complete(&batch, &mut slices[first..])?;
+                let own_blocked = numbers::<Int64Type>(&batch, "own_blocked_ns")?;
+                own[first..].iter_mut().zip(own_blocked).for_each(|(own, ns)| own.blocked_ns = ns);
+            }
+        }
+        let mut next_ts = 0;
+        for (s, own_end) in slices.iter_mut().zip(own_end).rev() {
+            s.dur_ns = own_end.map_or(next_ts, |ns| ns as u64).wrapping_sub(s.ts_ns);
+            next_ts = s.ts_ns;
+        }
+        let (order, mut ends) = (in_order(&slices), Ends::default());
+        for i in order.iter().copied() {
+            own[i].restore(&mut slices[i], &ends);
+            ends.note(&slices[i]);
+        }
+        Ok((slices, order))
+    }
+}
+
+fn time(column: &Int64Array, i: usize) -> Option<u64> {
+    column.is_valid(i).then(|| column.value(i) as u64)
+}
+
+fn number(column: &UInt32Array, i: usize) -> Option<u32> {
+    column.is_valid(i).then(|| column.value(i))
+}
+
+fn small(column: &UInt32Array, i: usize) -> Option<u16> {
+    number(column, i).and_then(|v| u16::try_from(v).ok())
+}
+
+/// A slice of which nothing is known.
+const UNKNOWN: SliceRecord = SliceRecord {
+    ts_ns: 0,
+    dur_ns: 0,
+    wait_ns: None,
+    throttled_ns: None,
+    waking_ns: None,
+    blocked_ns: None,
+    tid: 0,
+    waker_tid: None,
+    cpu: 0,
+    prev_cpu: None,
+    waker_cpu: None,
+    prio: 0,
+    wait_kind: WaitKind::Unknown,
+    end_state: EndState::Blocked,
+    placement: None,
+    rq_length: None,
+    dsq_length: None,
+};
+
+/// Adds the slices of a batch, as far as [`PLACE_COLUMNS`] without `own_wait_ns` tell them.
+fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
+    let ts = numbers::<Int64Type>(b, "ts_ns")?;
+    let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
+    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
+    slices.extend((0..b.num_rows()).map(|i| SliceRecord {
+        ts_ns: time(ts, i).unwrap_or(0),
+        cpu: small(cpu, i).unwrap_or(0),
+        tid: number(tid, i).unwrap_or(0),
+        wait_kind: kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]),
+        ..UNKNOWN
+    }));
+    Ok(())
+}
+
+/// Sets the other fields of the slices of a batch.
+fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetError> {
+    let t = |name| numbers::<Int64Type>(b, name);
+    let n = |name| numbers::<UInt32Type>(b, name);
+    let (throttled, waking, prio) = (t("throttled_ns")?, t("waking_ns")?, t("prio")?);
+    let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
+    let end = places(b, "end_state", &END_STATES)?;
+    let placement = places(b, "placement", &PLACEMENTS)?;
+    let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
+    for (i, s) in slices.iter_mut().enumerate() {
+        s.throttled_ns = time(throttled, i);
+        s.waking_ns = time(waking, i);
+        s.prev_cpu = small(prev_cpu, i);
+        s.waker_tid = number(waker_tid, i);
+        s.waker_cpu = small(waker_cpu, i);
+        s.prio = time(prio, i).unwrap_or(0) as i16;
+        s.end_state = end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]);
+        s.placement = placement[i].map(|p| PLACES[usize::from(p)]);
+        s.rq_length = small(rq_length, i);
+        s.dsq_length = small(dsq_length, i);
+    }
+    Ok(())
+}
+
+/// Slices in a table of their own, for the tests of what reads them.
+#[cfg(test)]
+pub(crate) mod stored {
+    use super::*;
+    use crate::tables::slices::writer::SliceTable;
+
+    /// A slice of which everything else is unknown.
+    pub fn slice(ts_ns: u64, dur_ns: u64, cpu: u16, tid: u32) -> SliceRecord {
+        SliceRecord { ts_ns, dur_ns, cpu, tid, ..UNKNOWN }
+    }
+
+    /// The directory of the table, which goes with the value, and the table.
+    pub fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = SliceTable::create(dir.path(), None).unwrap();
+        let mut by_cpu = slices.to_vec();
+        by_cpu.sort_by_key(|s| s.cpu);
+        in_order(&by_cpu).into_iter().for_each(|i| table.push(&by_cpu[i]).unwrap());
+        table.finish().unwrap();
+        let table = Slices::open(dir.path()).unwrap();
+        (dir, table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stored::{slice, table};
+    use super::*;
+    use crate::tables::writer::ROW_GROUP_ROWS;
+
+    /// What the table tells of each CPU, in its order.
+    fn by_cpu(slices: &[SliceRecord]) -> BTreeMap<u16, Vec<SliceRecord>> {
+        let mut cpus: BTreeMap<u16, Vec<SliceRecord>> = BTreeMap::new();
+        slices.iter().for_each(|s| cpus.entry(s.cpu).or_default().push(*s));
+        cpus
+    }
+
+    fn read(table: &Slices) -> Vec<SliceRecord> {
+        let mut read = Vec::new();
+        table.each(|s| read.push(*s)).unwrap();
+        read
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut s = slice(5, 7, 3, 9);
+        (s.wait_ns, s.waking_ns, s.blocked_ns) = (Some(1), Some(0), Some(4));
+        s.throttled_ns = Some(1024);
+        (s.prev_cpu, s.waker_tid, s.waker_cpu, s.prio) = (Some(2), Some(8), Some(1), -1);
+        let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
+        let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
+        let placed =
+            PLACES.map(|p| SliceRecord { placement: Some(p), rq_length: Some(0), dsq_length: Some(3), ..s });
+        let all = [&kinds[..], &ends, &placed].concat();
+        assert_eq!(read(&table(&all).1), all);
+    }
+
+    /// Records of two CPUs: slices that follow one another or leave gaps, of tasks that slept as long as the slices before say, or
+    /// longer, or not known for how long.
+    fn random_records() -> Vec<SliceRecord> {
+        let any = |of: &[u64]| Some(of[fastrand::usize(..of.len())]).filter(|_| fastrand::u8(..4) != 0);
+        let mut all = Vec::new();
+        for cpu in 0..2 {
+            let mut ts = 0;
+            for _ in 0..fastrand::usize(..20) {
+                ts += if fastrand::u8(..5) == 0 { fastrand::u64(1..50) } else { 0 };
+                let mut s = slice(ts, fastrand::u64(..20), cpu, fastrand::u32(..4));
+                s.wait_kind = KINDS[fastrand::usize(..KINDS.len())];
+                s.end_state = ENDS[fastrand::usize(..ENDS.len())];
+                s.wait_ns = any(&[0, fastrand::u64(..=ts), 1 << 40]);
+                s.throttled_ns = any(&[1024, 1 << 41]);
+                s.waking_ns = any(&[0, 7]);
+                s.blocked_ns = any(&[0, 5, 1 << 42]);
+                s.prev_cpu = any(&[0, 1]).map(|c| c as u16);
+                s.waker_tid = any(&[1, 4_194_304, 4_000_000_000]).map(|t| t as u32);
+                s.waker_cpu = any(&[0, 1]).map(|c| c as u16);
+                s.prio = fastrand::i16(..);
+                s.placement = any(&[0, 1, 2]).map(|p| PLACES[p as usize]);
+                s.rq_length = any(&[0, 9]).map(|n| n as u16);
+                s.dsq_length = any(&[0, 70]).map(|n| n as u16);
+                ts += s.dur_ns;
+                all.push(s);
+            }
+        }
+        let mut ends = Ends::default();
+        for i in in_order(&all) {
+            if fastrand::bool() {
+                all[i].wait_ns = ends.wait_ns(&all[i]).or(all[i].wait_ns);
+                all[i].blocked_ns = ends.blocked_ns(&all[i]);
+            }
+            ends.note(&all[i]);
+        }
+        all
+    }
+
+    #[test]
+    fn whatever_was_recorded_is_read_again() {
+        fastrand::seed(11);
+        for _ in 0..300 {
+            let all = random_records();
+            let (_dir, table) = table(&all);
+            let mut found = read(&table);
+            assert_eq!(by_cpu(&found), by_cpu(&all));
+            let before = table.each(|_| ()).unwrap();
+            let mut backwards = Vec::new();
+            let each = |s: &SliceRecord, previous: Option<&SliceRecord>| {
+                backwards.push((s.ts_ns, s.cpu, previous.map(|p| (p.ts_ns, p.dur_ns))));
+                true
+            };
+            table.each_backwards(&before, each).unwrap();
+            found.reverse();
+            let previous = |i: usize| found[i + 1..].iter().find(|p| p.cpu == found[i].cpu);
+            let expected: Vec<_> = (0..found.len())
+                .map(|i| (found[i].ts_ns, found[i].cpu, previous(i).map(|p| (p.ts_ns, p.dur_ns))))
+                .collect();
+            assert_eq!(backwards, expected);
+        }
+    }
+
+    #[test]
+    fn blocks_follow_one_another_in_time() {
+        // More than two blocks; CPU 1 has one long slice in all of them.
+        let n = 2 * ROW_GROUP_ROWS as u64 + 3;
+        let mut all = vec![slice(0, n, 1, 0)];
+        let slept = |i| SliceRecord {
+            wait_kind: WaitKind::Wakeup,
+            wait_ns: Some(0),
+            blocked_ns: (i > 2).then_some(1),
+            ..slice(i, 1, 0, 7 + (i % 2) as u32)
+        };
+        all.extend((1..n).map(slept));
+        all.push(SliceRecord { blocked_ns: Some(3), ..SliceRecord { cpu: 1, ..slept(n + 2) } });
+        let (_dir, table) = table(&all);
+        assert_eq!(table.0.nr_groups(), 3);
+        let mut found = Vec::new();
+        let before = table.each(|s| found.push(*s)).unwrap();
+        found.sort_by_key(|s| s.ts_ns);
+        assert_eq!(found[1..], all[1..]);
+        let mut idle = Vec::new();
+        table
+            .each_backwards(&before, |s, previous| {
+                idle.extend(previous.filter(|p| p.tid == 0).map(|p| (s.ts_ns, p.ts_ns, p.dur_ns)));
+                true
+            })
+            .unwrap();
+        assert_eq!(idle, [(n + 2, 0, n)]);
+    }
+
+    #[test]
+    fn table_of_another_kind_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let columns = crate::tables::writer::Columns::new().u32("cpu", [Some(1)].into_iter());
+        columns.write(dir.path(), "slices").unwrap();
+        let e = Slices::open(dir.path()).unwrap().each(|_| ()).unwrap_err().to_string();
+        assert!(e.contains("ts_ns"), "{e}");
+    }
+}

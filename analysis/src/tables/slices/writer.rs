@@ -1,0 +1,292 @@
+//! Writing the table of slices: in blocks of rows that follow one another in time, in each block one CPU after the other. A block is
+//! a row group, and as much as is in memory at once.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use ktstr_wire::record::SliceRecord;
+use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::Int64Type;
+use parquet::errors::ParquetError;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
+
+use crate::model::host_account::Stolen;
+use crate::model::table_file::TableFile;
+use crate::tables::pages::{NO_NAME, Number, Pages};
+use crate::tables::slices::derived::{Ends, Own};
+use crate::tables::writer::{self, ROW_GROUP_ROWS};
+
+const TABLE: &str = "slices";
+
+/// Names by [`ktstr_wire::record::WaitKind`].
+pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
+
+/// Names by [`ktstr_wire::record::EndState`], which begins with 1.
+pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
+
+/// Names by [`ktstr_wire::record::Placement`], which begins with 1.
+pub(crate) const PLACEMENTS: [&str; 3] = ["direct", "queued", "held"];
+
+/// How a column is stored.
+#[derive(Clone, Copy)]
+enum Stored {
+    /// As differences.
+    Rising,
+    /// Null where the next row begins then.
+    Ends,
+    Times,
+    Numbers,
+    Names(&'static [&'static str]),
+}
+
+/// The columns: whether there are nulls, and how they are stored. In [`Rows`] those of one type have the same order.
+const COLUMNS: [(&str, bool, Stored); 18] = [
+    ("ts_ns", false, Stored::Rising),
+    ("own_end_ns", true, Stored::Ends),
+    ("cpu", false, Stored::Numbers),
+    ("tid", false, Stored::Numbers),
+    ("wait_kind", false, Stored::Names(&WAIT_KINDS)),
+    ("own_wait_ns", true, Stored::Times),
+    ("throttled_ns", true, Stored::Times),
+    ("waking_ns", true, Stored::Times),
+    ("own_blocked_ns", true, Stored::Times),
+    ("end_state", false, Stored::Names(&END_STATES)),
+    ("prev_cpu", true, Stored::Numbers),
+    ("waker_tid", true, Stored::Numbers),
+    ("waker_cpu", true, Stored::Numbers),
+    ("prio", false, Stored::Times),
+    ("placement", true, Stored::Names(&PLACEMENTS)),
+    ("rq_length", true, Stored::Numbers),
+    ("dsq_length", true, Stored::Numbers),
+    ("host_stolen_ns", true, Stored::Times),
+];
+
+fn field((name, has_nulls, stored): (&str, bool, Stored)) -> Result<TypePtr, ParquetError> {
+    let (physical, logical) = match stored {
+        Stored::Rising | Stored::Ends | Stored::Times => (PhysicalType::INT64, None),
+        Stored::Numbers => (PhysicalType::INT32, Some(LogicalType::integer(32, false))),
+        Stored::Names(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+    };
+    let repetition = if has_nulls { Repetition::OPTIONAL } else { Repetition::REQUIRED };
+    let field = Type::primitive_type_builder(name, physical)
+        .with_logical_type(logical)
+        .with_repetition(repetition)
+        .build()?;
+    Ok(field.into())
+}
+
+/// The table.
+pub(crate) struct SliceTable<'a> {
+    dir: PathBuf,
+    writer: SerializedFileWriter<File>,
+    columns: Vec<ColumnDescPtr>,
+    pages: Pages,
+    stolen: Option<&'a Stolen>,
+    rows: Rows,
+    ends: Ends,
+    nr_rows: u64,
+}
+
+impl<'a> SliceTable<'a> {
+    /// Begins the table in `dir`. `stolen` is what the host took, where that is known.
+    pub fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
+        let fields = COLUMNS.into_iter().map(field).collect::<Result<_, _>>()?;
+        let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
+        let rising = Schema::new(vec![Field::new("ts_ns", DataType::Int64, false)]);
+        let properties = writer::properties(&rising).build().into();
+        let writer = SerializedFileWriter::new(writer::partial(dir, TABLE)?, schema.into(), properties)?;
+        Ok(SliceTable {
+            dir: dir.into(),
+            columns: writer.schema_descr().columns().to_vec(),
+            writer,
+            pages: Pages::new()?,
+            stolen,
+            rows: Rows::default(),
+            ends: Ends::default(),
+            nr_rows: 0,
+        })
+    }
+
+    /// Adds the next slice in the order of [`crate::ingest::raw_log::in_order`].
+    pub fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
+        let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
+        let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
+        let own = Own::of(s, &self.ends);
+        self.ends.note(s);
+        self.rows.push(Row { slice: *s, own, stolen_ns });
+        if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> Result<(), ParquetError> {
+        if self.rows.len() == 0 {
+            return Ok(());
+        }
+        self.nr_rows += self.rows.len() as u64;
+        self.rows.spread();
+        let order = self.rows.order();
+        let (mut starts, mut i64s, mut u32s, mut u8s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let Rows { times, numbers, names, .. } = &self.rows;
+        let (mut times, mut numbers, mut names) = (times.iter(), numbers.iter(), names.iter());
+        let (pages, mut group) = (&mut self.pages, self.writer.next_row_group()?);
+        for ((_, _, stored), column) in COLUMNS.iter().zip(&self.columns) {
+            match stored {
+                Stored::Rising => {
+                    sorted(&order, times.next(), &mut starts);
+                    let mut column = group.next_column()?.ok_or_else(|| missing(column))?;
+                    column.typed::<Int64Type>().write_batch(&starts, None, None)?;
+                    column.close()?;
+                }
+                Stored::Ends => {
+                    sorted(&order, times.next(), &mut i64s);
+                    let ends = i64s.iter_mut().zip(starts.iter().skip(1));
+                    ends.filter(|(end, next)| end == next).for_each(|(end, _)| *end = i64::NULL);
+                    pages.numbers(&mut group, column, &mut i64s)?;
+                }
+                Stored::Times => {
+                    sorted(&order, times.next(), &mut i64s);
+                    pages.numbers(&mut group, column, &mut i64s)?;
+                }
+                Stored::Numbers => {
+                    sorted(&order, numbers.next(), &mut u32s);
+                    pages.numbers(&mut group, column, &mut u32s)?;
+                }
+                Stored::Names(of) => {
+                    sorted(&order, names.next(), &mut u8s);
+                    pages.names(&mut group, column, of, &mut u8s)?;
+                }
+            }
+        }
+        group.close()?;
+        self.rows.clear();
+        self.ends.clear();
+        Ok(())
+    }
+
+    /// Ends the table.
+    pub fn finish(mut self) -> Result<TableFile, ParquetError> {
+        self.end_block()?;
+        self.writer.close()?;
+        writer::finished(&self.dir, TABLE, self.nr_rows)
+    }
+}
+
+fn missing(column: &ColumnDescPtr) -> ParquetError {
+    ParquetError::General(format!("no column {} to write", column.name()))
+}
+
+/// The values of a column in another order of the rows.
+fn sorted<T: Copy>(order: &[u32], values: Option<&Vec<T>>, into: &mut Vec<T>) {
+    let values = values.map_or(&[][..], Vec::as_slice);
+    into.clear();
+    into.extend(order.iter().map(|row| values[*row as usize]));
+}
+
+/// Rows that are turned into columns at a time: few enough to be in a cache.
+const ROWS_AT_ONCE: usize = 128;
+
+#[derive(Clone, Copy)]
+struct Row {
+    slice: SliceRecord,
+    own: Own,
+    stolen_ns: Option<u64>,
+}
+
+/// Rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
+#[derive(Default)]
+struct Rows {
+    times: [Vec<i64>; 8],
+    numbers: [Vec<u32>; 7],
+    names: [Vec<u8>; 3],
+    /// Those that come behind and are not in the columns yet.
+    latest: Vec<Row>,
+}
+
+/// A time, or a duration. None is above 2^63.
+fn ns(v: Option<u64>) -> i64 {
+    v.map_or(i64::NULL, |v| v as i64)
+}
+
+fn number<T: Into<u32>>(v: Option<T>) -> u32 {
+    v.map_or(u32::NULL, Into::into)
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        self.times[0].len() + self.latest.len()
+    }
+
+    fn push(&mut self, row: Row) {
+        self.latest.push(row);
+        if self.latest.len() == ROWS_AT_ONCE {
+            self.spread();
+        }
+    }
+
+    /// Puts the latest rows into the columns.
+    fn spread(&mut self) {
+        let rows = || self.latest.iter().map(|r| &r.slice);
+        let [ts, end, own_wait, throttled, waking, own_blocked, prio, stolen] = &mut self.times;
+        ts.extend(rows().map(|s| s.ts_ns as i64));
+        end.extend(rows().map(|s| s.ts_ns.wrapping_add(s.dur_ns) as i64));
+        own_wait.extend(self.latest.iter().map(|r| r.own.wait_ns.unwrap_or(i64::NULL)));
+        throttled.extend(rows().map(|s| ns(s.throttled_ns)));
+        waking.extend(rows().map(|s| ns(s.waking_ns)));
+        own_blocked.extend(self.latest.iter().map(|r| r.own.blocked_ns.unwrap_or(i64::NULL)));
+        prio.extend(rows().map(|s| i64::from(s.prio)));
+        stolen.extend(self.latest.iter().map(|r| ns(r.stolen_ns)));
+        let [cpu, tid, prev_cpu, waker_tid, waker_cpu, rq_length, dsq_length] = &mut self.numbers;
+        cpu.extend(rows().map(|s| u32::from(s.cpu)));
+        tid.extend(rows().map(|s| s.tid));
+        prev_cpu.extend(rows().map(|s| number(s.prev_cpu)));
+        waker_tid.extend(rows().map(|s| number(s.waker_tid)));
+        waker_cpu.extend(rows().map(|s| number(s.waker_cpu)));
+        rq_length.extend(rows().map(|s| number(s.rq_length)));
+        dsq_length.extend(rows().map(|s| number(s.dsq_length)));
+        let [wait_kind, end_state, placement] = &mut self.names;
+        wait_kind.extend(rows().map(|s| s.wait_kind as u8));
+        end_state.extend(rows().map(|s| s.end_state as u8 - 1));
+        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p as u8 - 1)));
+        self.latest.clear();
+    }
+
+    /// The rows by CPU, those of a CPU as they are.
+    fn order(&self) -> Vec<u32> {
+        let cpus = &self.numbers[0];
+        let mut places = vec![0; 2 + cpus.iter().max().map_or(0, |cpu| *cpu as usize)];
+        cpus.iter().for_each(|cpu| places[1 + *cpu as usize] += 1);
+        (1..places.len()).for_each(|cpu| places[cpu] += places[cpu - 1]);
+        let mut order = vec![0; cpus.len()];
+        for (row, cpu) in (0..).zip(cpus) {
+            let place = &mut places[*cpu as usize];
+            order[*place] = row;
+            *place += 1;
+        }
+        order
+    }
+
+    /// Takes all rows away.
+    fn clear(&mut self) {
+        self.times.iter_mut().for_each(Vec::clear);
+        self.numbers.iter_mut().for_each(Vec::clear);
+        self.names.iter_mut().for_each(Vec::clear);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::columns::SLICES;
+
+    #[test]
+    fn table_is_as_the_schema_says() {
+        let dtype = |stored| match stored {
+            Stored::Rising | Stored::Ends | Stored::Times => "i64",
+            Stored::Numbers => "u32",
+            Stored::Names(_) => "str",
+        };
+        let layout = COLUMNS.map(|(name, _, stored)| (name, dtype(stored)));
+        assert_eq!(layout, SLICES.map(|c| (c.name, c.dtype)));
+    }
+}

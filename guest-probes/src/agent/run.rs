@@ -1,0 +1,211 @@
+//! The agent's life, from the first mount to the last frame.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ktstr_wire::frame::Kind;
+use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, Race};
+use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
+use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
+
+use crate::agent::error::{Trouble, other, trouble};
+use crate::agent::quiet;
+use crate::agent::window::measure;
+use crate::channel::Channel;
+use crate::init::sim_watchdog::Turns;
+use crate::init::topology::observe;
+use crate::init::{races, shell, system};
+use crate::probes::error::ProbeError;
+use crate::probes::skeleton::{Capacity, Probes};
+use crate::report::window_events::Edges;
+use crate::scheduler::process::{Scheduler, kernel_has_sched_ext};
+use crate::scheduler::program_stats::ProgramStats;
+
+/// How long the host may take to acknowledge the end, seconds.
+const ACK_LIMIT_S: i64 = 30;
+
+/// Everything; returns when the guest is to be powered off.
+pub fn live() {
+    let started_ns = system::now_ns();
+    let lived = begin().and_then(|spec| match &spec.shell {
+        Some(shell) => serve(&spec, shell),
+        None => connect(&spec).map(|channel| test(&spec, channel, started_ns)),
+    });
+    if let Err(t) = lived {
+        eprintln!("ktstr-guest: {}", t.reason);
+    }
+}
+
+/// One test, and its results to the host.
+pub(crate) fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
+    if let Err(t) = run(spec, &mut channel, started_ns) {
+        eprintln!("ktstr-guest: {}", t.reason);
+        report(spec, &mut channel, t);
+    }
+    if let Err(e) = channel.answer(ACK_LIMIT_S) {
+        eprintln!("ktstr-guest: no acknowledgement from the host: {e}");
+    }
+}
+
+/// A shell beside the scheduler under test.
+fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
+    system::make_cgroups().map_err(other)?;
+    let scheduler = start_scheduler(spec).inspect_err(|t| {
+        if let Some(exit) = &t.exit {
+            eprint!("{}", exit.output);
+        }
+    })?;
+    let ops = scheduler.as_ref().map_or("the kernel's own scheduler", |s| &s.started.ops);
+    eprintln!(
+        "ktstr: {}, {ops}; the host's files, and what is changed here is gone at the end",
+        spec.test.topology
+    );
+    let ran = shell::run(shell).map_err(other);
+    if let Some(exit) = scheduler.map(Scheduler::stop).filter(|e| !e.clean) {
+        eprintln!("ktstr: the scheduler ended by itself, or not in order: {}\n{}", exit.kind, exit.output);
+    }
+    ran
+}
+
+fn report(spec: &GuestSpec, channel: &mut Channel, t: Trouble) {
+    if let Err(e) = open(spec, channel) {
+        eprintln!("ktstr-guest: {}", e.reason);
+    }
+    if let Some(exit) = &t.exit {
+        // Each may fail because the host is gone; the console has the reason.
+        let _ = channel.send(Kind::SchedulerExit, exit.as_ref());
+    }
+    let _ = channel.send(Kind::BootError, &BootError { reason: t.reason, kind: t.kind });
+    let _ = channel.send(Kind::Bye, &Bye::default());
+}
+
+/// Mounts what is needed and reads what is to be done.
+fn begin() -> Result<GuestSpec, Trouble> {
+    system::mount_all().map_err(other)?;
+    let text = fs::read_to_string(GUEST_SPEC_PATH).map_err(|e| other(format!("{GUEST_SPEC_PATH}: {e}")))?;
+    let spec: GuestSpec =
+        serde_json::from_str(&text).map_err(|e| other(format!("{GUEST_SPEC_PATH}: {e}")))?;
+    for module in &spec.modules {
+        system::load_module(Path::new(module)).map_err(other)?;
+    }
+    Ok(spec)
+}
+
+fn connect(spec: &GuestSpec) -> Result<Channel, Trouble> {
+    let mut channel = Channel::default();
+    if spec.sim.is_none() {
+        open(spec, &mut channel)?;
+    }
+    Ok(channel)
+}
+
+/// Connects to the host. From here on a deterministic guest is no longer one.
+fn open(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
+    if spec.sim.is_some() {
+        system::stay_awake();
+    }
+    channel.connect(VSOCK_PORT).map_err(|e| {
+        other(format!(
+            "vsock to the host: {e} (the kernel needs CONFIG_VIRTIO_VSOCKETS and CONFIG_VIRTIO_PCI)"
+        ))
+    })
+}
+
+fn load_probes(spec: &GuestSpec) -> Result<Option<Probes>, ProbeError> {
+    if spec.probes == ProbeLevel::Off {
+        return Ok(None);
+    }
+    let nr_cpus = spec.test.topology.nr_cpus();
+    let capacity = Capacity::new(nr_cpus, spec.records_per_cpu, spec.test.memory_mib);
+    Probes::load(spec.probes, capacity).map(Some)
+}
+
+/// The kernel's own scheduler has no programs.
+fn wants_programs(spec: &GuestSpec) -> bool {
+    spec.probes == ProbeLevel::Programs && spec.scheduler_path.is_some()
+}
+
+pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), Trouble> {
+    if spec.test.wire_version != WIRE_VERSION {
+        let found = spec.test.wire_version;
+        return Err(other(format!("the test speaks wire version {found}, the agent {WIRE_VERSION}")));
+    }
+    let (observed, expected) = (observe(), spec.test.topology.expected());
+    if observed != expected {
+        let asked = spec.test.topology;
+        let reason = format!("topology differs: asked for {asked} ({expected}), the guest shows {observed}");
+        return Err(trouble(BootErrorKind::Topology, reason));
+    }
+    let hello = Hello {
+        kernel_release: fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .trim()
+            .to_string(),
+        topology: observed,
+        started_ns,
+        ts_ns: system::now_ns(),
+    };
+    channel.send(Kind::Hello, &hello).map_err(other)?;
+    system::make_cgroups().map_err(other)?;
+    let races = spec.sim.map_or(Ok(Vec::new()), run_races)?;
+    let probes = load_probes(spec)?;
+    let mut programs = wants_programs(spec).then(ProgramStats::enable).transpose()?;
+    let scheduler = start_scheduler(spec)?;
+    if let Some(p) = &mut programs {
+        p.notice()?;
+    }
+    if let Some(s) = &scheduler {
+        channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
+    }
+    let unquiet = quiet::wait();
+    let turns = spec.sim.map(begin_turns).transpose()?;
+    let mut edges = match spec.sim {
+        Some(_) => Edges::silent(),
+        None => Edges::told_to(channel, spec, probes.as_ref())?,
+    };
+    let mut measured = measure(spec, probes, scheduler, programs, &mut edges)?;
+    measured.notes.extend(unquiet);
+    measured.drained = edges.settle().map_err(other)?;
+    measured.races = races;
+    drop(turns);
+    if spec.sim.is_some() {
+        println!("ktstr-guest: the window has ended");
+    }
+    open(spec, channel)?;
+    let sent = measured.send(channel).map_err(other);
+    // The probes stay attached, see there.
+    std::mem::forget(measured);
+    sent
+}
+
+fn bound_turns(sim: SimSpec) -> Result<Turns, Trouble> {
+    Turns::bound(sim.turn_us).map_err(|e| other(format!("turns of the CPUs: {e}")))
+}
+
+/// The races of a deterministic guest's CPUs, with turns as long as they are in its window.
+fn run_races(sim: SimSpec) -> Result<Vec<Race>, Trouble> {
+    let _turns = bound_turns(sim)?;
+    races::run().map_err(|e| other(format!("races of the CPUs: {e}")))
+}
+
+/// Before the window of a deterministic guest opens.
+fn begin_turns(sim: SimSpec) -> Result<Turns, Trouble> {
+    let turns = bound_turns(sim)?;
+    println!("ktstr-guest: the window opens");
+    std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
+    Ok(turns)
+}
+
+fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {
+    let (Some(path), Some(wanted)) = (&spec.scheduler_path, &spec.test.scheduler) else { return Ok(None) };
+    if !kernel_has_sched_ext() {
+        let reason = format!("the kernel has no sched_ext, and the test wants the scheduler {}", wanted.name);
+        return Err(trouble(BootErrorKind::NoSchedExt, reason));
+    }
+    Scheduler::start(&wanted.name, path, &wanted.args).map(Some).map_err(|exit| Trouble {
+        kind: BootErrorKind::Scheduler,
+        reason: format!("the scheduler {} did not take over", wanted.name),
+        exit: Some(exit),
+    })
+}

@@ -1,0 +1,77 @@
+//! Guest mode: one test body.
+
+use std::any::Any;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use ktstr_wire::GUEST_SPEC_PATH;
+use ktstr_wire::body::{BodyResult, Outcome, ToAgent};
+use ktstr_wire::env::AGENT_FD;
+use ktstr_wire::spec::GuestSpec;
+
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::harness::registry::{TESTS, TestEntry};
+
+/// Runs the body of `test` and tells the agent how it went.
+pub fn run(test: &str) -> ExitCode {
+    match context() {
+        Ok(ctx) => {
+            let finished = ToAgent::Finished(outcome(test, &ctx));
+            if let Err(e) = ctx.send(&finished) {
+                eprintln!("cannot reach the agent: {e}");
+                return ExitCode::FAILURE;
+            }
+            ctx.wait_for_release();
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("test body: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn context() -> Result<Ctx> {
+    let fd: i32 = AGENT_FD.number()?.ok_or_else(|| format!("{AGENT_FD} is not set"))?;
+    // SAFETY: the agent opened this descriptor for us and named it in the environment; nothing else here uses it.
+    let agent = unsafe { UnixStream::from_raw_fd(fd) };
+    let spec: GuestSpec = serde_json::from_str(&std::fs::read_to_string(GUEST_SPEC_PATH)?)?;
+    Ok(Ctx::new(spec.test, agent))
+}
+
+fn outcome(test: &str, ctx: &Ctx) -> BodyResult {
+    let Some(entry) = TESTS.iter().find(|t| t.full_name() == test) else {
+        return failed(Outcome::Error, format!("this binary has no test {test}"));
+    };
+    run_body(entry, ctx)
+}
+
+fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
+    match catch_unwind(AssertUnwindSafe(|| (entry.body)(ctx))) {
+        Ok(Ok(result)) => {
+            let outcome = if result.is_pass() { Outcome::Pass } else { Outcome::Fail };
+            BodyResult {
+                outcome,
+                reasons: result.reasons,
+                workers: result.workers,
+                values: result.values,
+                phases: result.phases,
+            }
+        }
+        Ok(Err(e)) => failed(Outcome::Error, format!("the test returned an error: {e}")),
+        Err(panic) => failed(Outcome::Panic, format!("the test panicked: {}", panic_text(&*panic))),
+    }
+}
+
+/// The message of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+fn failed(outcome: Outcome, reason: String) -> BodyResult {
+    BodyResult { outcome, reasons: vec![reason], workers: vec![], values: vec![], phases: vec![] }
+}

@@ -1,0 +1,123 @@
+//! The tests of a binary, collected by the linker.
+
+use ktstr_wire::spec::{Assertion, SchedExit, Terms};
+use ktstr_wire::topology::{Topology, TopologyError};
+
+use crate::Result;
+use crate::ctx::Ctx;
+use crate::harness::gauntlet::Constraints;
+use crate::result::AssertResult;
+use crate::scheduler::Scheduler;
+use crate::workload::payload::Payload;
+
+pub use ktstr_wire::spec::Isolation;
+pub use ktstr_wire::spec::Relation;
+pub use linkme;
+
+/// A condition on a metric of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct AssertDef {
+    /// Name of the metric and, after a dot, its statistic.
+    pub subject: &'static str,
+    /// How the value relates to the limit.
+    pub relation: Relation,
+    /// The limit, in the metric's unit.
+    pub limit: f64,
+    /// The limit with its unit.
+    pub limit_text: &'static str,
+    /// The role whose metric it is.
+    pub role: Option<&'static str>,
+    /// The phase whose metric it is.
+    pub phase: Option<&'static str>,
+}
+
+/// A test of [`crate::ktstr_test`].
+#[derive(Clone, Copy, Debug)]
+pub struct TestEntry {
+    /// Name of the package.
+    pub package: &'static str,
+    /// `module_path!()` of the test.
+    pub module: &'static str,
+    /// Name of the function.
+    pub name: &'static str,
+    /// It runs only if it is asked for.
+    pub ignored: bool,
+    /// The accelerator that the test insists on; what the command line says is for the others.
+    pub accel: Option<&'static str>,
+    /// How the guest shares its host, if the test says.
+    pub isolation: Option<Isolation>,
+    /// The scheduler under test.
+    pub scheduler: Option<&'static Scheduler>,
+    /// NUMA nodes.
+    pub numa_nodes: u32,
+    /// LLCs per node.
+    pub llcs: u32,
+    /// Cores per LLC.
+    pub cores: u32,
+    /// Threads per core.
+    pub threads: u32,
+    /// Guest memory, if the test says so.
+    pub memory_mib: Option<u32>,
+    /// Duration of the workload, nanoseconds.
+    pub duration_ns: u64,
+    /// What has to hold of the run's metrics.
+    pub asserts: &'static [AssertDef],
+    /// Checks that are off.
+    pub without: &'static [&'static str],
+    /// The scheduler's end that is expected, of this kind or of any.
+    pub expect: Option<Option<&'static str>>,
+    /// Schedulers that the test changes to.
+    pub also: &'static [&'static Scheduler],
+    /// Programs that it runs.
+    pub payloads: &'static [&'static Payload],
+    /// What it covers beside its scheduler and topology, for the budget.
+    pub covers: &'static [&'static str],
+    /// Which presets its variants run on.
+    pub gauntlet: Constraints,
+    /// The function.
+    pub body: fn(&Ctx) -> Result<AssertResult>,
+}
+
+/// Every test of this binary.
+#[linkme::distributed_slice]
+pub static TESTS: [TestEntry];
+
+impl TestEntry {
+    /// The name as the standard harness would give it: module path without the crate, and function.
+    pub fn full_name(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, modules)) => format!("{modules}::{}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+
+    /// What it says about its run.
+    pub fn terms(&self) -> Terms {
+        let assertion = |a: &AssertDef| Assertion {
+            subject: a.subject.into(),
+            relation: a.relation,
+            limit: a.limit,
+            limit_text: a.limit_text.into(),
+            role: a.role.map(str::to_string),
+            phase: a.phase.map(str::to_string),
+        };
+        Terms {
+            listed: None,
+            asserts: self.asserts.iter().map(assertion).collect(),
+            without: self.without.iter().map(|w| w.to_string()).collect(),
+            expect: self.expect.map(|kind| SchedExit { kind: kind.map(str::to_string) }),
+            also: self.also.iter().map(|s| s.spec()).collect(),
+            payloads: self.payloads.iter().map(|p| p.spec()).collect(),
+        }
+    }
+
+    /// The CPUs that it asks for.
+    pub fn topology(&self) -> Result<Topology, TopologyError> {
+        Topology::new(self.numa_nodes, self.llcs, self.cores, self.threads)
+    }
+
+    /// Guest memory: what the test says, else 512 MiB and 64 more for each CPU above 4.
+    pub fn memory_mib(&self, topology: Topology) -> u32 {
+        self.memory_mib.unwrap_or(512 + 64 * topology.nr_cpus().saturating_sub(4))
+    }
+}

@@ -1,0 +1,5 @@
+//! Arguments that several commands share.
+
+pub mod accel;
+pub mod probes;
+pub mod test;

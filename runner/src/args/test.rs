@@ -1,0 +1,58 @@
+//! Arguments of `cargo ktstr test`.
+
+use clap::Args;
+
+use crate::args::accel::AccelArg;
+use crate::args::probes::ProbesArg;
+
+/// `cargo ktstr test`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo ktstr test --kernel ../linux
+  cargo ktstr test --kernel /usr/src/linux-source-6.12.tar.xz -- -E 'test(sched_basic_proportional)'
+  cargo ktstr test --kernel 6.12..6.14
+  cargo ktstr test --kernel git+https://git.kernel.org/pub/scm/linux/kernel/git/tj/sched_ext.git#for-next
+  cargo ktstr test --scheduler scx_simple --repeat 5
+  cargo ktstr test --scheduler eevdf
+  cargo ktstr test --accel sim --seed 7
+  cargo ktstr test --probes summary
+  cargo ktstr test --accel kvm --pin
+Then: cargo ktstr stats")]
+pub struct TestArgs {
+    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; the
+    /// release or the key of a cached one, as in `cargo ktstr kernel list`; git+URL#REF, a
+    /// branch, tag or commit to fetch; or a version to download (6.14.2, or 6.14 for the newest of that series) from
+    /// $KTSTR_KERNEL_MIRROR, else https://cdn.kernel.org/pub/linux/kernel. Given more than once, or as a range of series
+    /// (6.12..6.14, the newest of each), every test is run on each
+    /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
+    #[arg(long, value_name = "SPEC")]
+    pub kernel: Vec<String>,
+    /// How guests are run
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelArg,
+    /// Boot each test this many times; boots are what `stats compare` counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: u32,
+    /// Seed of everything that varies on purpose; each boot has one derived from it [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// What is recorded: everything, only totals and histograms of each task, or nothing, to see what recording costs
+    /// [default: full, where a test does not say otherwise]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub probes: Option<ProbesArg>,
+    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours, and take the memory of each of its nodes from the
+    /// node of these CPUs (kvm and tcg)
+    #[arg(long)]
+    pub pin: bool,
+    /// Take the memory of guests from huge pages of 2 MiB that this host has reserved (sudo sysctl vm.nr_hugepages=N), so that
+    /// no boot depends on how many transparent ones there are
+    #[arg(long)]
+    pub huge_pages: bool,
+    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
+    /// more than once, under each
+    #[arg(long, value_name = "SCHEDULER")]
+    pub scheduler: Vec<String>,
+    /// Passed to `cargo nextest run` untouched
+    #[arg(last = true, value_name = "NEXTEST ARGS")]
+    pub nextest: Vec<String>,
+}

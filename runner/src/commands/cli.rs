@@ -1,0 +1,79 @@
+//! The arguments of `cargo ktstr`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::args::test::TestArgs;
+
+/// Test and measurement runner for Linux CPU schedulers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo ktstr", bin_name = "cargo ktstr", version, after_help = crate::exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot each test in a virtual machine of its own and record what every task went through.
+    Test(TestArgs),
+    /// Say what a test would do, and how long it would take, without running it.
+    Show(crate::commands::show::ShowArgs),
+    /// A guest as a test has it, with a shell to look around in.
+    Shell(crate::commands::shell::ShellArgs),
+    /// Make a test crate that compiles and runs.
+    New(crate::commands::new::NewArgs),
+    /// Run one boot of `--accel sim` again, exactly, and check that it was the same.
+    Replay(crate::commands::replay::ReplayArgs),
+    /// Boot a test with many seeds and report every distinct failure.
+    Explore(crate::commands::explore::ExploreArgs),
+    /// Build, list and remove kernels.
+    Kernel(crate::commands::kernel::KernelArgs),
+    /// List, explain and compare runs.
+    Stats(crate::commands::stats::StatsArgs),
+    /// Say what this host can do, and which command mends each lack.
+    Doctor(crate::commands::doctor::DoctorArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command.
+    Man {
+        /// An existing directory, such as /usr/local/share/man/man1
+        dir: PathBuf,
+    },
+    /// Run the test spec on standard input (called by test binaries).
+    #[command(hide = true)]
+    InternalRun,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_two_dashes_goes_to_nextest() {
+        let cli = Cli::try_parse_from([
+            "cargo-ktstr",
+            "test",
+            "--repeat",
+            "2",
+            "--",
+            "-E",
+            "test(a)",
+            "--no-capture",
+        ]);
+        let Command::Test(args) = cli.unwrap().command else { panic!("not test") };
+        assert_eq!((args.repeat, args.nextest.join(" ").as_str()), (2, "-E test(a) --no-capture"));
+    }
+}

@@ -1,0 +1,179 @@
+//! What is looked at.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ktstr_vmm::kvm::{self, Calibration, KvmError};
+
+use crate::commands::doctor::finding::{Finding, Level};
+use crate::host::accel;
+use crate::kernel::{cache, installed};
+use crate::run::identity;
+
+const INSTALL: &str = "./setup/install.sh in ktstr's source, or";
+
+/// Every finding, in the order of the report.
+pub(super) fn all() -> Vec<Finding> {
+    let calibration = kvm::calibrate();
+    let mut findings = vec![kvm_finding(&calibration), accelerator(&calibration)];
+    findings.push(witness());
+    findings.extend(hardware());
+    findings.push(qemu());
+    findings.push(program(
+        "cargo-nextest",
+        &["nextest", "--version"],
+        "cargo",
+        "cargo install --locked cargo-nextest",
+    ));
+    findings.push(clang());
+    findings.push(kernels());
+    findings
+}
+
+fn kvm_finding(calibration: &Result<Calibration, KvmError>) -> Finding {
+    match calibration {
+        Ok(c) if c.is_native() => Finding::good(
+            "KVM",
+            format!(
+                "native: {:.1} ns a turn of the calibration loop (measured in {:.1} ms)",
+                c.turn_ns.unwrap_or_default(),
+                c.took.as_secs_f64() * 1e3
+            ),
+        ),
+        Ok(c) => Finding::lack(
+            "KVM",
+            Level::Limited,
+            format!(
+                "/dev/kvm creates guests, but {} (measured in {:.1} ms)",
+                accel::slowness(c),
+                c.took.as_secs_f64() * 1e3
+            ),
+            "use a machine with hardware virtualization, bare or nested; here --accel tcg and --accel sim work",
+        ),
+        Err(e) => Finding::lack(
+            "KVM",
+            Level::Limited,
+            e.to_string(),
+            "what the message says; --accel tcg and --accel sim work without",
+        ),
+    }
+}
+
+fn accelerator(calibration: &Result<Calibration, KvmError>) -> Finding {
+    let choice = accel::choose(calibration);
+    Finding::good("accelerator", format!("--accel auto takes {}", choice.mode.name()))
+}
+
+fn witness() -> Finding {
+    match crate::host::steal::check() {
+        Ok(()) => Finding::good("host witness", "can mark slices of kvm guests that the host disturbed"),
+        Err(why) => Finding::lack(
+            "host witness",
+            Level::Limited,
+            format!("slices of kvm guests will not say what the host took of them: {why}"),
+            "run as root, outside of containers, on a kernel with BTF",
+        ),
+    }
+}
+
+/// The distinct contents of a file that every CPU has.
+fn distinct(file: &str) -> BTreeSet<String> {
+    let Ok(cpus) = fs::read_dir("/sys/devices/system/cpu") else { return BTreeSet::new() };
+    let texts = cpus.flatten().filter_map(|c| fs::read_to_string(c.path().join(file)).ok());
+    texts.map(|t| t.trim().to_string()).collect()
+}
+
+fn hardware() -> Vec<Finding> {
+    let facts = identity::host_facts();
+    let unknown = || "unknown".to_string();
+    let read = |path: &str| fs::read_to_string(path).ok().map(|t| t.trim().to_string());
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    let cpus = facts.nr_cpus.map_or_else(unknown, |n| n.to_string());
+    let model = facts.cpu_model.unwrap_or_else(unknown);
+    let (reserved, free) = ktstr_vmm::huge_pages();
+    let llcs = distinct("cache/index3/shared_cpu_list");
+    let smt = match read("/sys/devices/system/cpu/smt/active").as_deref() {
+        Some("1") => "on".into(),
+        Some("0") => "off".into(),
+        _ => unknown(),
+    };
+    vec![
+        Finding::good("CPUs", format!("{cpus} ({model})")),
+        Finding::good(
+            "last-level caches",
+            if llcs.is_empty() {
+                "the host shows no L3".into()
+            } else {
+                format!("{}, of CPUs {}", llcs.len(), llcs.into_iter().collect::<Vec<_>>().join(" "))
+            },
+        ),
+        Finding::good("SMT", smt),
+        Finding::good("NUMA nodes", read("/sys/devices/system/node/online").unwrap_or_else(unknown)),
+        Finding::good("memory", facts.mem_bytes.map_or_else(unknown, gib)),
+        Finding::good(
+            "huge pages",
+            format!("{reserved} of 2 MiB reserved, {free} of them free (--huge-pages)"),
+        ),
+        Finding::good("host kernel", facts.kernel.unwrap_or_else(unknown)),
+    ]
+}
+
+fn qemu() -> Finding {
+    match ktstr_vmm::qemu_version() {
+        Some(version) => Finding::good("QEMU", version),
+        None => Finding::lack(
+            "QEMU",
+            Level::Missing,
+            "not installed; --accel tcg and --accel sim need it",
+            format!("{INSTALL} apt-get install qemu-system-x86"),
+        ),
+    }
+}
+
+/// The first line that a program says of its version.
+fn version(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    out.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_string())
+}
+
+fn program(name: &'static str, args: &[&str], command: &str, mend: &str) -> Finding {
+    match version(command, args) {
+        Some(found) => Finding::good(name, found),
+        None => Finding::lack(name, Level::Missing, "not installed", mend),
+    }
+}
+
+/// The compiler of BPF programs; schedulers need it, tests of an existing one do not.
+fn clang() -> Finding {
+    let found = ["clang-22", "clang-19", "clang"].iter().find_map(|c| version(c, &["--version"]));
+    match found {
+        Some(found) => Finding::good("clang", found),
+        None => Finding::lack(
+            "clang",
+            Level::Limited,
+            "not installed; building a BPF scheduler needs it",
+            format!("{INSTALL} apt-get install clang-19"),
+        ),
+    }
+}
+
+fn kernels() -> Finding {
+    let cached = cache::entries().unwrap_or_default();
+    let mut names: Vec<String> = cached.iter().map(|e| format!("{} (cached)", e.meta.release)).collect();
+    names.extend(installed::releases().into_iter().map(|r| format!("{r} (installed)")));
+    if cached.is_empty() {
+        let source = "/usr/src/linux-source-6.12.tar.xz";
+        let source = if Path::new(source).exists() { source } else { "<linux source>" };
+        let others = if names.is_empty() { "none".into() } else { names.join(", ") };
+        return Finding::lack(
+            "kernels",
+            Level::Limited,
+            format!("{others}; none built for guests yet"),
+            format!("cargo ktstr kernel build {source}"),
+        );
+    }
+    Finding::good("kernels", names.join(", "))
+}

@@ -1,0 +1,212 @@
+//! `cargo ktstr replay`: one boot of `sim` again, from its sidecar.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use clap::Args;
+use ktstr_analysis::runs::trace;
+use ktstr_analysis::{Identity, MetricsError, Sidecar, SidecarError};
+
+use crate::host::interrupt;
+use crate::kernel::error::KernelError;
+use crate::nextest::command::require_nextest;
+use crate::nextest::environment::{Invocation, ResolvedKernel};
+use crate::nextest::error::{TestError, system};
+use crate::run::{identity, layout, recover, session_log};
+use crate::{exit, kernel};
+
+/// Why a boot could not be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The sidecar cannot be read.
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
+    /// Not a deterministic boot.
+    #[error(
+        "{variant} ran with --accel {accel}, whose boots differ by chance; only boots of --accel sim can be run again exactly"
+    )]
+    NotSim {
+        /// The run.
+        variant: String,
+        /// Its accelerator.
+        accel: String,
+    },
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The test could not be run.
+    #[error(transparent)]
+    Test(#[from] TestError),
+    /// The tables cannot be read.
+    #[error(transparent)]
+    Tables(#[from] MetricsError),
+    /// The test was not run.
+    #[error("the test {test} was not run (cargo nextest run ended with {status}):\n{output}")]
+    NotRun {
+        /// Its name.
+        test: String,
+        /// How nextest ended.
+        status: String,
+        /// What it said.
+        output: String,
+    },
+}
+
+impl ReplayError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ReplayError::Sidecar(_) | ReplayError::NotSim { .. } => exit::USAGE,
+            ReplayError::Kernel(e) => e.exit_status(),
+            ReplayError::Test(e) => e.exit_status(),
+            ReplayError::Tables(_) => exit::INTERNAL,
+            ReplayError::NotRun { .. } => exit::INCONCLUSIVE,
+        }
+    }
+}
+
+/// `cargo ktstr replay`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The test is built and run from the current project; the kernel, the scheduler and the seed are the
+sidecar's. Exit status: 0 the same boot, 1 another one, with what differs.
+
+Examples:
+  cargo ktstr replay 'target/ktstr/6.12.1-0a1b2c3d4e5f/demo.race@1n1l4c1t@scx_mine@sim.ktstr.json'
+  cargo ktstr replay SIDECAR --trace | less"
+)]
+pub struct ReplayArgs {
+    /// The run's `.ktstr.json`
+    #[arg(value_name = "SIDECAR")]
+    sidecar: PathBuf,
+    /// Print the guest's console
+    #[arg(long)]
+    console: bool,
+    /// Print every slice and migration
+    #[arg(long)]
+    trace: bool,
+    /// Keep the files of the new boot, below target/ktstr/replays/
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs it and says whether it was the same; gives the exit status.
+pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
+    let old = Sidecar::read(&args.sidecar)?;
+    let id = &old.identity;
+    if id.accel != "sim" {
+        return Err(ReplayError::NotSim { variant: id.variant.clone(), accel: id.accel.clone() });
+    }
+    interrupt::stop_flag().map_err(system("signal handlers"))?;
+    let replays = layout::target_dir(Path::new(".")).join("ktstr/replays");
+    fs::create_dir_all(&replays).map_err(system(replays.display().to_string()))?;
+    let mut dir = tempfile::Builder::new()
+        .prefix(&format!("{}-", id.run_id))
+        .tempdir_in(&replays)
+        .map_err(system(replays.display().to_string()))?;
+    dir.disable_cleanup(args.keep);
+    let path = boot(id, dir.path())?;
+    let new = Sidecar::read(&path)?;
+    let folder = path.with_file_name(&new.identity.variant);
+    show(args, &new, &folder)?;
+    if args.keep {
+        eprintln!("files: {}", path.display());
+    }
+    Ok(judge(&old, &new))
+}
+
+/// Prints what was asked for, as far as somebody reads it: the boot is judged all the same.
+fn show(args: &ReplayArgs, new: &Sidecar, folder: &Path) -> Result<(), ReplayError> {
+    let mut out = std::io::stdout().lock();
+    if args.console {
+        let console = fs::read(folder.join("console.log")).unwrap_or_default();
+        let _ = out.write_all(String::from_utf8_lossy(&console).as_bytes());
+    }
+    if args.trace {
+        let start = new.window_open.map_or(0, |w| i64::try_from(w.ts_ns).unwrap_or(0));
+        let _ = trace::lines(folder, start)?.iter().try_for_each(|l| writeln!(out, "{l}"));
+    }
+    Ok(())
+}
+
+/// Boots once below `dir` and gives the sidecar.
+fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
+    let kernel = kernel::resolve(Some(&id.kernel_source), Path::new("."))?;
+    require_nextest()?;
+    let session = identity::new_id();
+    let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, &kernel)?;
+    let invocation = Invocation {
+        repeats: id.repeat..id.repeat + 1,
+        scheduler: id.scheduler_override.as_deref(),
+        boot_seed: Some(id.seed),
+        position: id.position,
+        ..Invocation::new(dir, &session, &resolved, "sim")
+    };
+    let (binary, test) = id.test.split_once("::").unwrap_or(("", &id.test));
+    // A variant of the gauntlet is another test to nextest.
+    let test = id.listed.as_deref().unwrap_or(test);
+    let package = if id.package.is_empty() { String::new() } else { format!("package(={}) & ", id.package) };
+    let filter = format!("{package}binary(={binary}) & test(={test})");
+    let mut nextest = invocation.nextest(Path::new("."))?;
+    nextest.args(["--run-ignored", "all", "-E", &filter]).stdin(Stdio::null());
+    let out = interrupt::run(nextest.stdout(Stdio::piped()).stderr(Stdio::piped()))
+        .map_err(system("cargo nextest run"))?;
+    if interrupt::has_arrived() {
+        recover::discard(&dir.join("ktstr"), &session);
+        return Err(system("cargo nextest run")(io::ErrorKind::Interrupted.into()).into());
+    }
+    let made = session_log::take(&dir.join("ktstr"), &session).into_iter().find_map(|e| e.sidecar);
+    made.ok_or_else(|| {
+        let text = [out.stdout, out.stderr].concat();
+        let output = String::from_utf8_lossy(&text).trim_end().to_string();
+        ReplayError::NotRun { test: id.test.clone(), status: out.status.to_string(), output }
+    })
+}
+
+/// What decides a deterministic boot and differs.
+fn inputs(a: &Identity, b: &Identity) -> Vec<&'static str> {
+    let differ = [
+        ("the kernel", a.kernel_sha256 != b.kernel_sha256),
+        ("the scheduler's binary", a.scheduler_sha256 != b.scheduler_sha256),
+        ("the scheduler's arguments", a.scheduler_args != b.scheduler_args),
+        ("the test's binary", a.test_sha256 != b.test_sha256),
+        ("the guest agent", a.guest_sha256 != b.guest_sha256),
+        ("the topology", a.topology != b.topology),
+        ("the memory", a.memory_mib != b.memory_mib),
+        ("the duration", a.duration_ns != b.duration_ns),
+        ("QEMU", a.host.qemu_version != b.host.qemu_version),
+    ];
+    differ.into_iter().filter(|(_, d)| *d).map(|(name, _)| name).collect()
+}
+
+/// The tables that differ, or are missing on one side.
+fn tables(a: &Sidecar, b: &Sidecar) -> Vec<String> {
+    let digest = |s: &Sidecar, table: &str| {
+        s.files.iter().find(|f| f.table == table).map(|f| f.sha256.clone()).filter(|d| !d.is_empty())
+    };
+    let names = a.files.iter().map(|f| f.table.clone());
+    names.filter(|t| digest(a, t).is_none() || digest(a, t) != digest(b, t)).collect()
+}
+
+fn judge(old: &Sidecar, new: &Sidecar) -> u8 {
+    let (changed, tables) = (inputs(&old.identity, &new.identity), tables(old, new));
+    let verdict = |s: &Sidecar| serde_json::json!(s.verdict).as_str().unwrap_or_default().to_string();
+    if tables.is_empty() && old.verdict == new.verdict && old.reasons == new.reasons {
+        eprintln!("the same boot: {} tables are identical, verdict {}", old.files.len(), verdict(new));
+        new.reasons.iter().for_each(|r| eprintln!("  {r}"));
+        return exit::OK;
+    }
+    eprintln!("another boot: verdict {} instead of {}", verdict(new), verdict(old));
+    new.reasons.iter().for_each(|r| eprintln!("  {r}"));
+    if !tables.is_empty() {
+        eprintln!("tables that differ: {}", tables.join(", "));
+    }
+    if changed.is_empty() {
+        eprintln!("and yet nothing that decides it has changed: this is an error in ktstr, please report it");
+    } else {
+        eprintln!("changed since then: {}", changed.join(", "));
+    }
+    exit::FAIL
+}

@@ -1,0 +1,128 @@
+//! `cargo ktstr show`: what a test would do, without doing it.
+//!
+//! The test's process is started as for a run and hands its spec over as always; `internal-run` then writes down what it would
+//! have done.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use clap::Args;
+use ktstr_wire::env::SHOW;
+use ktstr_wire::message::to_json;
+
+use crate::args::accel::AccelArg;
+use crate::commands::test::require_scheduler;
+use crate::host::accel::Mode;
+use crate::host::interrupt;
+use crate::kernel::error::KernelError;
+use crate::kernel::image::Kernel;
+use crate::nextest::command::require_nextest;
+use crate::nextest::environment::{Invocation, ResolvedKernel};
+use crate::nextest::error::{TestError, system};
+use crate::nextest::test_case::{Target, TargetError};
+use crate::output::outln;
+use crate::run::preview::Preview;
+use crate::run::{identity, layout, session_log};
+use crate::{exit, kernel};
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Not one test.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Its process could not be run.
+    #[error(transparent)]
+    Test(#[from] TestError),
+    /// It would not be run.
+    #[error("the test would not be run:\n{said}")]
+    Refused {
+        /// What its process said.
+        said: String,
+        /// The exit status that a run would have.
+        status: u8,
+    },
+}
+
+impl ShowError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ShowError::Kernel(e) => e.exit_status(),
+            ShowError::Target(e) => e.exit_status(),
+            ShowError::Test(e) => e.exit_status(),
+            ShowError::Refused { status, .. } => *status,
+        }
+    }
+}
+
+/// `cargo ktstr show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo ktstr show sched_basic_proportional
+  cargo ktstr show gauntlet/my_test/8cpu-2llc-smt --scheduler scx_mine --accel sim
+  cargo ktstr show my_suite::my_test --json")]
+pub struct ShowArgs {
+    /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
+    #[arg(value_name = "TEST")]
+    test: String,
+    /// Kernel, as in `cargo ktstr test`; no range
+    #[arg(long, value_name = "SPEC")]
+    kernel: Option<String>,
+    /// How guests are run
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: AccelArg,
+    /// Scheduler in place of the test's own, as in `cargo ktstr test`
+    #[arg(long, value_name = "SCHEDULER")]
+    scheduler: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `test` would do under `kernel`.
+pub fn preview(
+    test: &str,
+    kernel: &Kernel,
+    accel: AccelArg,
+    scheduler: Option<&str>,
+) -> Result<Preview, ShowError> {
+    require_scheduler("--scheduler", scheduler)?;
+    require_nextest()?;
+    let target = Target::find(test)?;
+    let dir = layout::target_dir(Path::new("."));
+    let session = identity::new_id();
+    let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, kernel)?;
+    let accel = Mode::of(accel).name();
+    let invocation = Invocation { scheduler, ..Invocation::new(&dir, &session, &resolved, accel) };
+    let file = tempfile::NamedTempFile::new().map_err(system("a temporary file"))?;
+    let mut command = target.command(&invocation)?;
+    command.env(SHOW, file.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = interrupt::run(&mut command).map_err(system(target.binary.display().to_string()))?;
+    let json = fs::read(file.path()).unwrap_or_default();
+    let entries = session_log::take(&dir.join("ktstr"), &session);
+    serde_json::from_slice(&json).map_err(|_| {
+        // The runner's words; the harness's own are on standard output.
+        let text = if out.stderr.is_empty() { out.stdout } else { out.stderr };
+        let said = String::from_utf8_lossy(&text).trim_end().into();
+        let code = out.status.code().and_then(|c| u8::try_from(c).ok()).filter(|c| *c != exit::OK);
+        let code = code.unwrap_or(exit::INTERNAL);
+        ShowError::Refused { said, status: session_log::exit_status(&entries, code) }
+    })
+}
+
+/// Prints what the test would do; gives the exit status.
+pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
+    let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
+    let preview = preview(&args.test, &kernel, args.accel, args.scheduler.as_deref())?;
+    if args.json {
+        outln!("{}", String::from_utf8_lossy(&to_json(&preview)));
+    } else {
+        preview.lines().iter().for_each(|(name, text)| outln!("{name:14}{text}"));
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,212 @@
+//! Why there is no kernel.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ktstr_wire::env::{EnvError, KERNEL_MIRROR};
+
+use crate::exit;
+use crate::kernel::options::MissingOption;
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Nothing is at this path, no installed kernel has this name, and it has none of the other forms.
+    #[error(
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
+    )]
+    NotFound {
+        /// What was asked for.
+        spec: String,
+        /// Installed releases.
+        hint: String,
+    },
+    /// The mirror does not have it.
+    #[error(
+        "the mirror {mirror} has no Linux {wanted}{}; name another version, or another mirror in {KERNEL_MIRROR}",
+        .newest.as_deref().map(|v| format!("; the newest of that series there is {v}")).unwrap_or_default()
+    )]
+    NotListed {
+        /// What was asked for.
+        wanted: String,
+        /// Its URL.
+        mirror: String,
+        /// The newest release of the same series.
+        newest: Option<String>,
+    },
+    /// The repository has no such branch or tag.
+    #[error(
+        "{url} has no branch or tag '{name}'; list them with: git ls-remote {url}; a commit needs all its digits"
+    )]
+    NoRef {
+        /// The repository.
+        url: String,
+        /// What was asked for.
+        name: String,
+    },
+    /// A range that makes no sense.
+    #[error("'{spec}' is no range of kernels: {reason}; write it as 6.12..6.14")]
+    Range {
+        /// What was asked for.
+        spec: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A range where one kernel is needed.
+    #[error("'{0}' is a range, and only one kernel can be used here; name one version of it")]
+    OnlyOne(String),
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// Several cached kernels are of this release.
+    #[error(
+        "several cached kernels are Linux {release}: {}; name one by its key, as in --kernel {}", .found.join(", "), .found.first().and_then(|f| f.split(' ').next()).unwrap_or_default()
+    )]
+    Ambiguous {
+        /// What was asked for.
+        release: String,
+        /// Their keys and sources.
+        found: Vec<String>,
+    },
+    /// A directory whose path has a space or a colon.
+    #[error(
+        "the kernel's Makefile does not work in {0}, whose path has a space or a colon; move the source, or set KTSTR_CACHE_DIR to another directory"
+    )]
+    Place(PathBuf),
+    /// An image is another one than at the start.
+    #[error("{0} has changed since the command started; run it again when nothing builds that kernel")]
+    Changed(PathBuf),
+    /// Nothing is named.
+    #[error("--kernel is empty; name a kernel, or leave it out: cargo ktstr test --help says what it takes")]
+    Empty,
+    /// A download failed.
+    #[error(
+        "cannot download {url}: {reason}; check the network, or name another mirror of https://cdn.kernel.org/pub/linux/kernel in {KERNEL_MIRROR}"
+    )]
+    Download {
+        /// What was asked for.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// What was downloaded is something else.
+    #[error(
+        "{url} has the SHA-256 {found}, but the mirror's sha256sums.asc says {expected}; what was downloaded is removed; try again, or name another mirror in {KERNEL_MIRROR}"
+    )]
+    Checksum {
+        /// What was asked for.
+        url: String,
+        /// The digest that it should have.
+        expected: String,
+        /// The digest that it has.
+        found: String,
+    },
+    /// A repository cannot be read.
+    #[error("cannot fetch from {url}: {reason}; check the URL and the network with: git ls-remote {url}")]
+    Git {
+        /// The repository.
+        url: String,
+        /// What git says.
+        reason: String,
+    },
+    /// There is no git.
+    #[error("git is missing; to fetch a kernel's source with it: apt-get install git")]
+    NoGit,
+    /// Nothing was asked for and nothing was found.
+    #[error(
+        "no kernel found: KTSTR_KERNEL is not set, there is no ./linux or ../linux, no cached kernel and no readable installed one; give one with --kernel, or build one: cargo ktstr kernel build 6.14"
+    )]
+    None,
+    /// A directory or file that is neither.
+    #[error("{path} is no kernel: {reason}")]
+    NotAKernel {
+        /// The path.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The configuration lacks what ktstr needs.
+    #[error("the kernel {release} lacks:{}\n{mend}", list(.missing))]
+    Lacks {
+        /// Which kernel.
+        release: String,
+        /// What is missing, and what for.
+        missing: Vec<MissingOption>,
+        /// What to do.
+        mend: String,
+    },
+    /// The fragment of `--kconfig` cannot be read.
+    #[error("--kconfig {path}: {source}; it takes a file of lines like CONFIG_NAME=y")]
+    Kconfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The build failed.
+    #[error("the kernel did not build; the last of its output:\n{tail}\nall of it: {log}")]
+    Build {
+        /// The last lines.
+        tail: String,
+        /// The log.
+        log: PathBuf,
+    },
+    /// The disk of the cache is full.
+    #[error(
+        "no space left in {0}: a build takes about 3 GB while it runs; free some, or set KTSTR_CACHE_DIR to a directory on another disk"
+    )]
+    NoSpace(PathBuf),
+    /// Programs or headers are missing.
+    #[error("to build a kernel, install: apt-get install {0}")]
+    Tools(String),
+    /// Files.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SIGINT or SIGTERM.
+    #[error("interrupted; {0}")]
+    Interrupted(String),
+    /// The cached kernel is being used.
+    #[error("{0} is in use by another process")]
+    InUse(String),
+}
+
+pub(crate) fn list(missing: &[MissingOption]) -> String {
+    missing.iter().map(|m| format!("\n  CONFIG_{}: {}", m.name, m.purpose)).collect()
+}
+
+impl KernelError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            KernelError::NotFound { .. } | KernelError::None => 10,
+            KernelError::NotListed { .. } | KernelError::NoRef { .. } => 10,
+            KernelError::NotAKernel { .. } => 11,
+            KernelError::Lacks { .. } => exit::KERNEL_LACKS,
+            KernelError::Kconfig { .. } | KernelError::Range { .. } => exit::USAGE,
+            KernelError::OnlyOne(_)
+            | KernelError::Place(_)
+            | KernelError::Ambiguous { .. }
+            | KernelError::Env(_)
+            | KernelError::Empty => exit::USAGE,
+            KernelError::Changed(_) => exit::INCONCLUSIVE,
+            KernelError::Build { .. } => 13,
+            KernelError::Tools(_) | KernelError::NoGit => exit::HOST_LACKS,
+            KernelError::Download { .. } | KernelError::Checksum { .. } | KernelError::Git { .. } => {
+                exit::DOWNLOAD
+            }
+            KernelError::NoSpace(_) => exit::NO_SPACE,
+            KernelError::File { source, .. } => exit::of_io(source, exit::INTERNAL),
+            KernelError::InUse(_) => exit::INTERNAL,
+            KernelError::Interrupted(_) => exit::INTERRUPTED,
+        }
+    }
+}
+
+pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> KernelError + '_ {
+    move |source| KernelError::File { path: path.into(), source }
+}

@@ -1,0 +1,54 @@
+//! Why no test was run.
+
+use std::io::{self};
+
+use ktstr_wire::env::EnvError;
+
+use crate::exit;
+use crate::kernel::error::KernelError;
+
+/// Why no test was run.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// nextest is not installed.
+    #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
+    NoNextest,
+    /// A variable of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// `--scheduler` names nothing.
+    #[error("{0} is empty; name a scheduler, or eevdf for the kernel's own, or leave it out")]
+    NoScheduler(&'static str),
+    /// The tests cannot be listed.
+    #[error("cargo nextest list: {0}")]
+    List(String),
+    /// A file or a process of our own.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl TestError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            TestError::Kernel(e) => e.exit_status(),
+            TestError::NoNextest => exit::HOST_LACKS,
+            TestError::Env(_) | TestError::NoScheduler(_) => exit::USAGE,
+            TestError::List(_) => exit::FAIL,
+            TestError::System { source, .. } => exit::of_io(source, exit::INTERNAL),
+        }
+    }
+}
+
+/// Says what was tried when the system refused it.
+pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
+    move |source| TestError::System { what: what.into(), source }
+}

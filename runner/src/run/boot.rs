@@ -1,0 +1,223 @@
+//! One boot of a plan: prepare, start, attend, observe.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use ktstr_analysis::{HostAccount, Identity};
+use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share};
+use ktstr_wire::VSOCK_PORT;
+use ktstr_wire::spec::TestSpec;
+
+use crate::host::accel::Mode;
+use crate::host::steal::Watch;
+use crate::run::error::{RunError, file_error};
+use crate::run::host_share::{self, Pinning};
+use crate::run::judge::verdict::Circumstances;
+use crate::run::plan::{Plan, agent_path};
+use crate::run::receive::collect::{Collector, Known};
+use crate::run::receive::guest_log::Shape;
+use crate::run::receive::log_reader::ReaderPlan;
+use crate::run::receive::stops::Stops;
+use crate::run::work_dir::WorkDir;
+use crate::run::{Looks, finish, identity, layout, report, seed, window_of};
+
+impl Plan {
+    /// Boots once and gives the published result.
+    pub fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
+        let spec = self.seeded(repeat);
+        let share = host_share::claim(&spec, &self.settings, stop)?;
+        let mut identity = identity::identity(&identity::Parts {
+            spec: &spec,
+            kernel: &self.kernel,
+            scheduler: self.scheduler.as_ref(),
+            scheduler_override: self.settings.scheduler_override.as_deref(),
+            agent: &agent_path()?,
+            position: self.settings.position,
+            huge_pages: self.settings.huge_pages,
+            project: &self.project,
+            accel: self.settings.mode.name(),
+            repeat,
+            attempt: self.settings.attempt,
+            session: self.settings.session.clone(),
+        })
+        .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))?;
+        let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
+        let work = WorkDir::create(&results, &identity)?;
+        let spec_file = work.path().join(crate::run::judge::expectations::SPEC_FILE);
+        fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
+        let mut around = match self.run_guest(&spec, &identity, &work, &share, stop) {
+            Ok(around) => around,
+            Err(e) => {
+                work.remove();
+                return Err(e);
+            }
+        };
+        if stop.load(Ordering::Relaxed) {
+            work.remove();
+            return Err(RunError::Interrupted);
+        }
+        // The next guest need not wait for the tables of this one.
+        drop(share);
+        identity.pinned = around.pinned;
+        around.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
+        Ok(finish::finish(work.path(), identity, &around)?)
+    }
+
+    /// The spec of one boot. What the test process asked for has the seed of the whole run.
+    pub(crate) fn seeded(&self, repeat: u32) -> TestSpec {
+        let seed = match self.settings.boot_seed {
+            Some(seed) => seed,
+            None => seed::of_boot(self.spec.seed, &self.spec.test, repeat),
+        };
+        TestSpec { seed, ..self.spec.clone() }
+    }
+
+    pub(crate) fn image(&self) -> &Path {
+        match &self.kernel.sim_image {
+            Some(image) if self.settings.mode != Mode::Tcg => image,
+            _ => &self.kernel.image,
+        }
+    }
+
+    pub(crate) fn run_guest(
+        &self,
+        spec: &TestSpec,
+        identity: &Identity,
+        work: &WorkDir,
+        share: &Share,
+        stop: &AtomicBool,
+    ) -> Result<Circumstances, RunError> {
+        let work = work.path();
+        let initramfs = work.join("initramfs.cpio");
+        let agent = agent_path()?;
+        let binaries = crate::run::pack::image::Binaries {
+            agent: &agent,
+            scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
+            modules: &self.kernel.modules,
+            extras: &self.extras,
+        };
+        let sim = self.settings.mode == Mode::Sim;
+        let manner = crate::run::pack::image::Manner { sim, shell: None };
+        crate::run::pack::image::build(spec, &binaries, manner, &initramfs)?;
+        self.require_unchanged(identity, &agent)?;
+        let scratch =
+            tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
+        fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
+            .map_err(file_error(work))?;
+        let config = GuestConfig {
+            kernel: self.image().to_path_buf(),
+            initramfs: initramfs.clone(),
+            topology: self.spec.topology,
+            memory_mib: self.spec.memory_mib,
+            host_memory: host_share::host_memory(spec, &self.settings, share),
+            cmdline: spec.kernel_args.clone(),
+            run_dir: scratch.path().into(),
+            console_log: work.join("console.log"),
+        };
+        let (host, device) = UnixStream::pair().map_err(file_error(work))?;
+        let known = Arc::new(OnceLock::new());
+        let reader = ReaderPlan {
+            shape: Shape {
+                nr_cpus: spec.topology.nr_cpus(),
+                records_per_cpu: crate::run::pack::image::records_per_cpu(spec, sim),
+            },
+            path: work.join(ktstr_analysis::DRAINED_LOG),
+            claimed: share.cpus.clone(),
+        };
+        let collector =
+            Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
+        let mut device = Some(device);
+        let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
+        let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
+        let threads = guest.cpu_threads();
+        let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
+        let mut stops = Stops::of(threads.clone());
+        let mut pinning = threads
+            .filter(|_| self.settings.pin)
+            .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
+        let watch = (self.settings.mode == Mode::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
+        let end =
+            wait(&mut guest, &collector, self, Looks { pinning: pinning.as_mut(), stops: &mut stops }, stop)
+                .map_err(RunError::Affinity)?;
+        let pages = guest.pages();
+        drop(guest);
+        let progress = collector.finish();
+        let (stolen, unwatched) = match watch.map(|w| w.finish(progress.opening.zip(progress.closing))) {
+            Some(Ok(stolen)) => (Some(stolen), None),
+            Some(Err(why)) => (None, Some(why.to_string())),
+            None => (None, None),
+        };
+        // The initramfs is as large as the binaries in it and can be made again.
+        let _ = fs::remove_file(&initramfs);
+        Ok(Circumstances {
+            end: Some(end),
+            panic_line: report::panic_line(&config.console_log),
+            host: HostAccount {
+                stopped_ns: window_of(&progress).and_then(|window| stops.within(window)),
+                run_delay_ns: progress.host_run_delay_ns,
+                stolen,
+                unwatched,
+                drained: progress.drained,
+            },
+            age_ns: progress.age_ns,
+            pinned: pinning.is_some_and(|p| p.is_done()),
+            pages,
+            log_error: progress.log_error,
+            write_error: progress.write_error.map(|e| e.to_string()),
+            ..Circumstances::default()
+        })
+    }
+}
+
+/// Longest wait for `Hello`. Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; a KVM guest in
+/// a guest that is emulated itself took 100 s on a machine with ten times as much to do as it has cores, and this allows for
+/// that. A deterministic guest says nothing before its window has ended.
+pub(crate) fn boot_limit(plan: &Plan) -> Duration {
+    let per_cpu = 3 * u64::from(plan.spec.topology.nr_cpus());
+    match plan.settings.mode {
+        Mode::Sim => (Duration::from_secs(60 + per_cpu) + end_limit(plan)) * 5,
+        Mode::Kvm | Mode::Tcg => Duration::from_secs(300 + per_cpu),
+    }
+}
+
+/// Longest wait for the end after `Hello`: the guest ends its test by itself before that.
+pub(crate) fn end_limit(plan: &Plan) -> Duration {
+    Duration::from_nanos(plan.spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
+}
+
+/// Waits in short steps, so that a full disk and a stream that has ended are noticed.
+pub(crate) fn wait(
+    guest: &mut Guest,
+    collector: &Collector,
+    plan: &Plan,
+    mut looks: Looks<'_>,
+    stop: &AtomicBool,
+) -> io::Result<GuestEnd> {
+    let start = Instant::now();
+    let mut limit = start + boot_limit(plan);
+    let (mut up, mut ended) = (false, false);
+    loop {
+        looks.go_on()?;
+        match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
+            GuestEnd::TimedOut => {}
+            end => return Ok(end),
+        }
+        let progress = collector.progress();
+        if progress.hello && !up {
+            up = true;
+            limit = Instant::now() + end_limit(plan);
+        }
+        if progress.ended && !ended {
+            ended = true;
+            limit = limit.min(Instant::now() + Duration::from_secs(30));
+        }
+        if Instant::now() >= limit || progress.write_error.is_some() {
+            guest.kill();
+            return Ok(GuestEnd::TimedOut);
+        }
+    }
+}

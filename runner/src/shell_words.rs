@@ -1,0 +1,9 @@
+//! Words quoted for a shell.
+
+/// `s` as one word of a POSIX shell.
+pub fn quoted(s: &str) -> String {
+    if !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/+:@".contains(&b)) {
+        return s.into();
+    }
+    format!("'{}'", s.replace('\'', r"'\''"))
+}

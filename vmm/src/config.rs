@@ -1,0 +1,53 @@
+//! What is asked of a guest.
+
+use std::path::PathBuf;
+
+use ktstr_wire::topology::Topology;
+
+use crate::host::memory::HostMemory;
+
+/// The longest path of a Unix socket, bytes (`sun_path` without its NUL, unix(7)).
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// What is asked of a guest.
+#[derive(Clone, Debug)]
+pub struct GuestConfig {
+    /// A bzImage, or a vmlinux with a PVH note.
+    pub kernel: PathBuf,
+    /// The archive of [`crate::Initramfs::write`].
+    pub initramfs: PathBuf,
+    /// CPUs to show.
+    pub topology: Topology,
+    /// Memory in MiB, spread evenly over the nodes.
+    pub memory_mib: u32,
+    /// Where it comes from.
+    pub host_memory: HostMemory,
+    /// More kernel parameters.
+    pub cmdline: Vec<String>,
+    /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
+    pub run_dir: PathBuf,
+    /// Where the console goes.
+    pub console_log: PathBuf,
+}
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// Our own VMM on KVM: real time on real hardware.
+    Kvm,
+    /// QEMU, a thread per CPU, emulated.
+    Tcg,
+    /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
+    Sim,
+}
+
+impl Accel {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+            Accel::Sim => "sim",
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A QEMU process: how it is started, followed and ended.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::config::{GuestConfig, MAX_SOCKET_PATH_BYTES};
+use crate::error::StartError;
+use crate::guest_end::GuestEnd;
+use crate::guest_memory::GuestMemory;
+use crate::host::child::{die_with, inherit};
+use crate::host::vcpu_threads::CpuThreads;
+use crate::qemu::arguments::{self, Emulation, Inherited};
+use crate::qemu::icount::Counted;
+use crate::vsock::device::Accept;
+use crate::vsock::vhost_user::Server;
+
+/// How much of QEMU's messages is kept, bytes.
+const MAX_STDERR_BYTES: usize = 16 << 10;
+
+/// A running QEMU. Dropping it kills it and removes its sockets and threads.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    status: Option<ExitStatus>,
+    /// What QEMU writes to standard error; a file without a name.
+    stderr: File,
+    /// Its log, likewise.
+    log: File,
+    /// Reason of the QMP event `SHUTDOWN`, once there was one.
+    shutdown: Arc<Mutex<Option<String>>>,
+    qmp: Option<JoinHandle<()>>,
+    vsock: Server,
+    counted: Option<Counted>,
+}
+
+/// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
+///
+/// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
+/// therefore outlive it.
+pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Result<Process, StartError> {
+    let socket = config.run_dir.join("vsock");
+    if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(StartError::LongPath { path: socket });
+    }
+    let in_run_dir = |source| StartError::File { path: config.run_dir.clone(), source };
+    let stderr = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
+    let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
+    let log = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
+    let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
+    let counted = match emulation {
+        Emulation::Counted => Some(Counted::new().map_err(|source| StartError::Spawn { source })?),
+        Emulation::Threads => None,
+    };
+    let accept = match &counted {
+        Some(counted) => counted.freeing(accept),
+        None => accept,
+    };
+    let vsock = Server::start(&socket, arguments::GUEST_CID, accept)
+        .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
+    let inherited = Inherited { qmp: child_qmp.as_raw_fd(), log: log.as_raw_fd() };
+    let mut command = Command::new(arguments::PROGRAM);
+    command
+        .args(arguments::arguments(config, emulation, &socket, inherited))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(child_stderr)
+        // Away from the terminal's signals: this process decides when the guest ends.
+        .process_group(0);
+    let parent = std::process::id();
+    // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
+    // nothing.
+    unsafe {
+        command.pre_exec(move || {
+            die_with(parent)?;
+            inherit(inherited.qmp)?;
+            inherit(inherited.log)
+        })
+    };
+    if let Some(counted) = &counted {
+        counted.prepare(&mut command);
+    }
+    let child = command.spawn().map_err(StartError::of_qemu)?;
+    if let Some(counted) = &counted {
+        counted.runs_as(child.id());
+    }
+    let shutdown = Arc::new(Mutex::new(None));
+    let mut guest = Process { child, status: None, stderr, log, shutdown, qmp: None, vsock, counted };
+    guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
+    Ok(guest)
+}
+
+impl Process {
+    /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
+    pub fn cpu_threads(&self) -> Option<CpuThreads> {
+        self.counted.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> GuestMemory {
+        self.vsock.memory()
+    }
+
+    /// Follows QMP for the reason of the shutdown, until QEMU closes its end.
+    fn watch_qmp(&self, mut qmp: UnixStream) -> io::Result<JoinHandle<()>> {
+        let shutdown = self.shutdown.clone();
+        let follow = move || {
+            if qmp.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_err() {
+                return;
+            }
+            for line in BufReader::new(qmp).lines().map_while(Result::ok) {
+                if let Some(reason) = shutdown_reason(&line) {
+                    *shutdown.lock().unwrap_or_else(|p| p.into_inner()) = Some(reason);
+                }
+            }
+        };
+        std::thread::Builder::new().name("qmp".into()).spawn(follow)
+    }
+
+    /// Waits for the guest's end, for the deadline, or for the flag.
+    pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                self.kill();
+                return GuestEnd::Stopped;
+            }
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    self.status = Some(status);
+                    return self.end(status);
+                }
+                Ok(None) => {}
+                Err(e) => return GuestEnd::Crashed { status: e.to_string(), stderr: String::new() },
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return GuestEnd::TimedOut;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn end(&mut self, status: ExitStatus) -> GuestEnd {
+        if let Some(qmp) = self.qmp.take() {
+            let _ = qmp.join();
+        }
+        let reason = self.shutdown.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        match (status.success(), reason.as_deref()) {
+            (true, Some("guest-shutdown")) => GuestEnd::PoweredOff,
+            (true, Some("guest-reset")) if self.has_met_a_triple_fault() => {
+                GuestEnd::TripleFault { cpu: None }
+            }
+            (true, Some("guest-reset" | "guest-panic")) => GuestEnd::Reset,
+            _ => GuestEnd::Crashed { status: status.to_string(), stderr: self.stderr_text() },
+        }
+    }
+
+    /// Whether the last that QEMU logged is a triple fault.
+    fn has_met_a_triple_fault(&self) -> bool {
+        let last = tail(&self.log, arguments::TRIPLE_FAULT.len() + 1);
+        last.trim_end() == arguments::TRIPLE_FAULT
+    }
+
+    /// The last [`MAX_STDERR_BYTES`] of what QEMU wrote: it warns first and says why it ends last.
+    fn stderr_text(&self) -> String {
+        tail(&self.stderr, MAX_STDERR_BYTES).trim_end().to_string()
+    }
+
+    /// Ends the guest at once.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            // It may have ended by itself just now.
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(qmp) = self.qmp.take() {
+            let _ = qmp.join();
+        }
+    }
+}
+
+/// The last `bytes` of what was written to a file.
+fn tail(file: &File, bytes: usize) -> String {
+    let mut text = vec![0; bytes];
+    let written = file.metadata().map_or(0, |m| m.len());
+    let start = written.saturating_sub(bytes as u64);
+    // Without it the status still tells how QEMU ended.
+    let len = file.read_at(&mut text, start).unwrap_or(0);
+    String::from_utf8_lossy(&text[..len]).into_owned()
+}
+
+/// `reason` of a QMP event `SHUTDOWN` (QEMU QMP reference, ShutdownCause). Events are one JSON object a line.
+fn shutdown_reason(line: &str) -> Option<String> {
+    if !line.contains("\"SHUTDOWN\"") {
+        return None;
+    }
+    let (_, rest) = line.split_once("\"reason\"")?;
+    Some(rest.split('"').nth(1)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_is_read_from_the_event() {
+        let line = r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+        assert_eq!(shutdown_reason(line).as_deref(), Some("guest-shutdown"));
+        assert_eq!(shutdown_reason(r#"{"event": "RESUME"}"#), None);
+    }
+}
