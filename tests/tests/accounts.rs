@@ -159,7 +159,10 @@ fn scheduler_that_keeps_to_a_quota_is_not_blamed() {
     // Throttled for longer than a worker may wait, and the waits for a CPU beside that are short.
     let value = |name, stat| b.metric(Some("batch"), name, stat).unwrap();
     assert!(value("throttled_wait", "max") > 1.5e9, "{}", value("throttled_wait", "max"));
-    assert!(value("run_delay", "max") < 1e9, "{}", value("run_delay", "max"));
+    // A worker joins the cgroup in its wait from the fork, of which the throttled part is not known.
+    for kind in ["wakeup_latency", "preemption_wait"] {
+        assert!(value(kind, "max") < 1e8, "{kind}: {}", value(kind, "max"));
+    }
 }
 
 /// A shell script that starts the fixture scheduler, which lies beside it, as its child.

@@ -197,10 +197,11 @@ fn phased(ctx: &Ctx) -> Result<AssertResult> {
         .run(ctx)
 }
 
-/// Eight workers that may use a hundredth of a CPU together.
+/// Workers that may use a hundredth of a CPU together: a millisecond each tenth of a second, on one of two CPUs at a time, so that each of
+/// the twelve on a CPU has its turn after two seconds and more.
 #[ktstr_test(accel = "sim", cores = 2, duration_s = 3)]
 fn quota(ctx: &Ctx) -> Result<AssertResult> {
-    execute_defs(ctx, &[CgroupDef::named("batch").workers(8).quota(0.01)])
+    execute_defs(ctx, &[CgroupDef::named("batch").workers(24).quota(0.01)])
 }
 
 /// Switches as fast as they come, on one CPU.
