@@ -1,8 +1,8 @@
 //! What a scheduler test imports.
 //!
 //! ```no_run
-//! use crate::declare_scheduler;
-//! use crate::prelude::*;
+//! use ktstr::declare_scheduler;
+//! use ktstr::prelude::*;
 //!
 //! declare_scheduler!(MY_SCHED, { name = "my_sched", binary = "scx_my_sched", });
 //!
@@ -71,7 +71,7 @@ pub use ktstr_macros::declare_scheduler;
 /// Makes a type a program that tests run in their guests.
 ///
 /// ```no_run
-/// # use crate::prelude::*;
+/// # use ktstr::prelude::*;
 /// #[derive(Payload)]
 /// #[payload(binary = "stress-ng", args = ["--cpu", "2", "--timeout", "1", "--metrics-brief"])]
 /// #[metric(name = "bogo_ops", regex = r"cpu +(\d+) ", unit = "count", better = "higher")]

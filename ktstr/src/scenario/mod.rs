@@ -1,7 +1,7 @@
 //! Scenarios: what happens to cgroups, workers and the scheduler, step by step.
 //!
 //! ```no_run
-//! # use crate::prelude::*;
+//! # use ktstr::prelude::*;
 //! # fn body(ctx: &Ctx) -> Result<AssertResult> {
 //! Scenario::new()
 //!     .add(CgroupDef::named("server").workers(4).work(Work::message()))
