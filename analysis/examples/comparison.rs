@@ -147,7 +147,7 @@ fn false_alarms(dir: &Path) -> ExitCode {
     let mut groups: BTreeMap<[String; 4], Vec<Sidecar>> = BTreeMap::new();
     for s in runs.into_iter().map(|f| f.sidecar).filter(Sidecar::is_admissible) {
         let id = &s.identity;
-        let key = [id.accel.clone(), id.test.clone(), id.topology.to_string(), id.scheduler.clone()];
+        let key = [id.accel.to_string(), id.test.clone(), id.topology.to_string(), id.scheduler.clone()];
         groups.entry(key).or_default().push(s);
     }
     groups.retain(|_, boots| boots.len() >= 2 * BOOTS);

@@ -94,11 +94,6 @@ impl Ctx {
         self.send(&ToAgent::Cgroup { path: format!("/ktstr/{name}"), role: role.into() })
     }
 
-    /// Whether the check of this name is on.
-    pub(crate) fn checks(&self, name: &str) -> bool {
-        !self.spec.terms.without.iter().any(|w| w == name)
-    }
-
     /// Guest memory.
     pub(crate) fn memory_mib(&self) -> u32 {
         self.spec.memory_mib

@@ -12,8 +12,9 @@ use crate::condition::Condition;
 
 const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel, isolation, assert(...), without(...), expect, also(...), payloads(...), covers(...), gauntlet(...)";
 
-/// Checks that are on unless a test switches them off.
-const CHECKS: [&str; 3] = ["progress", "max_wait", "in_charge"];
+/// Checks that are on unless a test switches them off, with their variants of `ktstr::harness::registry::Check`.
+const CHECKS: [(&str, &str); 3] =
+    [("progress", "Progress"), ("max_wait", "MaxWait"), ("in_charge", "InCharge")];
 
 /// Kinds of a scheduler's end (`ktstr_wire::message::SchedulerExit`) that a test may expect.
 const EXITS: [&str; 14] = [
@@ -37,7 +38,7 @@ const EXITS: [&str; 14] = [
 #[derive(Default)]
 pub struct Args {
     pub scheduler: Option<Expr>,
-    pub accel: Option<String>,
+    pub accel: Option<Ident>,
     pub isolation: Option<Ident>,
     pub numa_nodes: Option<u32>,
     pub llcs: Option<u32>,
@@ -46,7 +47,7 @@ pub struct Args {
     pub memory_mib: Option<u32>,
     pub duration_ns: Option<u64>,
     pub asserts: Vec<Condition>,
-    pub without: Vec<String>,
+    pub without: Vec<Ident>,
     pub expect: Option<Option<String>>,
     pub also: Vec<Expr>,
     pub payloads: Vec<Path>,
@@ -121,25 +122,25 @@ fn string(value: &Expr) -> Option<String> {
     }
 }
 
-/// How a test shares its host, as a variant of `ktstr::harness::registry::Isolation`.
-fn isolation(value: &Expr) -> Result<Ident> {
-    let variant = match string(value).as_deref() {
-        Some("alone") => "Alone",
-        Some("share") => "Share",
-        Some("any") => "Any",
-        _ => {
-            let message = "`isolation` takes \"alone\", \"share\" or \"any\"";
-            return Err(Error::new(value.span(), message));
-        }
-    };
+/// A string as a variant of an enum.
+fn variant(value: &Expr, name: &str, variants: [(&str, &str); 3]) -> Result<Ident> {
+    let text = string(value);
+    let found = variants.into_iter().find(|(name, _)| text.as_deref() == Some(*name));
+    let (_, variant) = found.ok_or_else(|| {
+        let [a, b, c] = variants.map(|(name, _)| name);
+        Error::new(value.span(), format!("`{name}` takes \"{a}\", \"{b}\" or \"{c}\""))
+    })?;
     Ok(Ident::new(variant, value.span()))
 }
 
-/// The accelerator that a test insists on.
-fn accelerator(value: &Expr) -> Result<String> {
-    string(value)
-        .filter(|n| ["kvm", "sim", "tcg"].contains(&n.as_str()))
-        .ok_or_else(|| Error::new(value.span(), "`accel` takes \"kvm\", \"sim\" or \"tcg\""))
+/// How a test shares its host, as a variant of `ktstr::harness::registry::Isolation`.
+fn isolation(value: &Expr) -> Result<Ident> {
+    variant(value, "isolation", [("alone", "Alone"), ("share", "Share"), ("any", "Any")])
+}
+
+/// The accelerator that a test insists on, as a variant of `ktstr::harness::registry::Accel`.
+fn accelerator(value: &Expr) -> Result<Ident> {
+    variant(value, "accel", [("kvm", "Kvm"), ("sim", "Sim"), ("tcg", "Tcg")])
 }
 
 /// `sched_exit`, or `sched_exit(KIND)`.
@@ -183,15 +184,15 @@ fn range(value: &Expr, name: &str) -> Result<(u32, u32)> {
     if low <= high { Ok((low, high)) } else { Err(wrong()) }
 }
 
-/// The idents of `without(...)`.
-fn checks(inner: ParseStream<'_>) -> Result<Vec<String>> {
+/// The checks of `without(...)`, as variants of `ktstr::harness::registry::Check`.
+fn checks(inner: ParseStream<'_>) -> Result<Vec<Ident>> {
     let names = Punctuated::<Ident, Token![,]>::parse_terminated(inner)?;
-    let known = |i: &Ident| {
-        let name = i.to_string();
-        if CHECKS.contains(&name.as_str()) {
-            return Ok(name);
+    let known = |i: &Ident| match CHECKS.into_iter().find(|(name, _)| i == name) {
+        Some((_, variant)) => Ok(Ident::new(variant, i.span())),
+        None => {
+            let all = CHECKS.map(|(name, _)| name).join(", ");
+            Err(Error::new(i.span(), format!("no check is called `{i}`; there are {all}")))
         }
-        Err(Error::new(i.span(), format!("no check is called `{name}`; there are {}", CHECKS.join(", "))))
     };
     names.iter().map(known).collect()
 }

@@ -56,7 +56,8 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (nodes, llcs) = (args.numa_nodes.unwrap_or(1), args.llcs.unwrap_or(1));
     let (cores, threads) = (args.cores.unwrap_or(2), args.threads.unwrap_or(1));
     let scheduler = option(args.scheduler.map(|s| quote!(&#s)));
-    let (accel, memory) = (option(args.accel), option(args.memory_mib));
+    let accel = option(args.accel.map(|a| quote!(::ktstr::harness::registry::Accel::#a)));
+    let memory = option(args.memory_mib);
     let isolation = option(args.isolation.map(|i| quote!(::ktstr::harness::registry::Isolation::#i)));
     let duration_ns = args.duration_ns.unwrap_or(2_000_000_000);
     let asserts = args.asserts.iter().map(|c| c.tokens());
@@ -85,7 +86,7 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             memory_mib: #memory,
             duration_ns: #duration_ns,
             asserts: &[#(#asserts),*],
-            without: &[#(#without),*],
+            without: &[#(::ktstr::harness::registry::Check::#without),*],
             expect: #expect,
             also: &[#(&#also),*],
             payloads: &[#(&<#payloads as ::ktstr::workload::payload::Program>::PAYLOAD),*],

@@ -29,25 +29,3 @@ pub struct GuestConfig {
     /// Where the console goes.
     pub console_log: PathBuf,
 }
-
-/// How guests are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accel {
-    /// Our own VMM on KVM: real time on real hardware.
-    Kvm,
-    /// QEMU, a thread per CPU, emulated.
-    Tcg,
-    /// QEMU, one thread for all CPUs in turn, time counted in instructions: the same inputs give the same guest.
-    Sim,
-}
-
-impl Accel {
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Accel::Kvm => "kvm",
-            Accel::Tcg => "tcg",
-            Accel::Sim => "sim",
-        }
-    }
-}

@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use crate::config::{Accel, GuestConfig};
+use ktstr_wire::accel::Accel;
+use ktstr_wire::host::GuestPages;
+
+use crate::config::GuestConfig;
 use crate::error::StartError;
 use crate::guest_end::GuestEnd;
 use crate::guest_memory::GuestMemory;
-use crate::host::memory::{GuestPages, HugePagesError};
+use crate::host::memory::HugePagesError;
 use crate::host::vcpu_threads::CpuThreads;
 use crate::kvm::{Machine, MachineConfig, MachineEnd, memory};
 use crate::qemu::arguments::{self, Emulation};

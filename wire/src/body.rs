@@ -33,7 +33,7 @@ pub enum ToAgent {
     /// End the scheduler under test, if one is in charge, and start the one of this name, if there is one. The agent answers
     /// with [`ToBody::Scheduler`].
     Scheduler {
-        /// Name of the test's own scheduler or of one in [`crate::spec::Terms::also`].
+        /// Name of the test's own scheduler or of one in [`crate::spec::Expectations::also`].
         start: Option<String>,
     },
     /// The body has ended.

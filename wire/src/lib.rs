@@ -20,10 +20,15 @@ extern crate alloc;
 // For `env` alone.
 extern crate std;
 
+#[macro_use]
+mod names;
+
+pub mod accel;
 pub mod body;
 pub mod env;
 pub mod frame;
 pub mod histogram;
+pub mod host;
 pub mod listing;
 pub mod message;
 pub mod record;

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::accel::Accel;
+
 /// One of several kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelChoice {
@@ -33,8 +35,8 @@ pub struct Described {
     pub topology: String,
     /// Duration of the workload, nanoseconds.
     pub duration_ns: u64,
-    /// The accelerator that it insists on.
-    pub accel: Option<String>,
+    /// The only accelerator that it runs on; `None`: any.
+    pub accel: Option<Accel>,
     /// What it covers, as `dimension=value`.
     pub properties: Vec<String>,
 }

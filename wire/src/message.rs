@@ -107,6 +107,13 @@ pub enum TaskClass {
     Kernel,
 }
 
+names! { TaskClass:
+    Workload = "workload",
+    Harness = "harness",
+    Scheduler = "scheduler",
+    Kernel = "kernel",
+}
+
 /// One task that was alive in the window, with exact counters clipped to the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskInfo {

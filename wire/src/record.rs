@@ -40,6 +40,14 @@ pub enum WaitKind {
     Yield = 4,
 }
 
+names! { WaitKind:
+    Unknown = "unknown",
+    Wakeup = "wakeup",
+    New = "new",
+    Preempt = "preempt",
+    Yield = "yield",
+}
+
 /// Where an enqueue under sched_ext put the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -50,6 +58,12 @@ pub enum Placement {
     Queued = 2,
     /// Into none: the scheduler has it in a structure of its own.
     Held = 3,
+}
+
+names! { Placement:
+    Direct = "direct",
+    Queued = "queued",
+    Held = "held",
 }
 
 /// How a slice ended.
@@ -68,6 +82,14 @@ pub enum EndState {
     WindowEnd = 5,
 }
 
+names! { EndState:
+    Blocked = "blocked",
+    Preempted = "preempted",
+    Yielded = "yielded",
+    Exited = "exited",
+    WindowEnd = "window_end",
+}
+
 /// What moved a task to another CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -80,6 +102,13 @@ pub enum MigrationContext {
     Exec = 3,
     /// The task may no longer run on the CPU it was on.
     Affinity = 4,
+}
+
+names! { MigrationContext:
+    Wakeup = "wakeup",
+    Balance = "balance",
+    Exec = "exec",
+    Affinity = "affinity",
 }
 
 /// One on-CPU slice of one task, written when it is switched out.
@@ -270,30 +299,20 @@ fn throttled(b: &Bytes) -> Option<u64> {
 }
 
 #[inline]
+fn code<T>(
+    b: &Bytes,
+    at: usize,
+    field: &'static str,
+    value: impl Fn(u8) -> Option<T>,
+) -> Result<T, RecordError> {
+    value(b[at]).ok_or(RecordError::Field { field, value: b[at] })
+}
+
+#[inline]
 fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
-    use WaitKind::*;
-    let wait_kind = match b[offset::WAIT_KIND] {
-        0 => Unknown,
-        1 => Wakeup,
-        2 => New,
-        3 => Preempt,
-        4 => Yield,
-        value => return Err(RecordError::Field { field: "wait_kind", value }),
-    };
-    let end_state = match b[offset::END_STATE] {
-        1 => EndState::Blocked,
-        2 => EndState::Preempted,
-        3 => EndState::Yielded,
-        4 => EndState::Exited,
-        5 => EndState::WindowEnd,
-        value => return Err(RecordError::Field { field: "end_state", value }),
-    };
     let placement = match b[offset::PLACEMENT] {
         0 => None,
-        1 => Some(Placement::Direct),
-        2 => Some(Placement::Queued),
-        3 => Some(Placement::Held),
-        value => return Err(RecordError::Field { field: "placement", value }),
+        _ => Some(code(b, offset::PLACEMENT, "placement", Placement::from_code)?),
     };
     Ok(SliceRecord {
         ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
@@ -308,8 +327,8 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
         prev_cpu: cpu(b, offset::PREV_CPU),
         waker_cpu: cpu(b, offset::WAKER_CPU),
         prio: i16::from_le_bytes(get(b, offset::PRIO)),
-        wait_kind,
-        end_state,
+        wait_kind: code(b, offset::WAIT_KIND, "wait_kind", WaitKind::from_code)?,
+        end_state: code(b, offset::END_STATE, "end_state", EndState::from_code)?,
         placement,
         rq_length: length(b, offset::RQ_LENGTH),
         dsq_length: length(b, offset::DSQ_LENGTH),
@@ -318,19 +337,12 @@ fn parse_slice(b: &Bytes) -> Result<SliceRecord, RecordError> {
 
 #[inline]
 fn parse_migration(b: &Bytes) -> Result<MigrationRecord, RecordError> {
-    let context = match b[offset::WAIT_KIND] {
-        1 => MigrationContext::Wakeup,
-        2 => MigrationContext::Balance,
-        3 => MigrationContext::Exec,
-        4 => MigrationContext::Affinity,
-        value => return Err(RecordError::Field { field: "context", value }),
-    };
     Ok(MigrationRecord {
         ts_ns: u64::from_le_bytes(get(b, offset::TS_NS)),
         tid: u32::from_le_bytes(get(b, offset::TID)),
         from_cpu: u16::from_le_bytes(get(b, offset::CPU)),
         to_cpu: u16::from_le_bytes(get(b, offset::PREV_CPU)),
-        context,
+        context: code(b, offset::WAIT_KIND, "context", MigrationContext::from_code)?,
     })
 }
 

@@ -8,6 +8,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::accel::Accel;
 use crate::topology::Topology;
 
 /// One boot of one test, as the test process asks the runner for it.
@@ -30,9 +31,9 @@ pub struct TestSpec {
     pub memory_mib: u32,
     /// How long the workload runs, in nanoseconds of guest time.
     pub duration_ns: u64,
-    /// The accelerator, if the test insists on one.
+    /// The only accelerator that the test runs on; `None`: any.
     #[serde(default)]
-    pub accel: Option<String>,
+    pub accel: Option<Accel>,
     /// The scheduler under test; `None` is the kernel's own (EEVDF).
     pub scheduler: Option<SchedulerSpec>,
     /// Seed of everything random in the workload.
@@ -53,9 +54,9 @@ pub struct TestSpec {
     /// How the guest shares its host with others, if the test says.
     #[serde(default)]
     pub isolation: Option<Isolation>,
-    /// What the test says about its run beside that.
-    #[serde(default)]
-    pub terms: Terms,
+    /// What the test expects of its run.
+    #[serde(default, rename = "terms")]
+    pub expectations: Expectations,
     /// What its body does, where the test process has run it dry.
     #[serde(default)]
     pub outline: Option<Outline>,
@@ -126,22 +127,40 @@ pub enum Isolation {
     Any,
 }
 
-/// What a test says about its run beside where and for how long.
+/// What a test expects of its run, and which programs it may use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Terms {
+pub struct Expectations {
     /// Name of the test as nextest lists it with one kernel and one scheduler; `None`: the body's.
     pub listed: Option<String>,
     /// What has to hold of the run's metrics.
     pub asserts: Vec<Assertion>,
-    /// Checks that are switched off, by name.
-    pub without: Vec<String>,
+    /// Checks that are switched off.
+    pub without: Vec<Check>,
     /// The run passes only if the scheduler under test took over and then ended like this.
     pub expect: Option<SchedExit>,
     /// Schedulers that the test may change to.
     pub also: Vec<SchedulerSpec>,
     /// Programs that the test runs.
     pub payloads: Vec<PayloadSpec>,
+}
+
+/// A check of every run, which a test can switch off by `without(...)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Every worker completed an iteration, or its cgroup was throttled for half of its time.
+    Progress,
+    /// No worker waited for a CPU longer than half of the test's duration, or a second if that is more.
+    MaxWait,
+    /// The scheduler was in charge to the end.
+    InCharge,
+}
+
+names! { Check:
+    Progress = "progress",
+    MaxWait = "max_wait",
+    InCharge = "in_charge",
 }
 
 /// A condition on one metric of the run.
@@ -173,6 +192,13 @@ pub enum Relation {
     Above,
     /// `>=`
     AtLeast,
+}
+
+impl Expectations {
+    /// Whether a check is on.
+    pub fn checks(&self, check: Check) -> bool {
+        !self.without.contains(&check)
+    }
 }
 
 impl Assertion {
@@ -251,23 +277,14 @@ pub enum ProbeLevel {
     Off,
 }
 
+names! { ProbeLevel:
+    Programs = "programs",
+    Full = "full",
+    Summary = "summary",
+    Off = "off",
+}
+
 impl ProbeLevel {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProbeLevel::Programs => "programs",
-            ProbeLevel::Full => "full",
-            ProbeLevel::Summary => "summary",
-            ProbeLevel::Off => "off",
-        }
-    }
-
-    /// The level of this name.
-    pub fn from_name(name: &str) -> Option<ProbeLevel> {
-        use ProbeLevel::*;
-        [Programs, Full, Summary, Off].into_iter().find(|l| l.name() == name)
-    }
-
     /// There is a record for each slice and migration.
     pub fn has_records(self) -> bool {
         matches!(self, ProbeLevel::Programs | ProbeLevel::Full)

@@ -72,6 +72,19 @@ impl Topology {
         cpu / (self.threads * self.cores * self.llcs)
     }
 
+    /// The distance between two CPUs, which a migration or a wakeup crosses.
+    pub fn distance(&self, a: u32, b: u32) -> Distance {
+        if self.core_of(a) == self.core_of(b) {
+            Distance::SameCore
+        } else if self.llc_of(a) == self.llc_of(b) {
+            Distance::SameLlc
+        } else if self.node_of(a) == self.node_of(b) {
+            Distance::OtherLlc
+        } else {
+            Distance::OtherNode
+        }
+    }
+
     /// The CPUs of one LLC.
     pub fn cpus_of_llc(&self, llc: u32) -> core::ops::Range<u32> {
         let per_llc = self.threads * self.cores;
@@ -93,6 +106,26 @@ impl Topology {
         let distances = (0..n).map(|a| (0..n).map(|b| node_distance(a, b)).collect()).collect();
         Observed { cpus, distances }
     }
+}
+
+/// The smallest part of a machine that two CPUs share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// A core.
+    SameCore,
+    /// A last-level cache.
+    SameLlc,
+    /// A NUMA node.
+    OtherLlc,
+    /// The machine alone.
+    OtherNode,
+}
+
+names! { Distance:
+    SameCore = "same_core",
+    SameLlc = "same_llc",
+    OtherLlc = "other_llc",
+    OtherNode = "other_node",
 }
 
 /// Distance between two nodes as ACPI's SLIT counts it: 10 to itself, 20 to every other (ACPI 6.5, section 5.2.17).
@@ -207,5 +240,12 @@ mod tests {
         assert_eq!(o.cpus[5], ObservedCpu { cpu: 5, siblings: "4-5".into(), llc: "4-5".into(), node: 1 });
         assert_eq!(o.distances, [[10, 20], [20, 10]]);
         assert_eq!((t.core_of(5), t.llc_of(5), t.node_of(5)), (2, 2, 1));
+    }
+
+    #[test]
+    fn distance_is_the_smallest_shared_part() {
+        // 2 nodes x 2 LLCs x 2 cores x 2 threads: 2 CPUs a core, 4 an LLC, 8 a node.
+        let t: Topology = "2n2l2c2t".parse().unwrap();
+        assert_eq!([1, 2, 4, 8].map(|cpu| t.distance(0, cpu)), Distance::ALL);
     }
 }

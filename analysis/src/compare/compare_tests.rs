@@ -5,10 +5,11 @@ use crate::compare::comparison::compare;
 use crate::compare::finding::Finding;
 use crate::compare::sides::Sides;
 use crate::compare::thresholds::Policy;
+use ktstr_wire::host::GuestPages;
 use ktstr_wire::topology::Topology;
 
 use crate::model::metric_row::{MetricRow, Scope, row};
-use crate::model::quality::{GuestPages, Quality};
+use crate::model::quality::Quality;
 use crate::runs::index::Filters;
 use crate::runs::sidecar::{HostFacts, Identity, Verdict};
 use crate::*;

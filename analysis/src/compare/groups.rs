@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ktstr_wire::accel::Accel;
+
 use crate::compare::permutation::Design;
 use crate::compare::sides::{Sides, set};
 use crate::compare::verdicts::Boots;
@@ -25,9 +27,6 @@ pub(crate) struct Grouped<'a> {
     pub(crate) hidden_differences: Vec<String>,
     pub(crate) unpaired: Vec<String>,
 }
-
-/// The name of the accelerator whose boots are decided by their seeds.
-const DETERMINISTIC: &str = "sim";
 
 impl<'a> Grouped<'a> {
     pub(crate) fn new(sides: &Sides<'a>) -> Grouped<'a> {
@@ -110,7 +109,7 @@ fn is_missed(sides: &Sides<'_>, side: &str, pair: &BTreeMap<String, String>) -> 
 /// Boots of `sim` become pairs by their seeds; the same seed again is the same boot again and no other sample.
 fn paired<'a>(pair: BTreeMap<String, String>, a: Vec<&'a Sidecar>, b: Vec<&'a Sidecar>) -> Boots<'a> {
     let unpaired = Boots { pair, a, b, pairs: None, no_result: [0, 0] };
-    if unpaired.a.iter().chain(&unpaired.b).any(|s| s.identity.accel != DETERMINISTIC) {
+    if unpaired.a.iter().chain(&unpaired.b).any(|s| s.identity.accel != Accel::Sim) {
         return unpaired;
     }
     let by_seed = |side: &[&'a Sidecar]| -> BTreeMap<u64, &'a Sidecar> {

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ktstr_wire::record::{MigrationContext, Placement};
+use ktstr_wire::topology::Distance;
 use polars::prelude::PolarsResult;
 
 use crate::catalog::metrics::DURATION_STATS;
-use crate::metrics::from_events::{CONTEXTS, DISTANCES, PLACEMENTS, WAKEUPS, times, to_idle};
+use crate::metrics::from_events::{WAKEUPS, context_metric, distance_metric, times, to_idle, wakeups_metric};
 use crate::metrics::quantiles::{RANKS, rank};
 use crate::model::metric_row::{MetricRow, Scope, row};
 use crate::tables::frames::{i64s, scan, strs, u32s};
@@ -79,8 +81,8 @@ pub(crate) struct TaskTotals {
     pub on_cpu_ns: i64,
     /// Wakeups that found no other task on the runqueue.
     pub to_idle: i64,
-    /// By [`PLACEMENTS`].
-    pub placed: [i64; 3],
+    /// By [`Placement`].
+    pub placed: [i64; Placement::ALL.len()],
 }
 
 /// Counters of all tasks.
@@ -155,11 +157,14 @@ impl Totals {
         value("preemptions", Some(tasks().map(|t| t.preempted).sum()));
         value("yields", Some(tasks().map(|t| t.yielded).sum()));
         value("migrations", Some(tasks().map(|t| t.migrations).sum()));
-        let placed = |p: usize| Some(tasks().map(|t| t.placed[p]).sum());
-        PLACEMENTS.iter().enumerate().for_each(|(p, name)| value(name, placed(p)));
+        for placement in Placement::ALL {
+            let placed = tasks().map(|t| t.placed[placement.index()]).sum();
+            value(wakeups_metric(placement), Some(placed));
+        }
         value("waker_pairs", None);
         WAKEUPS.iter().for_each(|name| value(name, None));
-        CONTEXTS.iter().chain(&DISTANCES).for_each(|(name, _)| value(name, None));
+        MigrationContext::ALL.iter().for_each(|c| value(context_metric(*c), None));
+        Distance::ALL.iter().for_each(|d| value(distance_metric(*d), None));
         let seen: i64 = tasks().map(|t| t.durations[RUNQUEUE].count).sum();
         let idle: i64 = tasks().map(|t| t.to_idle).sum();
         rows.extend(to_idle(scope, seen.unsigned_abs(), idle.unsigned_abs()));

@@ -11,13 +11,14 @@ use std::thread;
 use arrow::array::Array;
 use arrow::datatypes::UInt32Type;
 use ktstr_wire::body::Phase;
-use ktstr_wire::record::{EndState, SliceRecord, WaitKind};
+use ktstr_wire::record::{EndState, MigrationContext, Placement, SliceRecord, WaitKind};
+use ktstr_wire::topology::Distance;
 use parquet::errors::ParquetError;
 
 use crate::metrics::groups::{Group, Place};
 use crate::metrics::quantiles::Durations;
 use crate::model::metric_row::{MetricRow, Scope, row};
-use crate::tables::reader::{Table, numbers, places};
+use crate::tables::reader::{Table, numbers, values};
 use crate::tables::slices::derived::MAX_TID;
 use crate::tables::slices::reader::{Before, Slices};
 
@@ -45,24 +46,34 @@ const PHASE_DURATIONS: [&str; 5] =
 pub(crate) const WAKEUPS: [&str; 5] =
     ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
 
-/// Metrics of wakeups by the place of [`Placement`], which begins with 1.
-pub(crate) const PLACEMENTS: [&str; 3] = ["wakeups_direct", "wakeups_queued", "wakeups_held"];
+/// The metric that counts wakeups with this placement.
+pub(crate) fn wakeups_metric(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Direct => "wakeups_direct",
+        Placement::Queued => "wakeups_queued",
+        Placement::Held => "wakeups_held",
+    }
+}
 
-/// Metrics of migrations by their context, and its name in the table.
-pub(crate) const CONTEXTS: [(&str, &str); 4] = [
-    ("migrations_at_wakeup", "wakeup"),
-    ("migrations_by_balance", "balance"),
-    ("migrations_at_exec", "exec"),
-    ("migrations_by_affinity", "affinity"),
-];
+/// The metric that counts migrations in this context.
+pub(crate) fn context_metric(context: MigrationContext) -> &'static str {
+    match context {
+        MigrationContext::Wakeup => "migrations_at_wakeup",
+        MigrationContext::Balance => "migrations_by_balance",
+        MigrationContext::Exec => "migrations_at_exec",
+        MigrationContext::Affinity => "migrations_by_affinity",
+    }
+}
 
-/// Metrics of migrations by their distance, and its name in the table.
-pub(crate) const DISTANCES: [(&str, &str); 4] = [
-    ("migrations_same_core", "same_core"),
-    ("migrations_same_llc", "same_llc"),
-    ("migrations_other_llc", "other_llc"),
-    ("migrations_other_node", "other_node"),
-];
+/// The metric that counts migrations over this distance.
+pub(crate) fn distance_metric(distance: Distance) -> &'static str {
+    match distance {
+        Distance::SameCore => "migrations_same_core",
+        Distance::SameLlc => "migrations_same_llc",
+        Distance::OtherLlc => "migrations_other_llc",
+        Distance::OtherNode => "migrations_other_node",
+    }
+}
 
 /// What is counted of a group in the window or in a phase.
 #[derive(Debug, Default)]
@@ -77,12 +88,12 @@ struct Cell {
     seen: u64,
     /// Those of them that found no other task there.
     idle: u64,
-    /// By [`PLACEMENTS`].
-    placed: [u64; 3],
+    /// By [`Placement`].
+    placed: [u64; Placement::ALL.len()],
     /// Wakers and whom they woke.
     pairs: HashSet<(u32, u32)>,
-    /// By [`CONTEXTS`] and [`DISTANCES`].
-    migrations: [[u64; 4]; 2],
+    migrations_by_context: [u64; MigrationContext::ALL.len()],
+    migrations_by_distance: [u64; Distance::ALL.len()],
     /// By tid, of every task of the group.
     on_cpu_ns: BTreeMap<u32, u64>,
 }
@@ -182,7 +193,7 @@ impl<'a> Lens<'a> {
             cell.idle += u64::from(length == 0);
         }
         if let Some(placement) = s.placement {
-            cell.placed[placement as usize - 1] += 1;
+            cell.placed[placement.index()] += 1;
         }
         cell.pairs.extend(s.waker_tid.map(|waker| (waker, s.tid)));
     }
@@ -265,16 +276,13 @@ fn count_migrations(dir: &Path, lens: &Lens<'_>, cells: &mut [Cell]) -> Result<(
     for batch in Table::open(dir, "migrations")?.batches(&["tid", "context", "distance"])? {
         let batch = batch?;
         let tids = numbers::<UInt32Type>(&batch, "tid")?;
-        let by = [
-            places(&batch, "context", &CONTEXTS.map(|(_, name)| name))?,
-            places(&batch, "distance", &DISTANCES.map(|(_, name)| name))?,
-        ];
+        let contexts = values(&batch, "context", MigrationContext::from_name)?;
+        let distances = values(&batch, "distance", Distance::from_name)?;
         for i in (0..batch.num_rows()).filter(|i| tids.is_valid(*i)) {
             for group in lens.groups_of(tids.value(i)) {
                 let cell = &mut cells[group * (1 + lens.phases.len())];
-                for (counts, places) in cell.migrations.iter_mut().zip(&by) {
-                    places[i].into_iter().for_each(|p| counts[usize::from(p)] += 1);
-                }
+                contexts[i].into_iter().for_each(|c| cell.migrations_by_context[c.index()] += 1);
+                distances[i].into_iter().for_each(|d| cell.migrations_by_distance[d.index()] += 1);
             }
         }
     }
@@ -296,12 +304,13 @@ impl Counted<'_> {
         value("preemptions", cell.preempted);
         value("yields", cell.yielded);
         WAKEUPS.iter().zip(cell.wakeups).for_each(|(name, n)| value(name, n));
-        PLACEMENTS.iter().zip(cell.placed).for_each(|(name, n)| value(name, n));
+        Placement::ALL.iter().zip(cell.placed).for_each(|(p, n)| value(wakeups_metric(*p), n));
         value("waker_pairs", cell.pairs.len() as u64);
-        let [contexts, distances] = cell.migrations;
-        value("migrations", contexts.iter().sum());
-        CONTEXTS.iter().zip(contexts).for_each(|((name, _), n)| value(name, n));
-        DISTANCES.iter().zip(distances).for_each(|((name, _), n)| value(name, n));
+        value("migrations", cell.migrations_by_context.iter().sum());
+        let contexts = MigrationContext::ALL.iter().zip(cell.migrations_by_context);
+        contexts.for_each(|(c, n)| value(context_metric(*c), n));
+        let distances = Distance::ALL.iter().zip(cell.migrations_by_distance);
+        distances.for_each(|(d, n)| value(distance_metric(*d), n));
         rows.extend(to_idle(scope, cell.seen, cell.idle));
         rows.extend(times(scope, &cell.on_cpu_ns, &self.groups[group].workers));
         rows

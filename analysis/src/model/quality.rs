@@ -1,5 +1,6 @@
 //! How far the data of a run can be trusted.
 
+use ktstr_wire::host::GuestPages;
 use ktstr_wire::message::{Drained, ProbeRun, Race, SchedExtCounts};
 use serde::{Deserialize, Serialize};
 
@@ -61,19 +62,6 @@ pub struct Quality {
     /// Who read the probes' log before it was full, how much, and what that cost; `None`: the log held the window.
     #[serde(default)]
     pub drained: Option<Drained>,
-}
-
-/// Pages of the host under the memory that a guest has touched, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GuestPages {
-    /// In huge pages that the host had reserved.
-    pub hugetlb_bytes: u64,
-    /// In transparent huge pages.
-    pub thp_bytes: u64,
-    /// In pages of 4 KiB.
-    pub small_bytes: u64,
-    /// On another node of the host than that of the CPUs which the guest's node was bound to; `None`: it was bound to none.
-    pub elsewhere_bytes: Option<u64>,
 }
 
 impl Quality {

@@ -23,7 +23,7 @@ pub fn write_history(dir: &Path, sidecar: &Sidecar) -> Result<(), SidecarError> 
         ("topology", &topology),
         ("kernel", &id.kernel),
         ("commit", &id.project_commit),
-        ("accel", &id.accel),
+        ("accel", &id.accel.to_string()),
     ];
     for (name, value) in dimensions {
         table = table.str(name, text(value).iter().map(|v| v.as_deref()));

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::message::{SchedulerExit, SchedulerStarted, TestResult, WindowEdge};
 use ktstr_wire::spec::ProbeLevel;
 use ktstr_wire::topology::{Observed, Topology};
@@ -141,7 +142,7 @@ pub struct Identity {
     /// The project had changes.
     pub dirty: bool,
     /// How the guest was run.
-    pub accel: String,
+    pub accel: Accel,
     /// Each CPU of the guest had one of the host's.
     #[serde(default)]
     pub pinned: bool,

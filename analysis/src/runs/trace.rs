@@ -9,7 +9,6 @@ use polars::prelude::*;
 use crate::metrics::compute::MetricsError;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::Slices;
-use crate::tables::slices::writer::{END_STATES, WAIT_KINDS};
 
 /// Names of tasks by tid.
 type Names = BTreeMap<u32, String>;
@@ -51,12 +50,12 @@ fn slice(s: &SliceRecord, names: &Names) -> Option<(i64, String)> {
     }
     let mut text = format!("cpu{:<3} {} runs {} us", s.cpu, named(names, s.tid), micros(s.dur_ns as i64));
     if let Some(wait) = s.wait_ns {
-        text += &format!(" after {} us ({}", micros(wait as i64), WAIT_KINDS[s.wait_kind as usize]);
+        text += &format!(" after {} us ({}", micros(wait as i64), s.wait_kind);
         text += &s.waker_tid.map_or(String::new(), |w| format!(" by {}", named(names, w)));
         text += &s.throttled_ns.map_or(String::new(), |ns| format!(", throttled {} us", micros(ns as i64)));
         text.push(')');
     }
-    text += &format!(", {}", END_STATES[s.end_state as usize - 1]);
+    text += &format!(", {}", s.end_state);
     Some((s.ts_ns as i64, text))
 }
 

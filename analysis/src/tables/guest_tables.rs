@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ktstr_wire::body::Phase;
 use ktstr_wire::histogram::bounds;
-use ktstr_wire::message::{CgroupStat, ProgramRuns, TaskClass, TaskInfo};
-use ktstr_wire::record::{MigrationContext, MigrationRecord, Record};
+use ktstr_wire::message::{CgroupStat, ProgramRuns, TaskInfo};
+use ktstr_wire::record::{MigrationRecord, Record};
 use ktstr_wire::stats::{DurationStats, LengthStats};
 use ktstr_wire::topology::Topology;
 use parquet::errors::ParquetError;
@@ -90,29 +90,6 @@ pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<T
     ])
 }
 
-fn context(c: MigrationContext) -> &'static str {
-    match c {
-        MigrationContext::Wakeup => "wakeup",
-        MigrationContext::Balance => "balance",
-        MigrationContext::Exec => "exec",
-        MigrationContext::Affinity => "affinity",
-    }
-}
-
-/// How far a migration went, by the requested topology, which the guest was checked against.
-fn distance(m: &MigrationRecord, t: Topology) -> &'static str {
-    let (a, b) = (u32::from(m.from_cpu), u32::from(m.to_cpu));
-    if t.core_of(a) == t.core_of(b) {
-        "same_core"
-    } else if t.llc_of(a) == t.llc_of(b) {
-        "same_llc"
-    } else if t.node_of(a) == t.node_of(b) {
-        "other_llc"
-    } else {
-        "other_node"
-    }
-}
-
 pub(crate) fn migrations(rows: &[MigrationRecord], topology: Topology) -> Columns {
     let r = || rows.iter();
     Columns::new()
@@ -120,17 +97,8 @@ pub(crate) fn migrations(rows: &[MigrationRecord], topology: Topology) -> Column
         .u32("tid", r().map(|m| Some(m.tid)))
         .u32("from_cpu", r().map(|m| Some(m.from_cpu.into())))
         .u32("to_cpu", r().map(|m| Some(m.to_cpu.into())))
-        .str("context", r().map(|m| Some(context(m.context))))
-        .str("distance", r().map(|m| Some(distance(m, topology))))
-}
-
-fn class(c: TaskClass) -> &'static str {
-    match c {
-        TaskClass::Workload => "workload",
-        TaskClass::Harness => "harness",
-        TaskClass::Scheduler => "scheduler",
-        TaskClass::Kernel => "kernel",
-    }
+        .str("context", r().map(|m| Some(m.context.name())))
+        .str("distance", r().map(|m| Some(topology.distance(m.from_cpu.into(), m.to_cpu.into()).name())))
 }
 
 fn tasks(rows: &[TaskInfo]) -> Columns {
@@ -142,7 +110,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .str("cgroup", r().map(|t| t.cgroup.as_deref()))
         .str("role", r().map(|t| t.role.as_deref()))
         .bool("role_inherited", r().map(|t| t.role_inherited))
-        .str("class", r().map(|t| Some(class(t.class))))
+        .str("class", r().map(|t| Some(t.class.name())))
         .str("cpus_allowed", r().map(|t| t.cpus_allowed.as_deref()))
         .bool("exited", r().map(|t| t.exited));
     let columns =
@@ -322,21 +290,5 @@ mod tests {
         same(phases(&[]), &PHASES);
         same(programs(None), &PROGRAMS);
         same(cgroups(&[]), &CGROUPS);
-    }
-
-    #[test]
-    fn distances_of_migrations() {
-        // 2 nodes x 2 LLCs x 2 cores x 2 threads: 2 CPUs a core, 4 an LLC, 8 a node.
-        let t: Topology = "2n2l2c2t".parse().unwrap();
-        let d = |from_cpu, to_cpu| {
-            distance(
-                &MigrationRecord { ts_ns: 0, tid: 1, from_cpu, to_cpu, context: MigrationContext::Wakeup },
-                t,
-            )
-        };
-        assert_eq!(
-            [d(0, 1), d(0, 2), d(0, 4), d(0, 8)],
-            ["same_core", "same_llc", "other_llc", "other_node"]
-        );
     }
 }

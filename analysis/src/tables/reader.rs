@@ -74,17 +74,16 @@ pub(crate) fn numbers<'a, T: ArrowPrimitiveType>(
     batch.column_by_name(name).and_then(|c| c.as_primitive_opt()).ok_or_else(|| mismatch(name))
 }
 
-/// A column of names: the place of each in `names`, `None` where it is null or none of them.
-pub(crate) fn places(
+/// A column of names as values of an enum, `None` where it is null or an unknown name.
+pub(crate) fn values<T: Copy>(
     batch: &RecordBatch,
     name: &str,
-    names: &[&str],
-) -> Result<Vec<Option<u8>>, ParquetError> {
+    from_name: fn(&str) -> Option<T>,
+) -> Result<Vec<Option<T>>, ParquetError> {
     let column = batch.column_by_name(name).and_then(|c| c.as_dictionary_opt::<Int32Type>());
     let column = column.ok_or_else(|| mismatch(name))?;
     let values = column.values().as_string_opt::<i32>().ok_or_else(|| mismatch(name))?;
-    let place = |value: &str| names.iter().position(|n| *n == value).map(|p| p as u8);
-    let known: Vec<Option<u8>> = values.iter().map(|v| place(v?)).collect();
+    let known: Vec<Option<T>> = values.iter().map(|v| from_name(v?)).collect();
     let keys = column.keys().iter();
     Ok(keys.map(|k| known.get(usize::try_from(k?).ok()?).copied().flatten()).collect())
 }

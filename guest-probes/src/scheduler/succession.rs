@@ -2,7 +2,7 @@
 
 use ktstr_wire::ALSO_DIR;
 use ktstr_wire::message::{ProgramRuns, SchedExtCounts, SchedulerExit, SchedulerRestart};
-use ktstr_wire::spec::GuestSpec;
+use ktstr_wire::spec::{Check, GuestSpec};
 
 use crate::probes::error::ProbeError;
 use crate::scheduler::exit_report::event_counters;
@@ -67,7 +67,7 @@ impl<'a> Reign<'a> {
 
     /// A scheduler that nobody told to end has ended.
     pub fn is_lost(&mut self) -> bool {
-        let matters = !self.spec.test.terms.without.iter().any(|w| w == "in_charge");
+        let matters = self.spec.test.expectations.checks(Check::InCharge);
         matters && (self.failed.is_some() || self.now.as_mut().is_some_and(Scheduler::is_lost))
     }
 
@@ -117,7 +117,7 @@ impl<'a> Reign<'a> {
     fn find(&self, name: &str) -> Option<(String, Vec<String>)> {
         let own = self.spec.test.scheduler.iter().zip(&self.spec.scheduler_path);
         let own = own.map(|(s, path)| (s, path.clone()));
-        let also = self.spec.test.terms.also.iter().map(|s| (s, format!("{ALSO_DIR}/{}", s.binary)));
+        let also = self.spec.test.expectations.also.iter().map(|s| (s, format!("{ALSO_DIR}/{}", s.binary)));
         own.chain(also).find(|(s, _)| s.name == name).map(|(s, path)| (path, s.args.clone()))
     }
 

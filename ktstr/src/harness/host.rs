@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use ktstr_wire::host::mem_total_kib;
 use ktstr_wire::listing::Selection;
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{SchedulerSpec, TestSpec};
@@ -75,13 +76,10 @@ fn trials(args: &Arguments, statuses: &Statuses) -> Result<Vec<Trial>, Failed> {
     Ok(found.all.into_iter().map(trial).collect())
 }
 
-/// `MemTotal` of `/proc/meminfo`; what cannot be read limits nothing.
+/// Memory of this host; without a limit if it cannot be read.
 fn host_memory_mib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text
-        .lines()
-        .find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |k| k / 1024)
+    mem_total_kib(&text).map_or(u64::MAX, |kib| kib / 1024)
 }
 
 /// Tells the runner about the tests, if it asks.
@@ -144,8 +142,8 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         Some(text) => overriding(text),
         None => entry.scheduler.map(Scheduler::spec),
     };
-    let mut terms = entry.terms();
-    terms.listed = Some(variant.plain_name());
+    let mut expectations = entry.expectations();
+    expectations.listed = Some(variant.plain_name());
     Ok(TestSpec {
         wire_version: WIRE_VERSION,
         package: entry.package.into(),
@@ -155,7 +153,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         topology,
         memory_mib: entry.memory_mib(topology),
         duration_ns: entry.duration_ns,
-        accel: entry.accel.map(str::to_string),
+        accel: entry.accel,
         scheduler,
         seed: env::SEED.number()?.unwrap_or(0),
         probes: None,
@@ -163,7 +161,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
         drain: None,
         kernel_args: vec![],
         isolation: entry.isolation,
-        terms,
+        expectations,
         outline: None,
     })
 }

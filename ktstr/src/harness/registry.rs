@@ -1,6 +1,6 @@
 //! The tests of a binary, collected by the linker.
 
-use ktstr_wire::spec::{Assertion, SchedExit, Terms};
+use ktstr_wire::spec::{Assertion, Expectations, SchedExit};
 use ktstr_wire::topology::{Topology, TopologyError};
 
 use crate::Result;
@@ -10,8 +10,8 @@ use crate::result::AssertResult;
 use crate::scheduler::Scheduler;
 use crate::workload::payload::Payload;
 
-pub use ktstr_wire::spec::Isolation;
-pub use ktstr_wire::spec::Relation;
+pub use ktstr_wire::accel::Accel;
+pub use ktstr_wire::spec::{Check, Isolation, Relation};
 pub use linkme;
 
 /// A condition on a metric of the run.
@@ -42,8 +42,8 @@ pub struct TestEntry {
     pub name: &'static str,
     /// It runs only if it is asked for.
     pub ignored: bool,
-    /// The accelerator that the test insists on; what the command line says is for the others.
-    pub accel: Option<&'static str>,
+    /// The only accelerator that the test runs on, whatever the command line says; `None`: any.
+    pub accel: Option<Accel>,
     /// How the guest shares its host, if the test says.
     pub isolation: Option<Isolation>,
     /// The scheduler under test.
@@ -63,7 +63,7 @@ pub struct TestEntry {
     /// What has to hold of the run's metrics.
     pub asserts: &'static [AssertDef],
     /// Checks that are off.
-    pub without: &'static [&'static str],
+    pub without: &'static [Check],
     /// The scheduler's end that is expected, of this kind or of any.
     pub expect: Option<Option<&'static str>>,
     /// Schedulers that the test changes to.
@@ -91,8 +91,8 @@ impl TestEntry {
         }
     }
 
-    /// What it says about its run.
-    pub fn terms(&self) -> Terms {
+    /// What it expects of its run.
+    pub fn expectations(&self) -> Expectations {
         let assertion = |a: &AssertDef| Assertion {
             subject: a.subject.into(),
             relation: a.relation,
@@ -101,10 +101,10 @@ impl TestEntry {
             role: a.role.map(str::to_string),
             phase: a.phase.map(str::to_string),
         };
-        Terms {
+        Expectations {
             listed: None,
             asserts: self.asserts.iter().map(assertion).collect(),
-            without: self.without.iter().map(|w| w.to_string()).collect(),
+            without: self.without.to_vec(),
             expect: self.expect.map(|kind| SchedExit { kind: kind.map(str::to_string) }),
             also: self.also.iter().map(|s| s.spec()).collect(),
             payloads: self.payloads.iter().map(|p| p.spec()).collect(),

@@ -68,7 +68,7 @@ impl Variant {
             ignored: self.is_ignored(),
             topology: topology.to_string(),
             duration_ns: self.entry.duration_ns,
-            accel: self.entry.accel.map(str::to_string),
+            accel: self.entry.accel,
             properties: self.properties(topology),
         })
     }

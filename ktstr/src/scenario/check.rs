@@ -289,7 +289,7 @@ impl State<'_> {
     /// As the agent finds schedulers; under the kernel's own nothing happens.
     fn swap(&self, to: &Scheduler) -> Checked {
         let Some(own) = &self.spec.scheduler else { return Ok(()) };
-        if own.name == to.name || self.spec.terms.also.iter().any(|s| s.name == to.name) {
+        if own.name == to.name || self.spec.expectations.also.iter().any(|s| s.name == to.name) {
             return Ok(());
         }
         Err(format!(

@@ -95,7 +95,7 @@ impl Payload {
     /// What is wrong with it, before it is started.
     fn check(&self, spec: &TestSpec) -> std::result::Result<(), String> {
         let name = self.name;
-        if !spec.terms.payloads.iter().any(|p| p.binary == self.binary) {
+        if !spec.expectations.payloads.iter().any(|p| p.binary == self.binary) {
             return Err(format!(
                 "the payload {name} is not in the guest: name it in the test's attribute, payloads(...)"
             ));

@@ -1,28 +1,54 @@
 //! `--accel`.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use ktstr_wire::accel::Accel;
 
-/// The accelerators that this build knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AccelArg {
-    /// KVM where it runs guests at the speed of the hardware (measured), else tcg.
+/// An accelerator, or the choice between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccelChoice {
+    /// KVM if it runs guests at the speed of the hardware, else tcg.
     Auto,
-    /// Our own VMM on KVM: real time on this machine's hardware.
-    Kvm,
-    /// QEMU, multi-threaded emulation: works anywhere, its times are no hardware's.
-    Tcg,
-    /// QEMU, time counted in instructions: the same numbers on every machine.
-    Sim,
+    /// This one.
+    Only(Accel),
 }
 
-impl AccelArg {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            AccelArg::Auto => "auto",
-            AccelArg::Kvm => "kvm",
-            AccelArg::Tcg => "tcg",
-            AccelArg::Sim => "sim",
+impl AccelChoice {
+    /// The choice with this name; `None`: there is no such accelerator.
+    pub fn from_name(name: &str) -> Option<AccelChoice> {
+        AccelChoice::from_str(name, false).ok()
+    }
+}
+
+impl ValueEnum for AccelChoice {
+    fn value_variants<'a>() -> &'a [AccelChoice] {
+        use AccelChoice::{Auto, Only};
+        &[Auto, Only(Accel::Kvm), Only(Accel::Tcg), Only(Accel::Sim)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            AccelChoice::Auto => PossibleValue::new("auto")
+                .help("KVM where it runs guests at the speed of the hardware (measured), else tcg"),
+            AccelChoice::Only(accel) => PossibleValue::new(accel.name()).help(match accel {
+                Accel::Kvm => "Our own VMM on KVM: real time on this machine's hardware",
+                Accel::Tcg => "QEMU, multi-threaded emulation: works anywhere, its times are no hardware's",
+                Accel::Sim => "QEMU, time counted in instructions: the same numbers on every machine",
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_accelerator_can_be_chosen_by_name() {
+        for accel in Accel::ALL {
+            assert_eq!(AccelChoice::from_name(accel.name()), Some(AccelChoice::Only(accel)));
         }
+        assert_eq!(AccelChoice::from_name("auto"), Some(AccelChoice::Auto));
+        assert_eq!(AccelChoice::from_name("warp"), None);
     }
 }

@@ -1,29 +1,20 @@
 //! `--probes`.
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ktstr_wire::spec::ProbeLevel;
 
-/// What the probes record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProbesArg {
-    /// All of full, and what each of the scheduler's BPF programs costs, which slows every BPF program down.
-    Programs,
-    /// Every slice and every migration.
-    Full,
-    /// Counters and histograms of each task.
-    Summary,
-    /// Nothing.
-    Off,
-}
-
-impl ProbesArg {
-    /// As the wire has it.
-    pub fn level(self) -> ProbeLevel {
-        match self {
-            ProbesArg::Programs => ProbeLevel::Programs,
-            ProbesArg::Full => ProbeLevel::Full,
-            ProbesArg::Summary => ProbeLevel::Summary,
-            ProbesArg::Off => ProbeLevel::Off,
-        }
-    }
+/// Parses the name of a level.
+pub fn parser() -> impl TypedValueParser<Value = ProbeLevel> {
+    let value = |level: ProbeLevel| {
+        PossibleValue::new(level.name()).help(match level {
+            ProbeLevel::Programs => {
+                "All of full, and what each of the scheduler's BPF programs costs, which slows every BPF program down"
+            }
+            ProbeLevel::Full => "Every slice and every migration",
+            ProbeLevel::Summary => "Counters and histograms of each task",
+            ProbeLevel::Off => "Nothing",
+        })
+    };
+    PossibleValuesParser::new(ProbeLevel::ALL.map(value))
+        .try_map(|name| ProbeLevel::from_name(&name).ok_or_else(|| format!("invalid level '{name}'")))
 }

@@ -1,9 +1,10 @@
 //! Arguments of `cargo ktstr test`.
 
 use clap::Args;
+use ktstr_wire::spec::ProbeLevel;
 
-use crate::args::accel::AccelArg;
-use crate::args::probes::ProbesArg;
+use crate::args::accel::AccelChoice;
+use crate::args::probes;
 
 /// `cargo ktstr test`.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub struct TestArgs {
     pub kernel: Vec<String>,
     /// How guests are run
     #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelArg,
+    pub accel: AccelChoice,
     /// Boot each test this many times; boots are what `stats compare` counts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repeat: u32,
@@ -38,8 +39,8 @@ pub struct TestArgs {
     pub seed: Option<u64>,
     /// What is recorded: everything, only totals and histograms of each task, or nothing, to see what recording costs
     /// [default: full, where a test does not say otherwise]
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    pub probes: Option<ProbesArg>,
+    #[arg(long, value_name = "LEVEL", value_parser = probes::parser())]
+    pub probes: Option<ProbeLevel>,
     /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours, and take the memory of each of its nodes from the
     /// node of these CPUs (kvm and tcg)
     #[arg(long)]

@@ -12,6 +12,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ktstr_analysis::{Sidecar, Verdict};
 
+use ktstr_wire::accel::Accel;
+
 use crate::commands::test::require_scheduler;
 use crate::host::interrupt;
 use crate::kernel::error::KernelError;
@@ -203,7 +205,7 @@ impl Search<'_> {
             repeats: number_in_name..number_in_name.saturating_add(1),
             scheduler: self.args.scheduler.as_deref(),
             boot_seed: Some(boot_seed),
-            ..Invocation::new(&dir, self.session, self.kernel, "sim")
+            ..Invocation::new(&dir, self.session, self.kernel, Accel::Sim)
         };
         let mut command = self.target.command(&invocation)?;
         let out = interrupt::run(command.stdout(Stdio::piped()).stderr(Stdio::piped()))

@@ -3,11 +3,12 @@
 use std::io::{self};
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::env;
 use ktstr_wire::spec::{ProbeLevel, TestSpec};
 
-use crate::host::accel::{ACCELERATORS, Mode};
-use crate::host::interrupt;
+use crate::args::accel::AccelChoice;
+use crate::host::{accel, interrupt};
 use crate::kernel::error::KernelError;
 use crate::kernel::image::Kernel;
 use crate::run::asked::Asked;
@@ -31,10 +32,8 @@ pub(crate) fn probes(insists: Option<ProbeLevel>) -> Result<ProbeLevel, RunError
 }
 
 /// What the environment says of the runs, and the test of its accelerator.
-pub(crate) fn settings(insists: Option<&str>, session: String) -> Result<Settings, RunError> {
-    let known = |name: &str| ACCELERATORS.contains(&name).then(|| name.to_string());
-    let asked = env::ACCEL.read(known)?;
-    let accel = insists.map(str::to_string).or(asked);
+pub(crate) fn settings(insists: Option<Accel>, session: String) -> Result<Settings, RunError> {
+    let chosen = env::ACCEL.read(AccelChoice::from_name)?.unwrap_or(AccelChoice::Auto);
     let first = env::FIRST_REPEAT.number::<u32>()?.unwrap_or(0);
     let boots = env::REPEAT.read(|n| n.parse().ok().filter(|n| (1..=10_000).contains(n)))?;
     let asked = env::ASKED.json::<Asked>()?;
@@ -51,7 +50,7 @@ pub(crate) fn settings(insists: Option<&str>, session: String) -> Result<Setting
         pin: env::PIN.flag()?,
         huge_pages: env::HUGE_PAGES.flag()?,
         asked,
-        mode: Mode::named(accel.as_deref()).ok_or_else(|| RunError::Accel(accel.unwrap_or_default()))?,
+        accel: insists.unwrap_or_else(|| accel::resolve(chosen)),
     })
 }
 
@@ -96,7 +95,7 @@ pub(crate) fn planned(
     session: String,
 ) -> Result<Plan, RunError> {
     spec.probes = Some(probes(spec.probes)?);
-    let settings = settings(spec.accel.as_deref(), session)?;
+    let settings = settings(spec.accel, session)?;
     crate::run::judge::expectations::check(&spec)?;
     Plan::new(spec, session_kernel(manifest_dir)?, ktstr_dir, settings)
 }

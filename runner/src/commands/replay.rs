@@ -8,6 +8,7 @@ use std::process::Stdio;
 use clap::Args;
 use ktstr_analysis::runs::trace;
 use ktstr_analysis::{Identity, MetricsError, Sidecar, SidecarError};
+use ktstr_wire::accel::Accel;
 
 use crate::host::interrupt;
 use crate::kernel::error::KernelError;
@@ -31,7 +32,7 @@ pub enum ReplayError {
         /// The run.
         variant: String,
         /// Its accelerator.
-        accel: String,
+        accel: Accel,
     },
     /// No kernel.
     #[error(transparent)]
@@ -96,8 +97,8 @@ pub struct ReplayArgs {
 pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     let old = Sidecar::read(&args.sidecar)?;
     let id = &old.identity;
-    if id.accel != "sim" {
-        return Err(ReplayError::NotSim { variant: id.variant.clone(), accel: id.accel.clone() });
+    if id.accel != Accel::Sim {
+        return Err(ReplayError::NotSim { variant: id.variant.clone(), accel: id.accel });
     }
     interrupt::stop_flag().map_err(system("signal handlers"))?;
     let replays = layout::target_dir(Path::new(".")).join("ktstr/replays");
@@ -142,7 +143,7 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
         scheduler: id.scheduler_override.as_deref(),
         boot_seed: Some(id.seed),
         position: id.position,
-        ..Invocation::new(dir, &session, &resolved, "sim")
+        ..Invocation::new(dir, &session, &resolved, Accel::Sim)
     };
     let (binary, test) = id.test.split_once("::").unwrap_or(("", &id.test));
     // A variant of the gauntlet is another test to nextest.

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 use ktstr_vmm::{GuestConfig, HostMemory, InitramfsError, StartError};
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::ShellSpec;
 
-use crate::args::accel::AccelArg;
+use crate::args::accel::AccelChoice;
 use crate::commands::show::{self, ShowError};
 use crate::host::interrupt;
 use crate::kernel::error::KernelError;
@@ -89,7 +90,8 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
     interrupt::stop_flag().map_err(system("signal handlers"))?;
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     kernel.require_for_shells()?;
-    let preview = show::preview(&args.test, &kernel, AccelArg::Tcg, args.scheduler.as_deref())?;
+    let preview =
+        show::preview(&args.test, &kernel, AccelChoice::Only(Accel::Tcg), args.scheduler.as_deref())?;
     let dir = tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(system("a temporary directory"))?;
     let initramfs = dir.path().join("initramfs.cpio");
     let agent = agent_path()?;

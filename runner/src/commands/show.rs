@@ -11,10 +11,9 @@ use clap::Args;
 use ktstr_wire::env::SHOW;
 use ktstr_wire::message::to_json;
 
-use crate::args::accel::AccelArg;
+use crate::args::accel::AccelChoice;
 use crate::commands::test::require_scheduler;
-use crate::host::accel::Mode;
-use crate::host::interrupt;
+use crate::host::{accel, interrupt};
 use crate::kernel::error::KernelError;
 use crate::kernel::image::Kernel;
 use crate::nextest::command::require_nextest;
@@ -75,7 +74,7 @@ pub struct ShowArgs {
     kernel: Option<String>,
     /// How guests are run
     #[arg(long, value_enum, default_value = "auto")]
-    accel: AccelArg,
+    accel: AccelChoice,
     /// Scheduler in place of the test's own, as in `cargo ktstr test`
     #[arg(long, value_name = "SCHEDULER")]
     scheduler: Option<String>,
@@ -88,7 +87,7 @@ pub struct ShowArgs {
 pub fn preview(
     test: &str,
     kernel: &Kernel,
-    accel: AccelArg,
+    accel: AccelChoice,
     scheduler: Option<&str>,
 ) -> Result<Preview, ShowError> {
     require_scheduler("--scheduler", scheduler)?;
@@ -97,7 +96,7 @@ pub fn preview(
     let dir = layout::target_dir(Path::new("."));
     let session = identity::new_id();
     let resolved = ResolvedKernel::write(&dir.join("ktstr"), &session, kernel)?;
-    let accel = Mode::of(accel).name();
+    let accel = accel::resolve_and_report(accel);
     let invocation = Invocation { scheduler, ..Invocation::new(&dir, &session, &resolved, accel) };
     let file = tempfile::NamedTempFile::new().map_err(system("a temporary file"))?;
     let mut command = target.command(&invocation)?;

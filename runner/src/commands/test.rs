@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitStatus;
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::env::{self, Variable};
 use ktstr_wire::listing::KernelChoice;
 use ktstr_wire::message::to_json;
 
 use crate::args::test::TestArgs;
-use crate::host::accel::Mode;
-use crate::host::{interrupt, steal};
+use crate::host::{accel, interrupt, steal};
 use crate::kernel::image::Kernel;
 use crate::nextest::budget;
 use crate::nextest::command::require_nextest;
@@ -30,8 +30,8 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     let kernels = kernel::resolve_all(&args.kernel, Path::new("."))?;
     require_nextest()?;
     layout::Project::of(Path::new(".")).tell_refusal();
-    let mode = Mode::of(args.accel);
-    if let (Mode::Kvm, Err(why)) = (mode, steal::check()) {
+    let accel = accel::resolve_and_report(args.accel);
+    if let (Accel::Kvm, Err(why)) = (accel, steal::check()) {
         eprintln!("host witness: none, slices will not say what the host took of them: {why}");
     }
     let target = layout::target_dir(Path::new("."));
@@ -45,12 +45,12 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         seed: args.seed,
         repeats: first_repeat..first_repeat.saturating_add(args.repeat),
         scheduler: args.scheduler.first().map(String::as_str),
-        probes: args.probes.map(|p| p.level()),
+        probes: args.probes,
         pin: args.pin,
         huge_pages: args.huge_pages,
         dimensions: &dimensions,
         args: &args.nextest,
-        ..Invocation::new(&target, &session, first, mode.name())
+        ..Invocation::new(&target, &session, first, accel)
     };
     let mut nextest = invocation.nextest(Path::new("."))?;
     let selection = match budget {
@@ -58,7 +58,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
             let mut list = layout::cargo();
             list.args(["nextest", "list"]);
             invocation.tell(&mut list)?;
-            let (accel, repeat) = (mode.name(), args.repeat);
+            let repeat = args.repeat;
             let plan = budget::Plan { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
             Some(budget::choose(&plan, list, &session)?)
         }

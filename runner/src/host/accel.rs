@@ -1,62 +1,27 @@
 //! Which accelerator runs the guests.
 
-use ktstr_vmm::Accel;
 use ktstr_vmm::kvm::{self, Calibration, KvmError};
+use ktstr_wire::accel::Accel;
 
-use crate::args::accel::AccelArg;
+use crate::args::accel::AccelChoice;
 
-/// What an accelerator is asked for by.
-pub const ACCELERATORS: [&str; 4] = ["auto", "kvm", "tcg", "sim"];
-
-/// How guests are run, once `auto` is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Our own VMM on KVM.
-    Kvm,
-    /// QEMU, emulated.
-    Tcg,
-    /// QEMU, deterministic.
-    Sim,
+/// The accelerator that was chosen. `auto` boots a calibration guest of some milliseconds.
+pub fn resolve(choice: AccelChoice) -> Accel {
+    match choice {
+        AccelChoice::Auto => auto().accel,
+        AccelChoice::Only(accel) => accel,
+    }
 }
 
-impl Mode {
-    /// The accelerator of this name; `auto`, or none, is decided by [`auto`]. `None`: there is no such accelerator.
-    pub fn named(name: Option<&str>) -> Option<Mode> {
-        match name {
-            None | Some("auto") => Some(auto().mode),
-            Some("kvm") => Some(Mode::Kvm),
-            Some("tcg") => Some(Mode::Tcg),
-            Some("sim") => Some(Mode::Sim),
-            Some(_) => None,
+/// As [`resolve`]; prints what `auto` took and why to standard error.
+pub fn resolve_and_report(choice: AccelChoice) -> Accel {
+    match choice {
+        AccelChoice::Auto => {
+            let choice = auto();
+            eprintln!("accelerator: {}: {}", choice.accel, choice.why);
+            choice.accel
         }
-    }
-
-    /// What the argument of the command line stands for.
-    pub fn of(arg: AccelArg) -> Mode {
-        match arg {
-            AccelArg::Auto => {
-                let choice = auto();
-                eprintln!("accelerator: {}: {}", choice.mode.name(), choice.why);
-                choice.mode
-            }
-            AccelArg::Kvm => Mode::Kvm,
-            AccelArg::Tcg => Mode::Tcg,
-            AccelArg::Sim => Mode::Sim,
-        }
-    }
-
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        self.accel().name()
-    }
-
-    /// How boots are run.
-    pub fn accel(self) -> Accel {
-        match self {
-            Mode::Kvm => Accel::Kvm,
-            Mode::Tcg => Accel::Tcg,
-            Mode::Sim => Accel::Sim,
-        }
+        AccelChoice::Only(accel) => accel,
     }
 }
 
@@ -64,7 +29,7 @@ impl Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The accelerator.
-    pub mode: Mode,
+    pub accel: Accel,
     /// A clause for the user.
     pub why: String,
 }
@@ -77,9 +42,9 @@ pub fn auto() -> Choice {
 /// The choice after this calibration.
 pub fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
     match calibration {
-        Ok(c) if c.is_native() => Choice { mode: Mode::Kvm, why: "KVM runs guests natively here".into() },
-        Ok(c) => Choice { mode: Mode::Tcg, why: format!("KVM is there, but {}", slowness(c)) },
-        Err(e) => Choice { mode: Mode::Tcg, why: e.to_string() },
+        Ok(c) if c.is_native() => Choice { accel: Accel::Kvm, why: "KVM runs guests natively here".into() },
+        Ok(c) => Choice { accel: Accel::Tcg, why: format!("KVM is there, but {}", slowness(c)) },
+        Err(e) => Choice { accel: Accel::Tcg, why: e.to_string() },
     }
 }
 
@@ -101,21 +66,13 @@ mod tests {
     #[test]
     fn kvm_is_taken_only_where_it_is_native() {
         let measured = |turn_ns| Ok(Calibration { turn_ns, took: Duration::from_millis(1) });
-        assert_eq!(choose(&measured(Some(0.4))).mode, Mode::Kvm);
+        assert_eq!(choose(&measured(Some(0.4))).accel, Accel::Kvm);
         let slow = choose(&measured(Some(2140.0)));
-        assert_eq!(slow.mode, Mode::Tcg);
+        assert_eq!(slow.accel, Accel::Tcg);
         assert!(slow.why.contains("emulates guest code") && slow.why.contains("2140 ns"), "{}", slow.why);
-        assert_eq!(choose(&measured(None)).mode, Mode::Tcg);
+        assert_eq!(choose(&measured(None)).accel, Accel::Tcg);
         let source = std::io::Error::from_raw_os_error(libc::EACCES);
         let denied = choose(&Err(KvmError::Open { source, mend: "join its group" }));
-        assert!(denied.mode == Mode::Tcg && denied.why.contains("join its group"), "{}", denied.why);
-    }
-
-    #[test]
-    fn names_are_those_of_the_command_line() {
-        for mode in [Mode::Kvm, Mode::Tcg, Mode::Sim] {
-            assert_eq!(Mode::named(Some(mode.name())), Some(mode));
-        }
-        assert_eq!(Mode::named(Some("warp")), None);
+        assert!(denied.accel == Accel::Tcg && denied.why.contains("join its group"), "{}", denied.why);
     }
 }

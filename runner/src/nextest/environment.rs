@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::env::{self, Variable};
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::ProbeLevel;
@@ -23,8 +24,8 @@ pub struct Invocation<'a> {
     pub session: &'a str,
     /// The kernel.
     pub kernel: &'a ResolvedKernel,
-    /// Name of the accelerator.
-    pub accel: &'a str,
+    /// The accelerator.
+    pub accel: Accel,
     /// The seed of the run.
     pub seed: Option<u64>,
     /// Numbers of the boots.
@@ -57,7 +58,7 @@ impl<'a> Invocation<'a> {
         target: &'a Path,
         session: &'a str,
         kernel: &'a ResolvedKernel,
-        accel: &'a str,
+        accel: Accel,
     ) -> Invocation<'a> {
         Invocation {
             target,
@@ -123,7 +124,7 @@ impl<'a> Invocation<'a> {
             (env::TARGET_DIR, self.target.into()),
             (env::SESSION, self.session.into()),
             (env::RESOLVED_KERNEL, self.kernel.path().into()),
-            (env::ACCEL, self.accel.into()),
+            (env::ACCEL, self.accel.name().into()),
             (env::FIRST_REPEAT, self.repeats.start.to_string().into()),
             (env::REPEAT, self.repeats.len().to_string().into()),
         ];

@@ -10,9 +10,9 @@ use std::{fs, io};
 use ktstr_analysis::{HostAccount, Identity};
 use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share};
 use ktstr_wire::VSOCK_PORT;
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
 
-use crate::host::accel::Mode;
 use crate::host::steal::Watch;
 use crate::run::error::{RunError, file_error};
 use crate::run::host_share::{self, Pinning};
@@ -39,7 +39,7 @@ impl Plan {
             position: self.settings.position,
             huge_pages: self.settings.huge_pages,
             project: &self.project,
-            accel: self.settings.mode.name(),
+            accel: self.settings.accel,
             repeat,
             attempt: self.settings.attempt,
             session: self.settings.session.clone(),
@@ -78,7 +78,7 @@ impl Plan {
 
     pub(crate) fn image(&self) -> &Path {
         match &self.kernel.sim_image {
-            Some(image) if self.settings.mode != Mode::Tcg => image,
+            Some(image) if self.settings.accel != Accel::Tcg => image,
             _ => &self.kernel.image,
         }
     }
@@ -100,7 +100,7 @@ impl Plan {
             modules: &self.kernel.modules,
             extras: &self.extras,
         };
-        let sim = self.settings.mode == Mode::Sim;
+        let sim = self.settings.accel == Accel::Sim;
         let manner = crate::run::pack::image::Manner { sim, shell: None };
         crate::run::pack::image::build(spec, &binaries, manner, &initramfs)?;
         self.require_unchanged(identity, &agent)?;
@@ -132,14 +132,15 @@ impl Plan {
             Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, self.settings.mode.accel(), accept)?;
+        let mut guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
         let threads = guest.cpu_threads();
         let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
         let mut stops = Stops::of(threads.clone());
         let mut pinning = threads
             .filter(|_| self.settings.pin)
             .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
-        let watch = (self.settings.mode == Mode::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
+        let watch =
+            (self.settings.accel == Accel::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
         let end =
             wait(&mut guest, &collector, self, Looks { pinning: pinning.as_mut(), stops: &mut stops }, stop)
                 .map_err(RunError::Affinity)?;
@@ -178,9 +179,9 @@ impl Plan {
 /// that. A deterministic guest says nothing before its window has ended.
 pub(crate) fn boot_limit(plan: &Plan) -> Duration {
     let per_cpu = 3 * u64::from(plan.spec.topology.nr_cpus());
-    match plan.settings.mode {
-        Mode::Sim => (Duration::from_secs(60 + per_cpu) + end_limit(plan)) * 5,
-        Mode::Kvm | Mode::Tcg => Duration::from_secs(300 + per_cpu),
+    match plan.settings.accel {
+        Accel::Sim => (Duration::from_secs(60 + per_cpu) + end_limit(plan)) * 5,
+        Accel::Kvm | Accel::Tcg => Duration::from_secs(300 + per_cpu),
     }
 }
 

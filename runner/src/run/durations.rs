@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::accel::Accel;
 use serde::{Deserialize, Serialize};
 
 /// Boots of the past that count: the median of the last five.
@@ -23,7 +24,7 @@ const AROUND_MS: u64 = 1_500;
 struct Took {
     test: String,
     topology: String,
-    accel: String,
+    accel: Accel,
     wall_ms: u64,
 }
 
@@ -32,8 +33,8 @@ fn file(ktstr_dir: &Path) -> PathBuf {
 }
 
 /// Notes how long a boot of a test took. What cannot be written is not known next time, and costs nothing else.
-pub fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: &str, wall_ms: u64) {
-    let took = Took { test: test.into(), topology: topology.into(), accel: accel.into(), wall_ms };
+pub fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: Accel, wall_ms: u64) {
+    let took = Took { test: test.into(), topology: topology.into(), accel, wall_ms };
     let path = file(ktstr_dir);
     let write = || -> std::io::Result<()> {
         if let Some(dir) = path.parent() {
@@ -49,7 +50,7 @@ pub fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: &str, wall_ms: 
 /// Durations of the past.
 #[derive(Debug, Default)]
 pub struct Past {
-    by_key: BTreeMap<(String, String, String), Vec<u64>>,
+    by_key: BTreeMap<(String, String, Accel), Vec<u64>>,
 }
 
 impl Past {
@@ -64,29 +65,29 @@ impl Past {
     }
 
     /// The boots that count.
-    fn recent(&self, test: &str, topology: &str, accel: &str) -> &[u64] {
-        let key = (test.to_string(), topology.to_string(), accel.to_string());
+    fn recent(&self, test: &str, topology: &str, accel: Accel) -> &[u64] {
+        let key = (test.to_string(), topology.to_string(), accel);
         let all = self.by_key.get(&key).map_or(&[][..], Vec::as_slice);
         &all[all.len().saturating_sub(RECENT)..]
     }
 
     /// How many boots of the past an estimate is from.
-    pub fn nr_boots(&self, test: &str, topology: &str, accel: &str) -> usize {
+    pub fn nr_boots(&self, test: &str, topology: &str, accel: Accel) -> usize {
         self.recent(test, topology, accel).len()
     }
 
     /// Estimated time of one boot, milliseconds.
-    pub fn boot_ms(&self, test: &str, topology: &str, accel: &str, nr_cpus: u32, duration_ns: u64) -> u64 {
+    pub fn boot_ms(&self, test: &str, topology: &str, accel: Accel, nr_cpus: u32, duration_ns: u64) -> u64 {
         let mut recent = self.recent(test, topology, accel).to_vec();
         recent.sort_unstable();
         recent.get(recent.len() / 2).map_or_else(|| model_ms(accel, nr_cpus, duration_ns), |ms| (*ms).max(1))
     }
 }
 
-fn model_ms(accel: &str, nr_cpus: u32, duration_ns: u64) -> u64 {
-    let (fixed, each) = if accel == "sim" { SIM_BOOT_MS } else { TCG_BOOT_MS };
+fn model_ms(accel: Accel, nr_cpus: u32, duration_ns: u64) -> u64 {
+    let (fixed, each) = if accel == Accel::Sim { SIM_BOOT_MS } else { TCG_BOOT_MS };
     // `sim` runs its CPUs one after the other.
-    let pace = if accel == "sim" { u64::from(nr_cpus) } else { 1 };
+    let pace = if accel == Accel::Sim { u64::from(nr_cpus) } else { 1 };
     fixed + each * u64::from(nr_cpus) + duration_ns / 1_000_000 * pace + AROUND_MS
 }
 
@@ -99,13 +100,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let empty = Past::read(dir.path());
         // 2,000 + 4 x 280 + 1,000 + 1,500.
-        assert_eq!(empty.boot_ms("b::t", "1n1l4c1t", "tcg", 4, 1_000_000_000), 5_620);
+        assert_eq!(empty.boot_ms("b::t", "1n1l4c1t", Accel::Tcg, 4, 1_000_000_000), 5_620);
         for ms in [1, 9_000, 7_000, 8_000, 30_000, 7_500] {
-            note(dir.path(), "b::t", "1n1l4c1t", "tcg", ms);
+            note(dir.path(), "b::t", "1n1l4c1t", Accel::Tcg, ms);
         }
         let past = Past::read(dir.path());
         // The last five: 7,000, 7,500, 8,000, 9,000, 30,000.
-        assert_eq!(past.boot_ms("b::t", "1n1l4c1t", "tcg", 4, 1_000_000_000), 8_000);
-        assert_eq!(past.boot_ms("b::t", "1n1l2c1t", "tcg", 2, 1_000_000_000), 5_060);
+        assert_eq!(past.boot_ms("b::t", "1n1l4c1t", Accel::Tcg, 4, 1_000_000_000), 8_000);
+        assert_eq!(past.boot_ms("b::t", "1n1l2c1t", Accel::Tcg, 2, 1_000_000_000), 5_060);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ktstr_vmm::StartError;
 use ktstr_vmm::kvm::KvmError;
 use ktstr_wire::WIRE_VERSION;
-use ktstr_wire::env::{self, EnvError};
+use ktstr_wire::env::EnvError;
 
 use crate::exit;
 use crate::kernel::error::KernelError;
@@ -25,9 +25,6 @@ pub enum RunError {
         /// Version of the test binary.
         found: u16,
     },
-    /// The accelerator of the test is wrong.
-    #[error("accel = '{0}' of the test; it takes {takes}", takes = env::ACCEL.takes)]
-    Accel(String),
     /// A variable of the environment.
     #[error(transparent)]
     Env(#[from] EnvError),
@@ -99,7 +96,7 @@ impl RunError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RunError::Spec(_) | RunError::Version { .. } => exit::INTERNAL,
-            RunError::Accel(_) | RunError::Env(_) => exit::USAGE,
+            RunError::Env(_) => exit::USAGE,
             RunError::Assertion { .. } | RunError::Steps(_) => exit::TEST_INVALID,
             RunError::Kernel(e) => e.exit_status(),
             RunError::Scheduler(e)

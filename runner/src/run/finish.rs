@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use ktstr_analysis::{Collected, DRAINED_LOG, GuestPages, Identity, Sidecar, Verdict};
+use ktstr_analysis::{Collected, DRAINED_LOG, Identity, Sidecar, Verdict};
 use ktstr_wire::spec::ProbeLevel;
 
 use crate::run::error::FinishError;
@@ -46,10 +46,10 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         collected.quality.disagreements.push(reason);
     }
     let spec = expectations::read(work);
-    let judgement = judge(&collected, &identity.accel, around, expectations::wants_scheduler(spec.as_ref()));
+    let judgement = judge(&collected, identity.accel, around, expectations::wants_scheduler(spec.as_ref()));
     let judgement = match &spec {
         Some(spec) => {
-            let host = HostTime::of(&collected, &identity.accel, &around.host);
+            let host = HostTime::of(&collected, identity.accel, &around.host);
             expectations::apply(
                 judgement,
                 spec,
@@ -59,7 +59,7 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         None => judgement,
     };
     let judgement = another_kernel(&collected, &identity.kernel).unwrap_or(judgement);
-    collected.quality.pages = around.pages.map(pages);
+    collected.quality.pages = around.pages;
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
@@ -73,16 +73,6 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
 
 fn reported_no_probes(c: &Collected) -> bool {
     c.bye.is_some() && c.boot_error.is_none() && c.quality.probes.is_empty()
-}
-
-/// In the sidecar's words.
-fn pages(p: ktstr_vmm::GuestPages) -> GuestPages {
-    GuestPages {
-        hugetlb_bytes: p.hugetlb_bytes,
-        thp_bytes: p.thp_bytes,
-        small_bytes: p.small_bytes,
-        elsewhere_bytes: p.elsewhere_bytes,
-    }
 }
 
 /// What only the run itself needed. The raw log of a run that did not end in order is kept: it may hold more than could

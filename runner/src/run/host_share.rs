@@ -4,18 +4,18 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 
 use ktstr_vmm::{CpuThreads, HostMemory, Needs, Share};
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::{Isolation, TestSpec};
 
-use crate::host::accel::Mode;
 use crate::run::error::RunError;
 use crate::run::plan::Settings;
 
 /// How a guest shares its host: as the test says, else so that what is measured in real time is not disturbed.
 pub fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
-    let default = if settings.mode == Mode::Kvm { Isolation::Share } else { Isolation::Any };
-    match (settings.mode, spec.isolation.unwrap_or(default)) {
+    let default = if settings.accel == Accel::Kvm { Isolation::Share } else { Isolation::Any };
+    match (settings.accel, spec.isolation.unwrap_or(default)) {
         // What it measures nobody can disturb, and it takes a CPU by itself where one is free.
-        (Mode::Sim, _) => Isolation::Any,
+        (Accel::Sim, _) => Isolation::Any,
         (_, Isolation::Any) if settings.pin => Isolation::Share,
         (_, isolation) => isolation,
     }
@@ -44,7 +44,7 @@ pub fn claim(spec: &TestSpec, settings: &Settings, stop: &AtomicBool) -> Result<
     };
     let share = ktstr_vmm::claim(needs, stop, waiting).ok_or(RunError::Interrupted)?;
     let (guest, host) = (spec.topology.nr_cpus() as usize, share.cpus.len());
-    if settings.pin && settings.mode != Mode::Sim && host < guest {
+    if settings.pin && settings.accel != Accel::Sim && host < guest {
         return Err(RunError::Pin { guest, host });
     }
     Ok(share)
@@ -52,7 +52,7 @@ pub fn claim(spec: &TestSpec, settings: &Settings, stop: &AtomicBool) -> Result<
 
 /// Where the guest's memory comes from: in each of its nodes, from the node of the CPUs that it is bound to.
 pub fn host_memory(spec: &TestSpec, settings: &Settings, share: &Share) -> HostMemory {
-    let bound = settings.pin && settings.mode != Mode::Sim;
+    let bound = settings.pin && settings.accel != Accel::Sim;
     let nodes = if bound { ktstr_vmm::nodes_under(spec.topology, &share.cpus) } else { Vec::new() };
     HostMemory { huge_pages: settings.huge_pages, nodes }
 }
@@ -89,7 +89,7 @@ impl Pinning {
 mod tests {
     use super::*;
 
-    fn cpus_of(said: Option<Isolation>, mode: Mode, pin: bool) -> usize {
+    fn cpus_of(said: Option<Isolation>, accel: Accel, pin: bool) -> usize {
         let spec = serde_json::json!({
             "wire_version": 1, "test": "t", "binary": "b", "manifest_dir": "d", "topology": "1n1l4c1t", "memory_mib": 512,
             "duration_ns": 1, "seed": 0, "isolation": said,
@@ -97,7 +97,7 @@ mod tests {
         let spec: TestSpec = serde_json::from_value(spec).unwrap();
         let settings = Settings {
             session: "s".into(),
-            mode,
+            accel,
             repeats: 0..1,
             attempt: 1,
             boot_seed: None,
@@ -118,10 +118,10 @@ mod tests {
         let cases =
             [(None, 4, 0), (Some(Share), 4, 4), (Some(Any), 0, 0), (Some(Alone), usize::MAX, usize::MAX)];
         for (said, kvm, tcg) in cases {
-            let found = [Mode::Kvm, Mode::Tcg, Mode::Sim].map(|mode| cpus_of(said, mode, false));
+            let found = [Accel::Kvm, Accel::Tcg, Accel::Sim].map(|accel| cpus_of(said, accel, false));
             assert_eq!(found, [kvm, tcg, 0], "{said:?}");
         }
-        let pinned = [None, Some(Any), Some(Alone)].map(|said| cpus_of(said, Mode::Tcg, true));
+        let pinned = [None, Some(Any), Some(Alone)].map(|said| cpus_of(said, Accel::Tcg, true));
         assert_eq!(pinned, [4, 4, usize::MAX]);
     }
 }

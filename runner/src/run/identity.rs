@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ktstr_analysis::{HostFacts, Identity};
+use ktstr_wire::accel::Accel;
+use ktstr_wire::host::mem_total_kib;
 use ktstr_wire::spec::TestSpec;
 use sha2::{Digest, Sha256};
 
@@ -41,12 +43,10 @@ pub fn host_facts() -> HostFacts {
         let line = text.lines().find(|l| l.starts_with(name))?;
         Some(line.split_once(':')?.1.trim().to_string())
     };
-    let mem_kib =
-        field(&read("/proc/meminfo"), "MemTotal").and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
     HostFacts {
         cpu_model: field(&read("/proc/cpuinfo"), "model name"),
         nr_cpus: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
-        mem_bytes: mem_kib.map(|k| k * 1024),
+        mem_bytes: mem_total_kib(&read("/proc/meminfo")).map(|kib| kib * 1024),
         kernel: Some(read("/proc/sys/kernel/osrelease").trim().to_string()).filter(|r| !r.is_empty()),
         qemu_version: ktstr_vmm::qemu_version(),
     }
@@ -89,7 +89,7 @@ pub struct Parts<'a> {
     /// The project's state.
     pub project: &'a Project,
     /// Name of the accelerator.
-    pub accel: &'a str,
+    pub accel: Accel,
     /// Number of this boot among the repetitions, from 0.
     pub repeat: u32,
     /// Number of this attempt at the boot, from 1.
@@ -121,7 +121,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         variant: retry_name(key.file_name(), p.attempt),
         package: p.spec.package.clone(),
         test,
-        listed: p.spec.terms.listed.clone().filter(|l| *l != p.spec.test),
+        listed: p.spec.expectations.listed.clone().filter(|l| *l != p.spec.test),
         repeat: p.repeat,
         attempt: p.attempt,
         topology: p.spec.topology,
@@ -139,7 +139,7 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         config_sha256: p.kernel.config_sha256.clone(),
         project_commit: p.project.commit.clone(),
         dirty: p.project.dirty,
-        accel: p.accel.into(),
+        accel: p.accel,
         probes,
         scheduler_override: p.scheduler_override.map(str::to_string),
         kernel_source: p.kernel.source.clone(),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::{ProbeLevel, SchedulerSpec};
 use ktstr_wire::topology::Topology;
 use serde::Serialize;
@@ -114,7 +115,7 @@ pub struct BootKey<'a> {
     /// Digest of the kernel's image: the release alone does not tell two builds apart.
     pub kernel_sha256: &'a str,
     /// Name of the accelerator.
-    pub accel: &'a str,
+    pub accel: Accel,
     /// What the probes record.
     pub probes: ProbeLevel,
     /// Seed of the boot.
@@ -224,7 +225,7 @@ mod tests {
         topology: Topology { numa_nodes: 1, llcs: 1, cores: 4, threads: 1 },
         scheduler: None,
         kernel_sha256: "00",
-        accel: "tcg",
+        accel: Accel::Tcg,
         probes: ProbeLevel::Full,
         seed: 0,
         repeat: 0,
@@ -259,7 +260,7 @@ mod tests {
             BootKey { test: &long, ..KEY },
             BootKey { topology: Topology { cores: 2, ..KEY.topology }, ..KEY },
             BootKey { kernel_sha256: "01", ..KEY },
-            BootKey { accel: "sim", ..KEY },
+            BootKey { accel: Accel::Sim, ..KEY },
             BootKey { probes: ProbeLevel::Summary, ..KEY },
             BootKey { seed: 1, ..KEY },
             BootKey { repeat: 1, ..KEY },

@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ktstr_analysis::Identity;
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{WIRE_VERSION, env};
 
-use crate::host::accel::Mode;
 use crate::kernel::error::KernelError;
 use crate::kernel::image::Kernel;
 use crate::run::asked::Asked;
@@ -50,7 +50,7 @@ pub struct Settings {
     /// The invocation that this run belongs to.
     pub session: String,
     /// How guests are run.
-    pub mode: Mode,
+    pub accel: Accel,
     /// Numbers of the boots.
     pub repeats: std::ops::Range<u32>,
     /// Number of the attempt that nextest makes at the test, from 1.

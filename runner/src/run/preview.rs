@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::env::SHOW;
 use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{Isolation, Outline, TestSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::host::accel::Mode;
 use crate::run::durations::Past;
 use crate::run::error::RunError;
 use crate::run::judge::expectations;
@@ -25,8 +25,8 @@ pub struct Preview {
     kernel: (String, PathBuf),
     /// The scheduler's binary; `None`: the kernel's own scheduler.
     pub scheduler: Option<PathBuf>,
-    /// Name of the accelerator.
-    accel: String,
+    /// The accelerator.
+    accel: Accel,
     /// Records that each CPU's log has room for.
     records_per_cpu: u32,
     /// What else travels into the guest, from the host.
@@ -44,14 +44,14 @@ impl Preview {
     fn of(plan: &Plan) -> Preview {
         let spec = &plan.spec;
         let test = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
-        let accel = plan.settings.mode.name();
+        let accel = plan.settings.accel;
         let topology = spec.topology.to_string();
         let past = Past::read(&plan.ktstr_dir);
         Preview {
             kernel: (plan.kernel.release.clone(), plan.kernel.image.clone()),
             scheduler: plan.scheduler.as_ref().map(|s| s.path.clone()),
-            accel: accel.into(),
-            records_per_cpu: image::records_per_cpu(spec, plan.settings.mode == Mode::Sim),
+            accel,
+            records_per_cpu: image::records_per_cpu(spec, accel == Accel::Sim),
             extras: plan.extras.iter().map(|e| e.host.clone()).collect(),
             isolation: host_share::isolation(spec, &plan.settings),
             estimate_ms: past.boot_ms(&test, &topology, accel, spec.topology.nr_cpus(), spec.duration_ns),
@@ -80,14 +80,14 @@ impl Preview {
             0 => "by a model; no boot of it has been measured yet".to_string(),
             n => format!("the median of {}", plural(n as u32, "boot")),
         };
-        let name = spec.terms.listed.as_deref().unwrap_or(&spec.test);
+        let name = spec.expectations.listed.as_deref().unwrap_or(&spec.test);
         let mut lines = vec![
             ("test", layout::qualified_test(&spec.package, Path::new(&spec.binary), name)),
             ("topology", format!("{t}: {}", shape.join(", "))),
             ("memory", format!("{} MiB", spec.memory_mib)),
             ("kernel", format!("{} ({})", self.kernel.0, self.kernel.1.display())),
             ("scheduler", scheduler),
-            ("accelerator", self.accel.clone()),
+            ("accelerator", self.accel.to_string()),
             ("isolation", isolation_text(self.isolation).into()),
             ("window", format!("{} s", spec.duration_ns as f64 / 1e9)),
             ("probes", self.probes()),
@@ -95,9 +95,9 @@ impl Preview {
         ];
         lines.extend(self.extras.iter().map(|e| ("travels along", e.display().to_string())));
         lines.extend(spec.outline.iter().flat_map(outline_lines));
-        lines.extend(spec.terms.asserts.iter().map(|a| ("condition", expectations::text(a))));
-        lines.extend(spec.terms.without.iter().map(|w| ("check off", w.clone())));
-        lines.extend(spec.terms.expect.iter().map(|e| ("expected end", e.to_string())));
+        lines.extend(spec.expectations.asserts.iter().map(|a| ("condition", expectations::text(a))));
+        lines.extend(spec.expectations.without.iter().map(|w| ("check off", w.to_string())));
+        lines.extend(spec.expectations.expect.iter().map(|e| ("expected end", e.to_string())));
         lines
     }
 
@@ -151,7 +151,7 @@ mod tests {
             spec: serde_json::from_value(spec).unwrap(),
             kernel: ("6.12.1".into(), "/k/bzImage".into()),
             scheduler: Some("/s/scx_mine".into()),
-            accel: "tcg".into(),
+            accel: Accel::Tcg,
             records_per_cpu: 1000,
             extras: vec!["/usr/bin/dd".into()],
             isolation: Isolation::Any,

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use ktstr_analysis::Verdict;
 use ktstr_guest::scheduler::exit_report::victim_section;
+use ktstr_wire::accel::Accel;
 use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 
-use crate::host::accel::Mode;
 use crate::output::{self, plain};
 use crate::run::finish::Published;
 use crate::run::judge::verdict::describe_exit;
@@ -69,7 +69,7 @@ fn text(p: &Published, plan: &Plan) -> String {
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
     out.push_str(&format!("rerun: {}\n", rerun::command(plan, id.repeat)));
-    if plan.settings.mode == Mode::Sim {
+    if plan.settings.accel == Accel::Sim {
         let sidecar = quoted(&p.sidecar_path.display().to_string());
         out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
     }

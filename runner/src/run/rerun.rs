@@ -139,7 +139,7 @@ fn text(plan: &Plan, repeat: u32, around: Around) -> String {
         variables.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
     let kernel = plan.kernel.key.as_ref().unwrap_or(&plan.kernel.source);
     words.extend(["cargo", "ktstr", "test", "--kernel"].map(String::from));
-    words.extend([quoted(kernel), "--accel".into(), settings.mode.name().into()]);
+    words.extend([quoted(kernel), "--accel".into(), settings.accel.name().into()]);
     let mut option = |name: &str, value: Option<String>| {
         words.extend(value.into_iter().flat_map(|v| [name.to_string(), quoted(&v)]));
     };
@@ -154,7 +154,7 @@ fn text(plan: &Plan, repeat: u32, around: Around) -> String {
     words.extend(settings.huge_pages.then(|| "--huge-pages".into()));
     words.push("--".into());
     words.extend(around.build.iter().map(|a| quoted(a)));
-    let listed = plan.spec.terms.listed.as_ref().unwrap_or(&plan.spec.test);
+    let listed = plan.spec.expectations.listed.as_ref().unwrap_or(&plan.spec.test);
     let binary = around.binary_id.map(|id| format!("binary_id(={id}) & ")).unwrap_or_default();
     // Whether it is ignored is not known here; this runs it in either case.
     words.extend([
@@ -169,6 +169,7 @@ fn text(plan: &Plan, repeat: u32, around: Around) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ktstr_wire::accel::Accel;
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_string).collect()
@@ -204,7 +205,7 @@ mod tests {
             project: super::super::layout::Project { commit: "c".into(), dirty: false, refused: None },
             settings: crate::run::plan::Settings {
                 session: "s".into(),
-                mode: crate::host::accel::Mode::Tcg,
+                accel: Accel::Tcg,
                 repeats: 0..3,
                 attempt: 1,
                 boot_seed: None,

@@ -19,11 +19,11 @@ const ALLOWED: [(&str, Directions); 6] = [
     (
         "wire",
         &[
-            ("spec", &["stats", "record", "topology", "histogram", "accel", "env"]),
-            ("message", &["stats", "record", "topology", "histogram", "accel", "env", "spec", "body"]),
-            ("body", &["stats", "record", "topology", "histogram", "accel", "env"]),
-            ("ring", &["stats", "record", "topology", "histogram", "accel", "env"]),
-            ("frame", &["stats", "record", "topology", "histogram", "accel", "env"]),
+            ("spec", &["accel", "topology"]),
+            ("listing", &["accel"]),
+            ("message", &["stats", "topology", "spec", "body"]),
+            ("body", &["stats"]),
+            ("ring", &["record"]),
         ],
     ),
     (

@@ -6,6 +6,8 @@
 use std::fs;
 use std::ops::Range;
 
+use ktstr_wire::host::GuestPages;
+
 /// Bytes of a huge page.
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
@@ -69,29 +71,14 @@ impl HugePagesError {
     }
 }
 
-/// Pages of the host under the memory that a guest has touched, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GuestPages {
-    /// In huge pages that the host had reserved.
-    pub hugetlb_bytes: u64,
-    /// In transparent huge pages.
-    pub thp_bytes: u64,
-    /// In pages of 4 KiB.
-    pub small_bytes: u64,
-    /// On another node than was asked for; `None`: none was.
-    pub elsewhere_bytes: Option<u64>,
-}
-
-impl GuestPages {
-    /// Of these parts of this process' memory, some of which are wanted on a node. `None`: /proc does not say.
-    pub(crate) fn of(parts: &[Range<u64>], wanted: &[(Range<u64>, u32)]) -> Option<GuestPages> {
-        let mut pages = sizes(&fs::read_to_string("/proc/self/smaps").ok()?, parts);
-        if !wanted.is_empty() {
-            let maps = fs::read_to_string("/proc/self/numa_maps").ok()?;
-            pages.elsewhere_bytes = Some(elsewhere(&maps, wanted));
-        }
-        Some(pages)
+/// The host pages under these parts of this process' memory, some of which are wanted on a node. `None`: /proc does not say.
+pub(crate) fn guest_pages(parts: &[Range<u64>], wanted: &[(Range<u64>, u32)]) -> Option<GuestPages> {
+    let mut pages = sizes(&fs::read_to_string("/proc/self/smaps").ok()?, parts);
+    if !wanted.is_empty() {
+        let maps = fs::read_to_string("/proc/self/numa_maps").ok()?;
+        pages.elsewhere_bytes = Some(elsewhere(&maps, wanted));
     }
+    Some(pages)
 }
 
 /// Sums over the mappings of `smaps` that begin in one of the parts.

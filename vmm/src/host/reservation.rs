@@ -122,11 +122,10 @@ fn pieces(mib: u64, piece_mib: u64) -> usize {
     usize::try_from(mib.div_ceil(piece_mib)).unwrap_or(usize::MAX)
 }
 
-/// Memory of this host (`MemTotal` of /proc/meminfo, proc(5)); 0 where it cannot be read, and then none is claimed.
+/// Memory of this host; 0 where it cannot be read, and then none is claimed.
 fn memory_mib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    total.and_then(|t| t.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    ktstr_wire::host::mem_total_kib(&text).unwrap_or(0) / 1024
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ktstr_wire::host::GuestPages;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
@@ -17,7 +18,7 @@ use super::irqchip;
 use super::layout::{self, gsi};
 use super::memory::{self, Memory};
 use super::ports::{Console, Interrupt, Ports};
-use crate::host::memory::{GuestPages, HugePagesError};
+use crate::host::memory::{HugePagesError, guest_pages};
 use crate::kvm::error::{KvmError, operation, system};
 use crate::vsock::GUEST_CID;
 use crate::vsock::device::Accept;
@@ -95,7 +96,7 @@ impl Board {
             )
         };
         let parts: Vec<_> = self.memory.iter().filter_map(whole).collect();
-        GuestPages::of(&parts, &self.on_nodes)
+        guest_pages(&parts, &self.on_nodes)
     }
 
     /// Whether KVM can have these CPUs.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ktstr_wire::host::GuestPages;
 use ktstr_wire::topology::Topology;
 use kvm_bindings::CpuId;
 use kvm_ioctls::VcpuFd;
 
 use crate::guest_memory::GuestMemory;
 use crate::host::clock;
-use crate::host::memory::{GuestPages, HostMemory};
+use crate::host::memory::HostMemory;
 use crate::kvm::acpi::{self, Platform};
 use crate::kvm::apic_ids::ApicIds;
 use crate::kvm::board::{Board, Devices};

@@ -149,7 +149,7 @@ pub fn low_end(memory: &Memory) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::memory::GuestPages;
+    use crate::host::memory::guest_pages;
     use vm_memory::Bytes;
 
     const MIB: u64 = 1 << 20;
@@ -182,7 +182,7 @@ mod tests {
         for at in (0..5 * MIB).step_by(4096) {
             memory.write_obj(1u8, GuestAddress(at)).unwrap();
         }
-        let pages = GuestPages::of(&[whole], &wanted).unwrap();
+        let pages = guest_pages(&[whole], &wanted).unwrap();
         let touched = pages.thp_bytes + pages.small_bytes;
         assert!((5 * MIB..=16 * MIB).contains(&touched), "{pages:?}");
         assert_eq!((pages.hugetlb_bytes, pages.thp_bytes % HUGE_PAGE_BYTES), (0, 0));

@@ -9,23 +9,11 @@ use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
 use crate::catalog::columns::SLICES;
-use crate::tables::reader::{Table, numbers, places};
+use crate::tables::reader::{Table, numbers, values};
 use crate::tables::slices::derived::{Ends, Own, in_order};
-use crate::tables::slices::writer::{END_STATES, PLACEMENTS, WAIT_KINDS};
 
 /// Who ran where and when, and had waited how long: what work conservation is made of.
 const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
-
-/// By their places in [`WAIT_KINDS`].
-const KINDS: [WaitKind; 5] =
-    [WaitKind::Unknown, WaitKind::Wakeup, WaitKind::New, WaitKind::Preempt, WaitKind::Yield];
-
-/// By their places in [`END_STATES`].
-const ENDS: [EndState; 5] =
-    [EndState::Blocked, EndState::Preempted, EndState::Yielded, EndState::Exited, EndState::WindowEnd];
-
-/// By their places in [`PLACEMENTS`].
-const PLACES: [Placement; 3] = [Placement::Direct, Placement::Queued, Placement::Held];
 
 /// For each block, and for the end of the table, the slice before it of each CPU.
 #[derive(Debug, Default)]
@@ -148,12 +136,12 @@ const UNKNOWN: SliceRecord = SliceRecord {
 fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
     let ts = numbers::<Int64Type>(b, "ts_ns")?;
     let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
-    let kind = places(b, "wait_kind", &WAIT_KINDS)?;
+    let kind = values(b, "wait_kind", WaitKind::from_name)?;
     slices.extend((0..b.num_rows()).map(|i| SliceRecord {
         ts_ns: time(ts, i).unwrap_or(0),
         cpu: small(cpu, i).unwrap_or(0),
         tid: number(tid, i).unwrap_or(0),
-        wait_kind: kind[i].map_or(UNKNOWN.wait_kind, |k| KINDS[usize::from(k)]),
+        wait_kind: kind[i].unwrap_or(UNKNOWN.wait_kind),
         ..UNKNOWN
     }));
     Ok(())
@@ -165,8 +153,8 @@ fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetEr
     let n = |name| numbers::<UInt32Type>(b, name);
     let (throttled, waking, prio) = (t("throttled_ns")?, t("waking_ns")?, t("prio")?);
     let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
-    let end = places(b, "end_state", &END_STATES)?;
-    let placement = places(b, "placement", &PLACEMENTS)?;
+    let end = values(b, "end_state", EndState::from_name)?;
+    let placement = values(b, "placement", Placement::from_name)?;
     let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
     for (i, s) in slices.iter_mut().enumerate() {
         s.throttled_ns = time(throttled, i);
@@ -175,8 +163,8 @@ fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetEr
         s.waker_tid = number(waker_tid, i);
         s.waker_cpu = small(waker_cpu, i);
         s.prio = time(prio, i).unwrap_or(0) as i16;
-        s.end_state = end[i].map_or(UNKNOWN.end_state, |e| ENDS[usize::from(e)]);
-        s.placement = placement[i].map(|p| PLACES[usize::from(p)]);
+        s.end_state = end[i].unwrap_or(UNKNOWN.end_state);
+        s.placement = placement[i];
         s.rq_length = small(rq_length, i);
         s.dsq_length = small(dsq_length, i);
     }
@@ -232,10 +220,15 @@ mod tests {
         (s.wait_ns, s.waking_ns, s.blocked_ns) = (Some(1), Some(0), Some(4));
         s.throttled_ns = Some(1024);
         (s.prev_cpu, s.waker_tid, s.waker_cpu, s.prio) = (Some(2), Some(8), Some(1), -1);
-        let kinds = KINDS.map(|wait_kind| SliceRecord { wait_kind, ..s });
-        let ends = ENDS.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
-        let placed =
-            PLACES.map(|p| SliceRecord { placement: Some(p), rq_length: Some(0), dsq_length: Some(3), ..s });
+        let kinds = WaitKind::ALL.map(|wait_kind| SliceRecord { wait_kind, ..s });
+        let ends =
+            EndState::ALL.map(|end_state| SliceRecord { end_state, waker_tid: None, prev_cpu: None, ..s });
+        let placed = Placement::ALL.map(|p| SliceRecord {
+            placement: Some(p),
+            rq_length: Some(0),
+            dsq_length: Some(3),
+            ..s
+        });
         let all = [&kinds[..], &ends, &placed].concat();
         assert_eq!(read(&table(&all).1), all);
     }
@@ -250,8 +243,8 @@ mod tests {
             for _ in 0..fastrand::usize(..20) {
                 ts += if fastrand::u8(..5) == 0 { fastrand::u64(1..50) } else { 0 };
                 let mut s = slice(ts, fastrand::u64(..20), cpu, fastrand::u32(..4));
-                s.wait_kind = KINDS[fastrand::usize(..KINDS.len())];
-                s.end_state = ENDS[fastrand::usize(..ENDS.len())];
+                s.wait_kind = WaitKind::ALL[fastrand::usize(..WaitKind::ALL.len())];
+                s.end_state = EndState::ALL[fastrand::usize(..EndState::ALL.len())];
                 s.wait_ns = any(&[0, fastrand::u64(..=ts), 1 << 40]);
                 s.throttled_ns = any(&[1024, 1 << 41]);
                 s.waking_ns = any(&[0, 7]);
@@ -260,7 +253,7 @@ mod tests {
                 s.waker_tid = any(&[1, 4_194_304, 4_000_000_000]).map(|t| t as u32);
                 s.waker_cpu = any(&[0, 1]).map(|c| c as u16);
                 s.prio = fastrand::i16(..);
-                s.placement = any(&[0, 1, 2]).map(|p| PLACES[p as usize]);
+                s.placement = any(&[0, 1, 2]).map(|p| Placement::ALL[p as usize]);
                 s.rq_length = any(&[0, 9]).map(|n| n as u16);
                 s.dsq_length = any(&[0, 70]).map(|n| n as u16);
                 ts += s.dur_ns;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::{DataType, Field, Schema};
-use ktstr_wire::record::SliceRecord;
+use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::Int64Type;
 use parquet::errors::ParquetError;
@@ -19,15 +19,6 @@ use crate::tables::slices::derived::{Ends, Own};
 use crate::tables::writer::{self, ROW_GROUP_ROWS};
 
 const TABLE: &str = "slices";
-
-/// Names by [`ktstr_wire::record::WaitKind`].
-pub(crate) const WAIT_KINDS: [&str; 5] = ["unknown", "wakeup", "new", "preempt", "yield"];
-
-/// Names by [`ktstr_wire::record::EndState`], which begins with 1.
-pub(crate) const END_STATES: [&str; 5] = ["blocked", "preempted", "yielded", "exited", "window_end"];
-
-/// Names by [`ktstr_wire::record::Placement`], which begins with 1.
-pub(crate) const PLACEMENTS: [&str; 3] = ["direct", "queued", "held"];
 
 /// How a column is stored.
 #[derive(Clone, Copy)]
@@ -47,17 +38,17 @@ const COLUMNS: [(&str, bool, Stored); 18] = [
     ("own_end_ns", true, Stored::Ends),
     ("cpu", false, Stored::Numbers),
     ("tid", false, Stored::Numbers),
-    ("wait_kind", false, Stored::Names(&WAIT_KINDS)),
+    ("wait_kind", false, Stored::Names(&WaitKind::NAMES)),
     ("own_wait_ns", true, Stored::Times),
     ("throttled_ns", true, Stored::Times),
     ("waking_ns", true, Stored::Times),
     ("own_blocked_ns", true, Stored::Times),
-    ("end_state", false, Stored::Names(&END_STATES)),
+    ("end_state", false, Stored::Names(&EndState::NAMES)),
     ("prev_cpu", true, Stored::Numbers),
     ("waker_tid", true, Stored::Numbers),
     ("waker_cpu", true, Stored::Numbers),
     ("prio", false, Stored::Times),
-    ("placement", true, Stored::Names(&PLACEMENTS)),
+    ("placement", true, Stored::Names(&Placement::NAMES)),
     ("rq_length", true, Stored::Numbers),
     ("dsq_length", true, Stored::Numbers),
     ("host_stolen_ns", true, Stored::Times),
@@ -245,9 +236,9 @@ impl Rows {
         rq_length.extend(rows().map(|s| number(s.rq_length)));
         dsq_length.extend(rows().map(|s| number(s.dsq_length)));
         let [wait_kind, end_state, placement] = &mut self.names;
-        wait_kind.extend(rows().map(|s| s.wait_kind as u8));
-        end_state.extend(rows().map(|s| s.end_state as u8 - 1));
-        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p as u8 - 1)));
+        wait_kind.extend(rows().map(|s| s.wait_kind.index() as u8));
+        end_state.extend(rows().map(|s| s.end_state.index() as u8));
+        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p.index() as u8)));
         self.latest.clear();
     }
 

@@ -6,15 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ktstr_wire::body::{Reported, WorkerReport};
+use ktstr_wire::spec::Check;
 use ktstr_wire::stats::DurationStats;
 
 use super::shared::Series;
 use crate::ctx::Ctx;
 use crate::result::AssertResult;
 use crate::workload::worker::crew::{Crew, STOP_LIMIT};
-
-/// The checks of a workload that a test can switch off with `without(...)`.
-const PROGRESS: &str = "progress";
 
 impl Crew {
     /// Reports of the workers, and the sentences about those that did not progress or stop. `throttled_us`: for how long each cgroup
@@ -29,7 +27,7 @@ impl Crew {
             let slot = &self.region.slots[m.slot];
             let iterations = slot.iterations.load(std::sync::atomic::Ordering::Relaxed);
             let ran_ns = self.start_ns.zip(m.stopped_ns).map(|(a, b)| b.saturating_sub(a));
-            if ctx.checks(PROGRESS) {
+            if ctx.spec().expectations.checks(Check::Progress) {
                 let throttled_us = throttled_us.get(&m.now_in).copied().unwrap_or(0);
                 result = result.ensure(iterations > 0 || is_held_up(throttled_us, ran_ns), || {
                     format!("worker {} ({}) made no progress", m.tid, m.role)

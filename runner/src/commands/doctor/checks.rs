@@ -63,7 +63,7 @@ fn kvm_finding(calibration: &Result<Calibration, KvmError>) -> Finding {
 
 fn accelerator(calibration: &Result<Calibration, KvmError>) -> Finding {
     let choice = accel::choose(calibration);
-    Finding::good("accelerator", format!("--accel auto takes {}", choice.mode.name()))
+    Finding::good("accelerator", format!("--accel auto takes {}", choice.accel))
 }
 
 fn witness() -> Finding {

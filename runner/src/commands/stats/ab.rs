@@ -17,13 +17,12 @@ use ktstr_analysis::Sidecar;
 use ktstr_analysis::compare::comparison::compare;
 use ktstr_analysis::compare::sides::{self, Sides};
 
-use crate::args::accel::AccelArg;
+use crate::args::accel::AccelChoice;
 use crate::commands::stats::error::{AbError, StatsError};
 use crate::commands::stats::report::ReportArgs;
 use crate::commands::stats::worktree::{self, Worktree, WorktreeError, Worktrees};
 use crate::commands::test::require_scheduler;
-use crate::host::accel::Mode;
-use crate::host::{git, interrupt};
+use crate::host::{accel, git, interrupt};
 use crate::kernel;
 use crate::nextest::command::require_nextest;
 use crate::nextest::environment::{Invocation, ResolvedKernel};
@@ -40,7 +39,7 @@ struct BootArgs {
     kernel: Option<String>,
     /// How guests are run
     #[arg(long, value_enum, default_value = "sim")]
-    accel: AccelArg,
+    accel: AccelChoice,
     /// Boots a side
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -198,7 +197,7 @@ fn order(rounds: u32) -> Vec<bool> {
 fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<[Made; 2], AbError> {
     scheduler::dir().map_err(TestError::from)?;
     let kernel = kernel::resolve(boots.kernel.as_deref(), Path::new("."))?;
-    let mode = Mode::of(boots.accel);
+    let accel = accel::resolve_and_report(boots.accel);
     require_nextest()?;
     layout::Project::of(Path::new(".")).tell_refusal();
     let target = layout::target_dir(Path::new("."));
@@ -220,7 +219,7 @@ fn boot_all(sides: &[Side; 2], boots: &BootArgs) -> Result<[Made; 2], AbError> {
                 scheduler: side.scheduler.as_deref(),
                 position: Some(position),
                 args: &boots.nextest,
-                ..Invocation::new(&target, &session, &resolved, mode.name())
+                ..Invocation::new(&target, &session, &resolved, accel)
             };
             let entries = boot(side, &invocation, &boots.nextest, &ktstr_dir)?;
             if stop.load(Ordering::Relaxed) {

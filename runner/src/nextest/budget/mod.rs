@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::env;
 use ktstr_wire::listing::{Described, Selected};
 use ktstr_wire::topology::Topology;
@@ -32,7 +33,7 @@ pub struct Plan<'a> {
     /// `target/ktstr`.
     pub ktstr_dir: &'a Path,
     /// The accelerator of tests that insist on none.
-    pub accel: &'a str,
+    pub accel: Accel,
     /// Boots of each test.
     pub repeat: u32,
     /// Arguments for nextest.
@@ -139,10 +140,9 @@ fn line(choice: &Choice, tests: usize, seconds: u64, properties: usize) -> Strin
 /// The tests for [`select`], and the number of properties that they have in all.
 fn candidates(tests: &[Described], plan: &Plan<'_>) -> (Vec<Candidate>, usize) {
     let past = Past::read(plan.ktstr_dir);
-    let accel = if plan.accel == "auto" { "tcg" } else { plan.accel };
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let candidate = |t: &Described| {
-        let accel = t.accel.as_deref().unwrap_or(accel);
+        let accel = t.accel.unwrap_or(plan.accel);
         let nr_cpus = t.topology.parse::<Topology>().map_or(1, |t| t.nr_cpus());
         let name = qualified_test(&t.package, Path::new(&t.binary), &t.test);
         let boot = past.boot_ms(&name, &t.topology, accel, nr_cpus, t.duration_ns);
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn properties_are_numbered_and_times_estimated() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan { seconds: 10, ktstr_dir: dir.path(), accel: "auto", repeat: 2, args: &[] };
+        let plan = Plan { seconds: 10, ktstr_dir: dir.path(), accel: Accel::Tcg, repeat: 2, args: &[] };
         let tests =
             [described("x", "1n1l4c1t", &["test=x", "smt=false"]), described("y", "bad", &["smt=false"])];
         let (all, n) = candidates(&tests, &plan);

@@ -5,21 +5,15 @@ use std::path::Path;
 
 use ktstr_analysis::conditions::{self, Broken, OwnMetrics, did_you_mean};
 use ktstr_analysis::{Collected, MetricRow, Verdict};
-use ktstr_wire::spec::{Assertion, Outline, SchedExit, TestSpec};
+use ktstr_wire::spec::{Assertion, Check, Outline, SchedExit, TestSpec};
 
 use super::host_time::HostTime;
 use super::verdict::Judgement;
 use crate::exit;
 use crate::run::error::RunError;
 
-/// The check that no worker waits too long.
-const MAX_WAIT: &str = "max_wait";
-
-/// The least limit of it, nanoseconds: emulated CPUs of a busy host stand still for a while.
+/// The least limit of [`Check::MaxWait`], nanoseconds: emulated CPUs of a busy host stand still for a while.
 const LEAST_WAIT_NS: u64 = 1_000_000_000;
-
-/// The check that the scheduler is in charge to the end.
-const IN_CHARGE: &str = "in_charge";
 
 /// Name of the file in a work directory that holds the spec.
 pub const SPEC_FILE: &str = "spec.json";
@@ -31,7 +25,7 @@ pub fn read(work: &Path) -> Option<TestSpec> {
 
 /// Whether a scheduler that ends is the test's failure.
 pub fn wants_scheduler(spec: Option<&TestSpec>) -> bool {
-    spec.is_none_or(|s| !is_off(s, IN_CHARGE))
+    spec.is_none_or(|s| s.expectations.checks(Check::InCharge))
 }
 
 /// Refuses what is known to be wrong before a boot: what the body's dry run found, and conditions on what the run will not have.
@@ -42,12 +36,12 @@ pub fn check(spec: &TestSpec) -> Result<(), RunError> {
     }
     // Of a body that was not seen to its end only this is not known.
     let complete = outline.filter(|o| o.open.is_none());
-    let of_payloads = spec.terms.payloads.iter().flat_map(|p| &p.metrics);
+    let of_payloads = spec.expectations.payloads.iter().flat_map(|p| &p.metrics);
     let own = OwnMetrics {
         names: of_payloads.chain(outline.iter().flat_map(|o| &o.metrics)).map(String::as_str).collect(),
         may_be_more: complete.is_none(),
     };
-    for a in &spec.terms.asserts {
+    for a in &spec.expectations.asserts {
         let checked =
             conditions::check_form(a, &own).and_then(|()| complete.map_or(Ok(()), |o| check_scope(a, o)));
         checked.map_err(|why| RunError::Assertion { condition: text(a), why })?;
@@ -82,10 +76,6 @@ fn check_name(what: &str, name: Option<&str>, there: Vec<&str>) -> Result<(), St
     Err(format!("the test has no {what} {name}; {hint}"))
 }
 
-fn is_off(spec: &TestSpec, check: &str) -> bool {
-    spec.terms.without.iter().any(|w| w == check)
-}
-
 /// What the terms are judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured<'a> {
@@ -110,14 +100,14 @@ struct Found {
 
 /// The judgement after the test's terms.
 pub fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgement {
-    if let Some(expected) = &spec.terms.expect {
+    if let Some(expected) = &spec.expectations.expect {
         return expect(j, expected, m.collected);
     }
     if j.verdict != Verdict::Pass {
         return j;
     }
     let mut found = conditions(spec, m);
-    if !is_off(spec, MAX_WAIT) && m.collected.quality.has_all_events() {
+    if spec.expectations.checks(Check::MaxWait) && m.collected.quality.has_all_events() {
         max_wait(spec, m, &mut found);
     }
     let Found { failed, spoilt, unmeasured } = found;
@@ -132,7 +122,7 @@ pub fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgement {
 }
 
 fn conditions(spec: &TestSpec, m: &Measured<'_>) -> Found {
-    let findings = conditions::evaluate(&spec.terms.asserts, m.rows, m.dir, m.collected);
+    let findings = conditions::evaluate(&spec.expectations.asserts, m.rows, m.dir, m.collected);
     let mut found = Found { unmeasured: findings.unmeasured, ..Found::default() };
     for Broken { text, on_time, excess_ns } in findings.failed {
         match m.host.spoils_duration(excess_ns).filter(|_| on_time) {
@@ -152,10 +142,10 @@ fn max_wait(spec: &TestSpec, m: &Measured<'_>, found: &mut Found) {
         Ok((long, too_long))
     });
     match waits {
-        Ok((_, Some(too_long))) => found.failed.push(format!("{too_long} (check {MAX_WAIT})")),
+        Ok((_, Some(too_long))) => found.failed.push(format!("{too_long} (check {})", Check::MaxWait)),
         Ok((Some(long), None)) => {
             let why = m.host.spoils_duration(None).unwrap_or_else(|| "the host took some of it".into());
-            found.spoilt.push(format!("{long} (check {MAX_WAIT}); {why}"));
+            found.spoilt.push(format!("{long} (check {}); {why}", Check::MaxWait));
         }
         Ok((None, None)) => {}
         Err(e) => found.unmeasured.push(format!("the tables cannot be read: {e}")),

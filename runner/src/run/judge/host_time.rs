@@ -6,6 +6,7 @@
 //! not judged by time and stay as they are.
 
 use ktstr_analysis::{Collected, HostAccount};
+use ktstr_wire::accel::Accel;
 use ktstr_wire::message::SchedulerExit;
 
 /// Part of the window up to which what the host took from a CPU is less than the shift that a comparison takes for material by
@@ -45,8 +46,8 @@ pub enum HostTime {
 
 impl HostTime {
     /// Of a run of this accelerator.
-    pub fn of(c: &Collected, accel: &str, host: &HostAccount) -> HostTime {
-        if accel == "sim" {
+    pub fn of(c: &Collected, accel: Accel, host: &HostAccount) -> HostTime {
+        if accel == Accel::Sim {
             return HostTime::Counted;
         }
         let edges = c.window_open.zip(c.window_close);
@@ -138,7 +139,7 @@ mod tests {
             stopped_ns: Some(stopped_ms * 1_000_000),
             ..HostAccount::default()
         };
-        HostTime::of(&c, "tcg", &host)
+        HostTime::of(&c, Accel::Tcg, &host)
     }
 
     #[test]
@@ -147,8 +148,8 @@ mod tests {
         assert_eq!((t.cpu, t.ns, t.stopped_ns), (3, 2_500_000_000, 500_000_000));
         assert_eq!(t.frac(), 0.25);
         let c = Collected::default();
-        assert_eq!(HostTime::of(&c, "sim", &HostAccount::default()), HostTime::Counted);
-        assert_eq!(HostTime::of(&c, "tcg", &HostAccount::default()), HostTime::Unknown);
+        assert_eq!(HostTime::of(&c, Accel::Sim, &HostAccount::default()), HostTime::Counted);
+        assert_eq!(HostTime::of(&c, Accel::Tcg, &HostAccount::default()), HostTime::Unknown);
     }
 
     #[test]

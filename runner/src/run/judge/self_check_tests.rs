@@ -2,6 +2,7 @@
 
 use ktstr_analysis::{HostAccount, Verdict};
 use ktstr_vmm::GuestEnd;
+use ktstr_wire::accel::Accel;
 use ktstr_wire::body::{BodyResult, Outcome};
 use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{
@@ -106,7 +107,7 @@ impl Run {
     }
 
     /// The verdict and its reasons.
-    fn judged(&self, accel: &str) -> (Verdict, String) {
+    fn judged(&self, accel: Accel) -> (Verdict, String) {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
@@ -117,71 +118,96 @@ impl Run {
     }
 }
 
-type Fault = (&'static str, &'static str, fn(&mut Run), &'static str);
+type Fault = (&'static str, Accel, fn(&mut Run), &'static str);
 
 /// What is wrong, where it matters, how it is put in, and words of the reason.
 const FAULTS: &[Fault] = &[
-    ("a probe that never fires", "tcg", |r| r.bye.probes[1].ran = false, "sched_wakeup has never run"),
-    ("a tick's probe that never fires", "kvm", |r| r.bye.probes[2].ran = false, "hrtimer_expire_entry has"),
-    ("probes that say nothing", "tcg", |r| r.bye.probes.clear(), "one is missing"),
-    ("a probe that interrupts itself", "tcg", |r| r.bye.recursion_misses = 1, "interrupted itself"),
-    ("tasks beyond the probes' room", "tcg", |r| r.bye.events_untracked = 1, "beyond those"),
-    ("tasks that are missing", "tcg", |r| r.bye.rows_dropped = 1, "missing from the tables"),
+    ("a probe that never fires", Accel::Tcg, |r| r.bye.probes[1].ran = false, "sched_wakeup has never run"),
+    (
+        "a tick's probe that never fires",
+        Accel::Kvm,
+        |r| r.bye.probes[2].ran = false,
+        "hrtimer_expire_entry has",
+    ),
+    ("probes that say nothing", Accel::Tcg, |r| r.bye.probes.clear(), "one is missing"),
+    ("a probe that interrupts itself", Accel::Tcg, |r| r.bye.recursion_misses = 1, "interrupted itself"),
+    ("tasks beyond the probes' room", Accel::Tcg, |r| r.bye.events_untracked = 1, "beyond those"),
+    ("tasks that are missing", Accel::Tcg, |r| r.bye.rows_dropped = 1, "missing from the tables"),
     (
         "no tick is measured",
-        "sim",
+        Accel::Sim,
         |r| r.cpus.iter_mut().for_each(no_ticks),
         "no tick of a timer was measured",
     ),
     (
         "no tick of a busy CPU is measured",
-        "sim",
+        Accel::Sim,
         |r| {
             no_ticks(&mut r.cpus[0]);
             r.cpus[1].tick_late_max_ns = Some(1);
         },
         "no tick was measured of CPUs [0]",
     ),
-    ("a CPU that is starved", "sim", |r| r.cpus[0].tick_late_max_ns = Some(2 * MS), "a CPU was starved"),
-    ("a CPU slowed by a third", "sim", |r| r.bye.races[0].rounds[1].1 = 667, "CPU 0 1000, CPU 1 667 rounds"),
-    ("CPUs that nobody compared", "sim", |r| r.bye.races.clear(), "progress alike is not proven"),
+    ("a CPU that is starved", Accel::Sim, |r| r.cpus[0].tick_late_max_ns = Some(2 * MS), "a CPU was starved"),
+    (
+        "a CPU slowed by a third",
+        Accel::Sim,
+        |r| r.bye.races[0].rounds[1].1 = 667,
+        "CPU 0 1000, CPU 1 667 rounds",
+    ),
+    ("CPUs that nobody compared", Accel::Sim, |r| r.bye.races.clear(), "progress alike is not proven"),
     (
         "records dropped",
-        "sim",
+        Accel::Sim,
         |r| (r.cpus[0].emitted, r.cpus[0].dropped) = (5, 5),
         "5 probe records were dropped",
     ),
-    ("records lost on their way", "tcg", |r| r.cpus[0].emitted = 5, "5 records emitted, but 0 received"),
-    ("a CPU without counters", "sim", |r| r.cpus.truncate(1), "counters of 1 CPUs, and the guest has 2"),
-    ("a clock that jumps ahead", "tcg", |r| jump(r, 200), "ran faster than time"),
+    ("records lost on their way", Accel::Tcg, |r| r.cpus[0].emitted = 5, "5 records emitted, but 0 received"),
+    ("a CPU without counters", Accel::Sim, |r| r.cpus.truncate(1), "counters of 1 CPUs, and the guest has 2"),
+    ("a clock that jumps ahead", Accel::Tcg, |r| jump(r, 200), "ran faster than time"),
     (
         "a CPU whose clock jumps",
-        "sim",
+        Accel::Sim,
         |r| r.cpus[1].idle_ns += 200 * MS,
         "CPU 1: 1200000000 ns busy or idle",
     ),
-    ("a clock of ticks", "tcg", |r| r.bye.clocksource = Some("refined-jiffies".into()), "refined-jiffies"),
-    ("a clock that is not known", "kvm", |r| r.bye.clocksource = None, "clock is not known"),
-    ("a task's time is missing", "sim", |r| r.task.sum_exec_runtime_ns = 800 * MS, "on-CPU time in ns"),
-    ("a task's slices are missing", "sim", |r| r.task.nr_begun = 7, "slices: 7 by the probes"),
-    ("no task can be compared", "sim", |r| r.task.schedstat = None, "no task could be compared"),
-    ("switches are missing", "sim", |r| r.cpus[0].nr_switches = 40, "90 context switches by the probes"),
-    ("a window without edges", "sim", |r| r.edges = None, "edges of the window are missing"),
-    ("a log that is cut off", "tcg", |r| r.cut = r.log().len() - 1, "data ends early"),
-    ("tasks that the scheduler refused", "tcg", |r| r.bye.sched_ext.nr_rejected = Some(1), "refused 1 tasks"),
+    (
+        "a clock of ticks",
+        Accel::Tcg,
+        |r| r.bye.clocksource = Some("refined-jiffies".into()),
+        "refined-jiffies",
+    ),
+    ("a clock that is not known", Accel::Kvm, |r| r.bye.clocksource = None, "clock is not known"),
+    ("a task's time is missing", Accel::Sim, |r| r.task.sum_exec_runtime_ns = 800 * MS, "on-CPU time in ns"),
+    ("a task's slices are missing", Accel::Sim, |r| r.task.nr_begun = 7, "slices: 7 by the probes"),
+    ("no task can be compared", Accel::Sim, |r| r.task.schedstat = None, "no task could be compared"),
+    ("switches are missing", Accel::Sim, |r| r.cpus[0].nr_switches = 40, "90 context switches by the probes"),
+    ("a window without edges", Accel::Sim, |r| r.edges = None, "edges of the window are missing"),
+    ("a log that is cut off", Accel::Tcg, |r| r.cut = r.log().len() - 1, "data ends early"),
+    (
+        "tasks that the scheduler refused",
+        Accel::Tcg,
+        |r| r.bye.sched_ext.nr_rejected = Some(1),
+        "refused 1 tasks",
+    ),
     (
         "a host that takes a CPU away",
-        "kvm",
+        Accel::Kvm,
         |r| {
             r.around.host.run_delay_ns.insert(1, 60 * MS);
         },
         "waiting for 6.0 %",
     ),
-    ("a host that stops the guest", "kvm", |r| r.around.host.stopped_ns = Some(60 * MS), "waiting for 6.0 %"),
-    ("a host that nobody watched", "kvm", |r| r.around.host.run_delay_ns.clear(), "is not known"),
+    (
+        "a host that stops the guest",
+        Accel::Kvm,
+        |r| r.around.host.stopped_ns = Some(60 * MS),
+        "waiting for 6.0 %",
+    ),
+    ("a host that nobody watched", Accel::Kvm, |r| r.around.host.run_delay_ns.clear(), "is not known"),
     (
         "a runner that is killed",
-        "tcg",
+        Accel::Tcg,
         |r| {
             (r.around.end, r.around.host) = (None, HostAccount::default());
         },
@@ -202,7 +228,7 @@ fn jump(r: &mut Run, ms: u64) {
 
 #[test]
 fn a_healthy_run_passes() {
-    for accel in ["sim", "tcg", "kvm"] {
+    for accel in [Accel::Sim, Accel::Tcg, Accel::Kvm] {
         assert_eq!(healthy().judged(accel), (Verdict::Pass, String::new()), "{accel}");
     }
 }
@@ -212,7 +238,7 @@ fn a_fault_in_any_self_check_makes_a_run_inconclusive() {
     for (fault, accel, put, words) in FAULTS {
         let mut run = healthy();
         put(&mut run);
-        let (verdict, reasons) = run.judged(accel);
+        let (verdict, reasons) = run.judged(*accel);
         assert_eq!(verdict, Verdict::Inconclusive, "{fault}: {reasons}");
         assert!(reasons.contains(words), "{fault}: {reasons}");
     }
@@ -229,5 +255,5 @@ fn one_cpu_needs_no_race_and_a_guest_without_probes_no_proof() {
     run.task.schedstat = None;
     run.task.role = None;
     run.edges = None;
-    assert_eq!(run.judged("sim"), (Verdict::Pass, String::new()));
+    assert_eq!(run.judged(Accel::Sim), (Verdict::Pass, String::new()));
 }

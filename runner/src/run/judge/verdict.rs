@@ -5,8 +5,10 @@
 //! counts if the data can be trusted.
 
 use ktstr_analysis::{Collected, HostAccount, Verdict};
-use ktstr_vmm::{GuestEnd, GuestPages};
+use ktstr_vmm::GuestEnd;
+use ktstr_wire::accel::Accel;
 use ktstr_wire::body::Outcome;
+use ktstr_wire::host::GuestPages;
 use ktstr_wire::message::{BootErrorKind, Race, SchedulerExit, TIMED_OUT, TestResult};
 
 use super::host_time::{DELAY_LIMIT, HostTime};
@@ -71,7 +73,7 @@ impl Judgement {
 }
 
 /// Judges a run of this accelerator; `wants_scheduler`: one whose scheduler ends before the test is lost.
-pub fn judge(c: &Collected, accel: &str, around: &Circumstances, wants_scheduler: bool) -> Judgement {
+pub fn judge(c: &Collected, accel: Accel, around: &Circumstances, wants_scheduler: bool) -> Judgement {
     let host = HostTime::of(c, accel, &around.host);
     let time = Time { host, starved: starved(c, accel), unfair: unfair(c, accel) };
     let exit = c.scheduler_exit.as_ref().filter(|_| wants_scheduler);
@@ -245,9 +247,9 @@ fn sim_turn_limit_ns(nr_cpus: usize) -> u64 {
     INTERRUPTS_OFF_NS * nr_cpus as u64
 }
 
-fn starved(c: &Collected, accel: &str) -> Option<String> {
+fn starved(c: &Collected, accel: Accel) -> Option<String> {
     // Without probes nothing is measured that could be wrong; and it is not known before the end.
-    if accel != "sim" || c.bye.is_none() || c.quality.probes.is_empty() {
+    if accel != Accel::Sim || c.bye.is_none() || c.quality.probes.is_empty() {
         return None;
     }
     let limit_ns = sim_turn_limit_ns(c.hello.as_ref().map_or(1, |h| h.topology.cpus.len()));
@@ -269,9 +271,9 @@ fn starved(c: &Collected, accel: &str) -> Option<String> {
 const SLOWEST_LIMIT: f64 = 0.9;
 
 /// In `sim` CPUs that are busy at the same time have to progress alike.
-fn unfair(c: &Collected, accel: &str) -> Option<String> {
+fn unfair(c: &Collected, accel: Accel) -> Option<String> {
     let is_one_cpu = c.hello.as_ref().is_none_or(|h| h.topology.cpus.len() < 2);
-    if accel != "sim" || c.bye.is_none() || is_one_cpu {
+    if accel != Accel::Sim || c.bye.is_none() || is_one_cpu {
         return None;
     }
     let slowest = |r: &Race| r.slowest_frac().unwrap_or(0.0);
@@ -290,15 +292,15 @@ fn unfair(c: &Collected, accel: &str) -> Option<String> {
 }
 
 /// Under KVM the guest's time is real, and what the host takes away from a CPU looks like the scheduler's doing.
-fn disturbed(c: &Collected, accel: &str, around: &Circumstances) -> Option<String> {
+fn disturbed(c: &Collected, accel: Accel, around: &Circumstances) -> Option<String> {
     match HostTime::of(c, accel, &around.host) {
         HostTime::Unknown if around.end.is_none() => {
             Some("the runner was killed before it knew what the host had taken from the guest".into())
         }
-        HostTime::Unknown if accel == "kvm" => {
+        HostTime::Unknown if accel == Accel::Kvm => {
             Some("how long the host kept the guest's CPUs waiting is not known".into())
         }
-        HostTime::Taken(t) if accel == "kvm" && !around.overcommitted && t.frac() > DELAY_LIMIT => {
+        HostTime::Taken(t) if accel == Accel::Kvm && !around.overcommitted && t.frac() > DELAY_LIMIT => {
             Some(format!(
                 "the host kept CPU {} of the guest waiting for {:.1} % of the window, and more than {:.0} % falsifies what is measured; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
                 t.cpu,
@@ -336,7 +338,7 @@ fn fast_clock(c: &Collected, around: &Circumstances) -> Option<String> {
 }
 
 /// A run that passed but whose numbers are not to be used.
-fn untrusted(c: &Collected, accel: &str, around: &Circumstances) -> Option<Judgement> {
+fn untrusted(c: &Collected, accel: Accel, around: &Circumstances) -> Option<Judgement> {
     let mut reasons: Vec<String> = [
         starved(c, accel),
         unfair(c, accel),
@@ -412,7 +414,7 @@ mod tests {
 
     #[test]
     fn starved_cpu_makes_a_boot_of_sim_inadmissible_and_no_other() {
-        let judged = |late_ns, accel: &str, topology: &str| {
+        let judged = |late_ns, accel: Accel, topology: &str| {
             let mut c = passed(late_ns);
             let topology: ktstr_wire::topology::Topology = topology.parse().unwrap();
             c.hello.as_mut().unwrap().topology = topology.expected();
@@ -421,11 +423,11 @@ mod tests {
         // Half a millisecond for each CPU.
         for (topology, limit_ns) in [("1n1l1c1t", 500_000), ("1n1l2c1t", 1_000_000), ("1n1l4c1t", 2_000_000)]
         {
-            assert_eq!(judged(limit_ns, "sim", topology).verdict, Verdict::Pass);
-            let starved = judged(limit_ns + 1, "sim", topology);
+            assert_eq!(judged(limit_ns, Accel::Sim, topology).verdict, Verdict::Pass);
+            let starved = judged(limit_ns + 1, Accel::Sim, topology);
             assert_eq!((starved.verdict, starved.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
             assert!(starved.reasons[0].contains("a CPU was starved"), "{:?}", starved.reasons);
-            assert_eq!(judged(limit_ns + 1, "tcg", topology).verdict, Verdict::Pass);
+            assert_eq!(judged(limit_ns + 1, Accel::Tcg, topology).verdict, Verdict::Pass);
         }
     }
 
@@ -433,28 +435,28 @@ mod tests {
     fn host_that_takes_a_cpu_away_makes_a_boot_of_kvm_inadmissible() {
         let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
-        let judged = |ns, accel: &str, overcommitted| {
+        let judged = |ns, accel: Accel, overcommitted| {
             let run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
             let host = HostAccount { run_delay_ns, stopped_ns: Some(0), ..HostAccount::default() };
             judge(&c, accel, &Circumstances { host, overcommitted, ..ended() }, true)
         };
-        assert_eq!(judged(50, "kvm", false).verdict, Verdict::Pass);
-        let disturbed = judged(51, "kvm", false);
+        assert_eq!(judged(50, Accel::Kvm, false).verdict, Verdict::Pass);
+        let disturbed = judged(51, Accel::Kvm, false);
         assert_eq!((disturbed.verdict, disturbed.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert!(
             disturbed.reasons[0].contains("CPU 1 of the guest waiting for 5.1 %"),
             "{:?}",
             disturbed.reasons
         );
-        assert_eq!(judged(900, "tcg", false).verdict, Verdict::Pass);
-        assert_eq!(judged(900, "kvm", true).verdict, Verdict::Pass);
+        assert_eq!(judged(900, Accel::Tcg, false).verdict, Verdict::Pass);
+        assert_eq!(judged(900, Accel::Kvm, true).verdict, Verdict::Pass);
     }
 
     #[test]
     fn clock_that_is_ahead_of_time_is_not_trusted() {
         let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
-        let judged = |age_ns| judge(&c, "tcg", &Circumstances { age_ns, ..ended() }, true);
+        let judged = |age_ns| judge(&c, Accel::Tcg, &Circumstances { age_ns, ..ended() }, true);
         assert_eq!(judged(Some(1_500)).verdict, Verdict::Pass);
         assert_eq!(judged(None).verdict, Verdict::Pass);
         let fast = judged(Some(1_499));
@@ -467,7 +469,7 @@ mod tests {
         let judged = |clocksource: &str| {
             let mut c = passed(0);
             c.quality.clocksource = Some(clocksource.into());
-            judge(&c, "tcg", &ended(), true)
+            judge(&c, Accel::Tcg, &ended(), true)
         };
         assert_eq!(judged("tsc").verdict, Verdict::Pass);
         let coarse = judged("refined-jiffies");
@@ -477,7 +479,7 @@ mod tests {
 
     #[test]
     fn failure_that_depends_on_time_is_not_trusted_where_time_is_wrong() {
-        let judged = |outcome, end: Option<&str>, slowest, accel: &str, stopped_ns| {
+        let judged = |outcome, end: Option<&str>, slowest, accel: Accel, stopped_ns| {
             let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
             let mut c = Collected { window_open: edge(0), window_close: edge(10_000_000_000), ..passed(0) };
             c.quality.races[0].rounds[1].1 = slowest;
@@ -499,10 +501,10 @@ mod tests {
             (Outcome::Pass, Some("killed by signal 11"), false),
         ] {
             let spoilt = if by_time { Verdict::Inconclusive } else { Verdict::Fail };
-            assert_eq!(judged(outcome, end, 98, "tcg", 0), Verdict::Fail, "{outcome:?} {end:?}");
-            assert_eq!(judged(outcome, end, 98, "tcg", 9_000_000_000), spoilt, "{outcome:?} {end:?}");
-            assert_eq!(judged(outcome, end, 98, "sim", 0), Verdict::Fail, "{outcome:?} {end:?}");
-            assert_eq!(judged(outcome, end, 60, "sim", 0), spoilt, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 98, Accel::Tcg, 0), Verdict::Fail, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 98, Accel::Tcg, 9_000_000_000), spoilt, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 98, Accel::Sim, 0), Verdict::Fail, "{outcome:?} {end:?}");
+            assert_eq!(judged(outcome, end, 60, Accel::Sim, 0), spoilt, "{outcome:?} {end:?}");
         }
     }
 
@@ -519,7 +521,7 @@ mod tests {
     fn log_that_makes_no_sense_is_the_one_reason() {
         let c = Collected { truncated: Some("cut off".into()), ..passed(0) };
         let around = Circumstances { log_error: Some("no sense".into()), ..Default::default() };
-        let judged = judge(&c, "tcg", &around, true);
+        let judged = judge(&c, Accel::Tcg, &around, true);
         assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert_eq!(judged.reasons, ["no sense"]);
     }
@@ -542,7 +544,7 @@ mod tests {
         ];
         for (end, words) in ends {
             let around = Circumstances { end: Some(end), ..Default::default() };
-            let judged = judge(&Collected::default(), "tcg", &around, true);
+            let judged = judge(&Collected::default(), Accel::Tcg, &around, true);
             assert_eq!((judged.verdict, judged.exit_status), (Verdict::BootError, exit::BOOT_ERROR));
             assert!(judged.reasons[0].contains(words), "{:?}", judged.reasons);
         }

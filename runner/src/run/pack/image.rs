@@ -134,7 +134,7 @@ mod tests {
             accel: None,
             scheduler: None,
             seed: 0,
-            terms: Default::default(),
+            expectations: Default::default(),
             outline: None,
             probes: None,
             records_per_cpu: None,

@@ -51,11 +51,11 @@ pub fn find(spec: &TestSpec, scheduler: Option<&Path>) -> Result<Vec<Extra>, Ext
 
 fn named(spec: &TestSpec, manifest_dir: &Path) -> Result<Vec<Extra>, ExtraError> {
     let mut all = Vec::new();
-    for s in &spec.terms.also {
+    for s in &spec.expectations.also {
         let host = scheduler::find(&s.binary, manifest_dir)?.path;
         all.push(Extra { host, guest: format!("{ALSO_DIR}/{}", s.binary), is_program: true });
     }
-    for p in &spec.terms.payloads {
+    for p in &spec.expectations.payloads {
         let host = program(&p.binary, manifest_dir)?;
         all.push(Extra { guest: guest_path(&p.binary), host, is_program: true });
         for file in &p.files {
