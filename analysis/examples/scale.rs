@@ -166,9 +166,9 @@ fn tables(dir: &Path) -> Result<(), String> {
 fn metrics(dir: &Path) -> Result<(), String> {
     let text = std::fs::read(dir.join("collected.json"))
         .map_err(|e| format!("collected.json: {e}; convert first"))?;
-    let mut c = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let c = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
     let start = Instant::now();
-    let rows = compute_metrics(dir, &mut c).map_err(|e| e.to_string())?;
+    let rows = compute_metrics(dir, &c).map_err(|e| e.to_string())?.rows;
     println!(
         "{} metric rows in {:.1} s, {:.1} s of CPU time, {} MiB at most",
         rows.len(),

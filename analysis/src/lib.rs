@@ -15,7 +15,7 @@ pub mod runs;
 pub mod tables;
 
 pub use crate::ingest::convert::{DRAINED_LOG, convert};
-pub use crate::metrics::compute::{MetricsError, compute_metrics};
+pub use crate::metrics::compute::{Computed, MetricsError, compute_metrics};
 pub use crate::model::collected::Collected;
 pub use crate::model::error::ConvertError;
 pub use crate::model::host_account::{HostAccount, Stolen};

@@ -11,11 +11,12 @@ use crate::metrics::from_counters::Totals;
 use crate::metrics::from_events::{self, Counted, phases_without_events};
 use crate::metrics::groups::{Cpu, Group, Place};
 use crate::metrics::work_conservation::{Waiters, idle_while_waiting};
-use crate::metrics::{from_kernel, utilization};
+use crate::metrics::{from_kernel, from_workers, utilization};
 use crate::model::collected::Collected;
 use crate::model::cpu_set::CpuSet;
 use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
+use crate::model::table_file::TableFile;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::{Before, Slices};
 
@@ -48,47 +49,68 @@ pub enum MetricsError {
     },
 }
 
-/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has none. Where records were lost,
-/// or were not asked for, they come from the counters and histograms of the tasks, and what these do not tell is null.
-pub fn compute_metrics(dir: &Path, collected: &mut Collected) -> Result<Vec<MetricRow>, MetricsError> {
+/// The metrics of a run.
+#[derive(Debug)]
+pub struct Computed {
+    /// Every metric, in the order of the table.
+    pub rows: Vec<MetricRow>,
+    /// Where the records and the counters of the same tasks differ, a sentence each.
+    pub disagreements: Vec<String>,
+    /// Lines for the log of the run.
+    pub logs: Vec<String>,
+    /// The file `metrics.parquet`.
+    pub table: TableFile,
+}
+
+/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has only what its workers reported.
+/// Where records were lost, or were not asked for, metrics come from the counters and histograms of the tasks; those that need
+/// records are null.
+pub fn compute_metrics(dir: &Path, collected: &Collected) -> Result<Computed, MetricsError> {
     let window = match (&collected.window_open, &collected.window_close) {
         (Some(open), Some(close)) => Some((open.ts_ns, close.ts_ns)),
         _ => None,
     };
     // Without probes there is no CPU in the tables, and nothing was measured.
     let measured = !collected.quality.cpus.is_empty();
-    let mut rows = match window.filter(|(a, b)| a < b && measured) {
-        Some(window) => {
-            let read = |source| MetricsError::Read { dir: dir.into(), source };
-            let run = Run::load(dir, window).map_err(read)?;
-            let totals = Totals::load(dir).map_err(read)?;
-            let phases = collected.phases().to_vec();
-            let mut rows = if collected.quality.has_all_events() {
-                let events = |source| MetricsError::Events { dir: dir.into(), source };
-                let told = run.read(dir, &phases).map_err(events)?;
-                collected.quality.disagreements.extend(run.disagreements(&told, &totals));
-                let mut rows = run.metrics(&Told::Events(&told));
-                rows.extend(told.counted.phase_rows());
-                rows
-            } else {
-                let mut rows = run.metrics(&Told::Totals(&totals));
-                rows.extend(phases_without_events(&phases, &run.groups));
-                rows
-            };
-            if collected.scheduler_started.is_none() {
-                from_kernel::without_sched_ext(&mut rows);
-            }
-            rows.extend(run.account_rows(collected));
-            rows
-        }
-        None => Vec::new(),
+    let (mut rows, disagreements) = match window.filter(|(a, b)| a < b && measured) {
+        Some(window) => window_metrics(dir, collected, window)?,
+        None => (Vec::new(), Vec::new()),
     };
-    rows.extend(crate::metrics::from_workers::rows(collected));
-    let file = crate::tables::metrics_table::columns(&rows)
+    let (reported, logs) = from_workers::rows(collected);
+    rows.extend(reported);
+    let table = crate::tables::metrics_table::columns(&rows)
         .write(dir, "metrics")
         .map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
-    collected.tables.push(file);
-    Ok(rows)
+    Ok(Computed { rows, disagreements, logs, table })
+}
+
+/// The metrics of a window that was measured, and where records and counters differ.
+fn window_metrics(
+    dir: &Path,
+    collected: &Collected,
+    window: Span,
+) -> Result<(Vec<MetricRow>, Vec<String>), MetricsError> {
+    let read = |source| MetricsError::Read { dir: dir.into(), source };
+    let run = Run::load(dir, window).map_err(read)?;
+    let totals = Totals::load(dir).map_err(read)?;
+    let phases = collected.phases();
+    let mut disagreements = Vec::new();
+    let mut rows;
+    if collected.quality.has_all_events() {
+        let told =
+            run.read(dir, phases).map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
+        disagreements = run.disagreements(&told, &totals);
+        rows = run.metrics(&Told::Events(&told));
+        rows.extend(told.counted.phase_rows());
+    } else {
+        rows = run.metrics(&Told::Totals(&totals));
+        rows.extend(phases_without_events(phases, &run.groups));
+    }
+    if collected.scheduler_started.is_none() {
+        from_kernel::without_sched_ext(&mut rows);
+    }
+    rows.extend(run.account_rows(collected));
+    Ok((rows, disagreements))
 }
 
 struct Task {

@@ -9,16 +9,16 @@ use crate::model::metric_row::MetricRow;
 /// Registered metrics that a body measures; no other registered name is taken from it.
 const BY_BODY: [&str; 3] = ["worker_throughput", "worker_iteration", "worker_lateness"];
 
-/// The rows. A number under the name of a metric that is measured otherwise is left out, and logged.
-pub(crate) fn rows(collected: &mut Collected) -> Vec<MetricRow> {
+/// The rows, and lines for the log about numbers that are left out: those with the name of a metric that ktstr measures itself.
+pub(crate) fn rows(collected: &Collected) -> (Vec<MetricRow>, Vec<String>) {
     let body = collected.test_result.as_ref().and_then(|t| t.body.as_ref());
     let values = body.map_or(Vec::new(), |b| b.values.clone());
     let (ours, foreign): (Vec<_>, Vec<_>) = values.into_iter().partition(|v| {
         BY_BODY.contains(&v.name.as_str()) || (metric(&v.name).is_none() && v.name.contains('.'))
     });
     let names = foreign.iter().map(|v| format!("the test reported {}, which is not its to measure", v.name));
-    collected.logs.extend(names);
-    ours.into_iter().map(row).collect()
+    let logs = names.collect();
+    (ours.into_iter().map(row).collect(), logs)
 }
 
 fn row(v: Reported) -> MetricRow {
@@ -75,8 +75,8 @@ mod tests {
         let body =
             BodyResult { outcome: Outcome::Pass, reasons: vec![], workers: vec![], values, phases: vec![] };
         let test_result = TestResult { body: Some(body), abnormal_end: None, output: String::new() };
-        let mut collected = Collected { test_result: Some(test_result), ..Collected::default() };
-        let rows = rows(&mut collected);
+        let collected = Collected { test_result: Some(test_result), ..Collected::default() };
+        let (rows, logs) = rows(&collected);
         let shown: Vec<_> =
             rows.iter().map(|r| (r.name.as_str(), r.value, r.unit.as_str(), r.polarity.as_str())).collect();
         assert_eq!(
@@ -87,6 +87,6 @@ mod tests {
                 ("worker_lateness", Some(7.0), "ns", "lower"),
             ]
         );
-        assert!(collected.logs[0].contains("wakeup_latency"), "{:?}", collected.logs);
+        assert!(logs[0].contains("wakeup_latency"), "{logs:?}");
     }
 }

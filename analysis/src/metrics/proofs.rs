@@ -91,8 +91,10 @@ impl Stream {
         let topology = TOPOLOGY.parse().unwrap();
         let mut collected = crate::convert(&raw, dir, topology, &HostAccount::default()).unwrap();
         assert_eq!(collected.truncated, None);
-        let rows = compute_metrics(dir, &mut collected).unwrap();
-        (rows, collected)
+        let computed = compute_metrics(dir, &collected).unwrap();
+        collected.quality.disagreements.extend(computed.disagreements);
+        collected.logs.extend(computed.logs);
+        (computed.rows, collected)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use ktstr_analysis::{Collected, DRAINED_LOG, Identity, Sidecar, Verdict};
+use ktstr_analysis::{Collected, Computed, DRAINED_LOG, Identity, Sidecar, Verdict};
 use ktstr_wire::spec::ProbeLevel;
 
 use crate::run::error::FinishError;
@@ -39,8 +39,12 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
     let raw = work.join("raw.log");
     let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &around.host)
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
-    let metrics = ktstr_analysis::compute_metrics(work, &mut collected)
+    let computed = ktstr_analysis::compute_metrics(work, &collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
+    let Computed { rows: metrics, disagreements, logs, table } = computed;
+    collected.quality.disagreements.extend(disagreements);
+    collected.logs.extend(logs);
+    collected.tables.push(table);
     if identity.probes != ProbeLevel::Off && reported_no_probes(&collected) {
         let reason = format!("the probes ({}) were asked for and not there", identity.probes.name());
         collected.quality.disagreements.push(reason);
