@@ -27,7 +27,9 @@ setup:
 build: setup
 	cargo build --workspace --all-targets
 
+# What guests run on: a kernel, and the emulator of `--accel sim`. Both are built once.
 kernel: build
+	cargo ktstr emulator build
 	cargo ktstr kernel build $(KERNEL)
 
 demo: kernel

@@ -26,6 +26,7 @@ wanted=(
   libelf-dev:/usr/include/libelf.h
   libssl-dev:/usr/include/openssl/opensslv.h
   zlib1g-dev:/usr/include/zlib.h
+  libglib2.0-dev:/usr/include/glib-2.0/glib.h
   python3-venv:/usr/share/doc/python3-venv
   stress-ng:/usr/bin/stress-ng
   rt-tests:/usr/bin/hackbench

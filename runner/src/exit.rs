@@ -21,6 +21,8 @@ pub const HOST_LACKS: u8 = 14;
 pub const NO_SPACE: u8 = 15;
 /// A kernel's source could not be downloaded.
 pub const DOWNLOAD: u8 = 16;
+/// The emulator of `sim` did not build.
+pub const EMULATOR_BUILD: u8 = 18;
 /// A file or directory cannot be read or written: no permission, or a file system that is read-only.
 pub const NO_PERMISSION: u8 = 17;
 /// The guest did not come up as asked, or its kernel died.
@@ -80,6 +82,7 @@ pub const HELP: &str = "Exit status:
    12  the kernel lacks an option     13  the kernel did not build
    14  a program is missing           15  no space left
    16  a download failed              17  a file cannot be read or written
+   18  the emulator did not build
    20  the guest did not boot         21  the scheduler was not found
    22  the scheduler did not start, or ended before the test did
    23  the test asks for what there cannot be (a metric, a phase, a step)

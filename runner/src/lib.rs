@@ -7,6 +7,7 @@
 pub mod args;
 pub mod commands;
 pub mod digest;
+pub mod emulator;
 pub mod exit;
 pub mod host;
 pub mod kernel;
@@ -78,6 +79,7 @@ macro_rules! failures {
 failures!(
     crate::run::error::RunError,
     crate::kernel::error::KernelError,
+    crate::emulator::EmulatorError,
     crate::nextest::error::TestError,
     crate::commands::new::NewError,
     crate::commands::stats::error::StatsError,
@@ -92,6 +94,7 @@ fn only_prints(command: &Command) -> bool {
     match command {
         Command::Stats(args) => !args.runs_guests(),
         Command::Kernel(args) => args.only_lists(),
+        Command::Emulator(args) => args.only_lists(),
         Command::Show(_) | Command::Doctor(_) | Command::Completions { .. } => true,
         _ => false,
     }
@@ -129,6 +132,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         }
         Command::Kernel(args) => {
             crate::commands::kernel::run(args)?;
+            Ok(exit::OK)
+        }
+        Command::Emulator(args) => {
+            crate::commands::emulator::run(args)?;
             Ok(exit::OK)
         }
         Command::Stats(args) => {

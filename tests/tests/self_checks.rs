@@ -6,6 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use ktstr_tests::boot::{self, Booted, suite, walk};
+use ktstr_wire::env;
 use ktstr_wire::frame::{Decoder, Kind};
 use serde_json::{Value, json};
 
@@ -34,6 +35,25 @@ fn run_without_a_measured_tick_is_not_proven() {
         probes.len() == 8 && probes.iter().all(|p| p["attached"] == true && p["ran"] == true),
         "{probes:?}"
     );
+}
+
+/// The emulator leaves a third of a CPU's time unused, as a fault of its own would.
+#[test]
+fn cpu_slowed_by_a_third_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = boot::runner();
+    runner.env(env::SLOW_CPU, "1");
+    let child = boot::start_by(
+        runner,
+        &spec("sched_basic_message", &json!({"duration_ns": 100_000_000})),
+        dir.path(),
+    );
+    let b = boot::finish(child, dir).booted();
+    assert_inconclusive(&b, "the emulator does not give the CPUs equal turns");
+    let slots = &b.sidecar["quality"]["slots"];
+    let passed = |cpu: usize| slots["cpus"][cpu]["passed"].as_u64().unwrap();
+    let unused = slots["rounds"].as_u64().unwrap() * slots["slot_instructions"].as_u64().unwrap() / 3;
+    assert!(passed(1) * 100 > unused * 99, "{slots}");
 }
 
 /// The QEMU of a runner.

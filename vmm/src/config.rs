@@ -28,4 +28,17 @@ pub struct GuestConfig {
     pub run_dir: PathBuf,
     /// Where the console goes.
     pub console_log: PathBuf,
+    /// What runs it in [`Accel::Sim`].
+    pub emulator: Option<Emulator>,
+}
+
+/// How `sim` runs a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emulator {
+    /// The directory with `qemu-system-x86_64`, which has the changes of `emulator/` in it, and `qboot.rom`.
+    pub dir: PathBuf,
+    /// Seed of the order in which the CPUs have their slots.
+    pub order: u64,
+    /// A CPU that gets two thirds of each slot, so that a test sees whether this is noticed.
+    pub slow_cpu: Option<u32>,
 }

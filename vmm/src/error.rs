@@ -14,6 +14,9 @@ pub enum StartError {
     /// QEMU is not installed.
     #[error("{} not found; install it with: apt-get install qemu-system-x86", arguments::PROGRAM)]
     NoQemu,
+    /// No emulator was given for `sim`.
+    #[error("--accel sim has an emulator of its own; build it with: cargo ktstr emulator build")]
+    NoEmulator,
     /// QEMU could not be started.
     #[error("cannot start {program}: {source}", program = arguments::PROGRAM)]
     Spawn {
@@ -54,9 +57,9 @@ pub enum StartError {
 
 impl StartError {
     /// QEMU's process could not be made.
-    pub(crate) fn of_qemu(source: io::Error) -> StartError {
+    pub(crate) fn of_qemu(source: io::Error, missing: StartError) -> StartError {
         match source.kind() {
-            io::ErrorKind::NotFound => StartError::NoQemu,
+            io::ErrorKind::NotFound => missing,
             _ => StartError::Spawn { source },
         }
     }

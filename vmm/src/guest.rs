@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_wire::accel::Accel;
 use ktstr_wire::host::GuestPages;
+use ktstr_wire::slots::Slots;
 
 use crate::config::GuestConfig;
 use crate::error::StartError;
@@ -16,7 +17,7 @@ use crate::guest_memory::GuestMemory;
 use crate::host::memory::HugePagesError;
 use crate::host::vcpu_threads::CpuThreads;
 use crate::kvm::{Machine, MachineConfig, MachineEnd, memory};
-use crate::qemu::arguments::{self, Emulation};
+use crate::qemu::arguments;
 use crate::qemu::process::{self, Process};
 
 pub use crate::vsock::device::Accept;
@@ -36,21 +37,17 @@ enum Backend {
 /// A guest in QEMU also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
 pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest, StartError> {
-    let emulation = match accel {
-        Accel::Kvm => {
-            let machine = Machine::boot(&machine_config(config), accept)?;
-            return Ok(Guest(Backend::Kvm(Box::new(machine))));
-        }
-        Accel::Tcg => Emulation::Threads,
-        Accel::Sim => Emulation::Counted,
-    };
+    if accel == Accel::Kvm {
+        let machine = Machine::boot(&machine_config(config), accept)?;
+        return Ok(Guest(Backend::Kvm(Box::new(machine))));
+    }
     if config.host_memory.huge_pages {
         // QEMU maps them likewise, and would not say how to get more.
         let bytes = u64::from(config.memory_mib) << 20;
         HugePagesError::check(bytes)?;
         memory::allocate_huge(bytes).map_err(|_| HugePagesError::of(bytes))?;
     }
-    process::start(config, emulation, accept).map(|p| Guest(Backend::Qemu(p)))
+    process::start(config, accel, accept).map(|p| Guest(Backend::Qemu(p)))
 }
 
 /// Runs a guest in QEMU at the terminal of this process, and returns when it has ended. Its console is standard input and output;
@@ -61,7 +58,8 @@ pub fn attend(
     run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>,
 ) -> Result<ExitStatus, StartError> {
     let mut qemu = Command::new(arguments::PROGRAM);
-    run(qemu.args(arguments::terminal_arguments(config))).map_err(StartError::of_qemu)
+    run(qemu.args(arguments::terminal_arguments(config)))
+        .map_err(|source| StartError::of_qemu(source, StartError::NoQemu))
 }
 
 /// Kernel parameters under KVM beside [`arguments::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's
@@ -114,6 +112,14 @@ impl Guest {
         match &self.0 {
             Backend::Qemu(_) => None,
             Backend::Kvm(machine) => machine.tsc_offset(),
+        }
+    }
+
+    /// What each CPU of a guest in `sim` got so far; `None`: it is none.
+    pub fn slots(&self) -> Option<io::Result<Slots>> {
+        match &self.0 {
+            Backend::Qemu(process) => process.slots(),
+            Backend::Kvm(_) => None,
         }
     }
 

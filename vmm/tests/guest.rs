@@ -155,6 +155,7 @@ fn run_directory_too_deep_for_a_socket_is_named() {
         cmdline: vec![],
         run_dir,
         console_log: dir.path().join("console.log"),
+        emulator: None,
     };
     let e = start(&config, Accel::Tcg, Box::new(|_| None)).unwrap_err();
     assert!(matches!(e, StartError::LongPath { .. }) && e.to_string().contains("TMPDIR"), "{e}");

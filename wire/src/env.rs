@@ -50,6 +50,8 @@ variables! {
     KERNEL = "KTSTR_KERNEL", "what --kernel takes, with an absolute path outside of cargo ktstr";
     /// Set by users. The mirror that releases are downloaded from; else `https://cdn.kernel.org/pub/linux/kernel`.
     KERNEL_MIRROR = "KTSTR_KERNEL_MIRROR", "a URL that begins with https:// or http://";
+    /// Set by users. A directory of a server from which the emulator's source is downloaded, before Debian's.
+    EMULATOR_MIRROR = "KTSTR_EMULATOR_MIRROR", "a URL that begins with https:// or http://";
     /// Set by users. The directory of kernels and downloads; else `ktstr` in `XDG_CACHE_HOME` or `~/.cache`.
     CACHE_DIR = "KTSTR_CACHE_DIR", "the absolute path of a directory";
     /// Set by users and by the command that a failure prints. Directories of all schedulers' binaries, the only place where they are
@@ -112,10 +114,8 @@ variables! {
     DRY_RUN = "KTSTR_DRY_RUN", "the name of a test";
     /// Set by the guest agent, read by the process of a test body: number of the descriptor that leads to the agent.
     AGENT_FD = "KTSTR_AGENT_FD", "the number of a descriptor";
-    /// Set for QEMU in `sim`, read by the library that it is started with (`vmm/src/qemu/poll_gate.c`): descriptor of the gate's state.
-    GATE_FD = "KTSTR_GATE_FD", "the number of a descriptor";
-    /// Set and read by the gate's own unit test: the process that the gate is preloaded into.
-    GATE_TEST = "KTSTR_GATE_TEST", "1";
+    /// Set by tests, read by the runner: a CPU of guests in `sim` that gets two thirds of its time, to see that the run notices it.
+    SLOW_CPU = "KTSTR_SLOW_CPU", "the number of a CPU";
     /// Set by `make test`, read by tests: the kernel for guests.
     TEST_KERNEL = "KTSTR_TEST_KERNEL", "the absolute path of a bzImage, as cargo ktstr kernel list shows it";
     /// Set by developers, read by unit tests: generated pages are written instead of compared.

@@ -33,6 +33,7 @@ pub mod listing;
 pub mod message;
 pub mod record;
 pub mod ring;
+pub mod slots;
 pub mod spec;
 pub mod stats;
 pub mod topology;

@@ -352,6 +352,4 @@ pub const HOST_ROOT_TAG: &str = "hostroot";
 pub struct SimSpec {
     /// The window opens this much later, nanoseconds of virtual time: where timer ticks lie in it is up to the seed.
     pub phase_ns: u32,
-    /// The longest turn of a CPU while the window is open, microseconds of virtual time.
-    pub turn_us: u32,
 }

@@ -2,6 +2,7 @@
 
 use ktstr_wire::host::GuestPages;
 use ktstr_wire::message::{Drained, ProbeRun, Race, SchedExtCounts};
+use ktstr_wire::slots::Slots;
 use serde::{Deserialize, Serialize};
 
 /// Whether the data is complete.
@@ -45,6 +46,9 @@ pub struct Quality {
     /// How far the CPUs of a guest in `sim` came that were busy at the same time, before the window.
     #[serde(default)]
     pub races: Vec<Race>,
+    /// What the emulator says that each CPU of a guest in `sim` got; `None`: another accelerator, or not known.
+    #[serde(default)]
+    pub slots: Option<Slots>,
     /// How long the host kept a CPU's thread waiting during the window, at most over the CPUs, nanoseconds. The window is here as
     /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
     #[serde(default)]

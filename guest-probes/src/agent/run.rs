@@ -13,7 +13,6 @@ use crate::agent::error::{Trouble, other, trouble};
 use crate::agent::quiet;
 use crate::agent::window::measure;
 use crate::channel::Channel;
-use crate::init::sim_watchdog::Turns;
 use crate::init::topology::observe;
 use crate::init::{races, shell, system};
 use crate::probes::error::ProbeError;
@@ -148,7 +147,7 @@ pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> R
     };
     channel.send(Kind::Hello, &hello).map_err(other)?;
     system::make_cgroups().map_err(other)?;
-    let races = spec.sim.map_or(Ok(Vec::new()), run_races)?;
+    let races = if spec.sim.is_some() { run_races()? } else { Vec::new() };
     let probes = load_probes(spec)?;
     let mut programs = wants_programs(spec).then(ProgramStats::enable).transpose()?;
     let scheduler = start_scheduler(spec)?;
@@ -159,7 +158,9 @@ pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> R
         channel.send(Kind::SchedulerStarted, &s.started).map_err(other)?;
     }
     let unquiet = quiet::wait();
-    let turns = spec.sim.map(begin_turns).transpose()?;
+    if let Some(sim) = spec.sim {
+        meet_phase(sim);
+    }
     let mut edges = match spec.sim {
         Some(_) => Edges::silent(),
         None => Edges::told_to(channel, spec, probes.as_ref())?,
@@ -168,7 +169,6 @@ pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> R
     measured.notes.extend(unquiet);
     measured.drained = edges.settle().map_err(other)?;
     measured.races = races;
-    drop(turns);
     if spec.sim.is_some() {
         println!("ktstr-guest: the window has ended");
     }
@@ -179,22 +179,14 @@ pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> R
     sent
 }
 
-fn bound_turns(sim: SimSpec) -> Result<Turns, Trouble> {
-    Turns::bound(sim.turn_us).map_err(|e| other(format!("turns of the CPUs: {e}")))
-}
-
-/// The races of a deterministic guest's CPUs, with turns as long as they are in its window.
-fn run_races(sim: SimSpec) -> Result<Vec<Race>, Trouble> {
-    let _turns = bound_turns(sim)?;
+fn run_races() -> Result<Vec<Race>, Trouble> {
     races::run().map_err(|e| other(format!("races of the CPUs: {e}")))
 }
 
-/// Before the window of a deterministic guest opens.
-fn begin_turns(sim: SimSpec) -> Result<Turns, Trouble> {
-    let turns = bound_turns(sim)?;
+/// Waits until the window of a deterministic guest is to open.
+fn meet_phase(sim: SimSpec) {
     println!("ktstr-guest: the window opens");
     std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
-    Ok(turns)
 }
 
 fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {

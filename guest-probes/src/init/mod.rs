@@ -2,6 +2,5 @@
 
 pub mod races;
 pub mod shell;
-pub mod sim_watchdog;
 pub mod system;
 pub mod topology;

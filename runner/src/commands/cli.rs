@@ -32,6 +32,8 @@ pub enum Command {
     Explore(crate::commands::explore::ExploreArgs),
     /// Build, list and remove kernels.
     Kernel(crate::commands::kernel::KernelArgs),
+    /// Build, list and remove the emulator of `--accel sim`.
+    Emulator(crate::commands::emulator::EmulatorArgs),
     /// List, explain and compare runs.
     Stats(crate::commands::stats::StatsArgs),
     /// Say what this host can do, and which command mends each lack.

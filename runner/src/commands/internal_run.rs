@@ -49,6 +49,7 @@ pub(crate) fn settings(insists: Option<Accel>, session: String) -> Result<Settin
         scheduler_override: env::SCHEDULER.text()?,
         pin: env::PIN.flag()?,
         huge_pages: env::HUGE_PAGES.flag()?,
+        slow_cpu: env::SLOW_CPU.number()?,
         asked,
         accel: insists.unwrap_or_else(|| accel::resolve(chosen)),
     })

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod completions;
 pub mod doctor;
+pub mod emulator;
 pub mod explore;
 pub mod internal_run;
 pub mod kernel;

@@ -115,6 +115,7 @@ pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
         cmdline: Vec::new(),
         run_dir: dir.path().into(),
         console_log: dir.path().join("console.log"),
+        emulator: None,
     };
     let status = ktstr_vmm::attend(&config, |qemu| Ok(interrupt::run(qemu)?.status))?;
     if interrupt::has_arrived() {

@@ -18,7 +18,7 @@ use crate::nextest::command::require_nextest;
 use crate::nextest::environment::{Invocation, ResolvedKernel};
 use crate::nextest::error::{TestError, system};
 use crate::run::{identity, layout, recover, session_log};
-use crate::{exit, kernel};
+use crate::{emulator, exit, kernel};
 
 /// Runs the tests and gives the exit status of [`session_log::exit_status`].
 pub fn run(args: &TestArgs) -> Result<u8, TestError> {
@@ -31,6 +31,9 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
     require_nextest()?;
     layout::Project::of(Path::new(".")).tell_refusal();
     let accel = accel::resolve_and_report(args.accel);
+    if accel == Accel::Sim {
+        emulator::current()?;
+    }
     if let (Accel::Kvm, Err(why)) = (accel, steal::check()) {
         eprintln!("host witness: none, slices will not say what the host took of them: {why}");
     }

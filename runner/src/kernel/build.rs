@@ -1,14 +1,14 @@
 //! Building a kernel into the cache.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::cache::{self, Entry, Meta};
+use super::logged::Logged;
 use super::progress::Progress;
 use super::source::{FRAGMENT, Source, key, repositories, version_of};
 use super::{lock, options};
@@ -186,70 +186,23 @@ impl Build<'_> {
             // The release tells commits apart, as CONFIG_LOCALVERSION_AUTO would have it in a repository.
             make.env("LOCALVERSION", format!("-g{}", commit.short_hash()));
         }
-        let mut bar = progress.then(|| Progress::new(0, usual_lines()));
+        let mut bar = progress.then(|| Progress::new("kernel", 0, usual_lines()));
         self.run_logged(make, bar.as_mut())
     }
 
-    /// Runs a command with its output in `build.log`, and counts the lines.
-    fn run_logged(&self, mut command: Command, mut bar: Option<&mut Progress>) -> Result<u64, KernelError> {
-        let log_path = self.log_path();
-        let mut log = File::create(&log_path).map_err(file_error(&log_path))?;
-        let (reader, writer) = io::pipe().map_err(file_error(&log_path))?;
-        let errors = writer.try_clone().map_err(file_error(&log_path))?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(file_error(Path::new(command.get_program())))?;
-        drop(command);
-        let group = child.id() as i32;
-        let stop = self.stop.clone();
-        let done = std::sync::Arc::new(AtomicBool::new(false));
-        let watch_done = done.clone();
-        let watcher = std::thread::spawn(move || {
-            while !watch_done.load(Ordering::Relaxed) {
-                if stop.load(Ordering::Relaxed) {
-                    kill_group(group);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
-        let (mut lines, mut tail) = (0, std::collections::VecDeque::new());
-        for line in BufReader::new(reader).lines() {
-            let line = line.unwrap_or_default();
-            let _ = writeln!(log, "{line}");
-            lines += 1;
-            if let Some(bar) = &mut bar {
-                bar.set(lines);
-            }
-            tail.push_back(line);
-            if tail.len() > 15 {
-                tail.pop_front();
-            }
-        }
-        let status = child.wait().map_err(file_error(&log_path))?;
-        done.store(true, Ordering::Relaxed);
-        let _ = watcher.join();
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(KernelError::Interrupted("the unfinished build was removed".into()));
-        }
-        if status.success() {
-            return Ok(lines);
-        }
-        let tail = Vec::from(tail).join("\n");
-        if tail.contains("No space left on device") {
-            return Err(KernelError::NoSpace(cache::root()?));
-        }
-        Err(KernelError::Build { tail, log: log_path })
+    /// Runs a command with its output in the build's log, and counts the lines.
+    fn run_logged(&self, command: Command, bar: Option<&mut Progress>) -> Result<u64, KernelError> {
+        Logged { log: self.log_path(), stop: self.stop.clone() }.run(command, bar)
     }
 
     fn publish(&self, out: &Path, meta: &Meta, dir: &Path) -> Result<Entry, KernelError> {
         let ready = self.work.join("ready");
         fs::create_dir_all(&ready).map_err(file_error(&ready))?;
         fs::copy(out.join("arch/x86/boot/bzImage"), ready.join("bzImage")).map_err(file_error(&ready))?;
-        self.publish_vmlinux(&out.join("vmlinux"), &ready)?;
+        // For deterministic guests, without symbols and debug sections.
+        let mut strip = Command::new("strip");
+        strip.arg("--strip-all").arg("-o").arg(ready.join("vmlinux")).arg(out.join("vmlinux"));
+        self.run_logged(strip, None)?;
         fs::copy(out.join(".config"), ready.join("config")).map_err(file_error(&ready))?;
         let json = serde_json::to_vec_pretty(meta).map_err(|e| file_error(&ready)(e.into()))?;
         fs::write(ready.join("meta.json"), json).map_err(file_error(&ready))?;
@@ -258,26 +211,6 @@ impl Build<'_> {
         fs::rename(&ready, dir).map_err(file_error(dir))?;
         cache::entry(dir).ok_or_else(|| file_error(dir)(io::ErrorKind::NotFound.into()))
     }
-
-    /// The image for deterministic guests, without symbols and debug sections.
-    fn publish_vmlinux(&self, built: &Path, ready: &Path) -> Result<(), KernelError> {
-        let mut vmlinux = fs::read(built).map_err(file_error(built))?;
-        if !ktstr_vmm::quicken_calibration(&mut vmlinux) {
-            eprintln!(
-                "kernel: its APIC calibration has another form than Linux 6.12's; --accel sim will boot it slowly"
-            );
-        }
-        let whole = self.work.join("vmlinux");
-        fs::write(&whole, vmlinux).map_err(file_error(&whole))?;
-        let mut strip = Command::new("strip");
-        strip.arg("--strip-all").arg("-o").arg(ready.join("vmlinux")).arg(&whole);
-        self.run_logged(strip, None).map(drop)
-    }
-}
-
-fn kill_group(group: i32) {
-    // SAFETY: sends a signal to the process group of our own child, which has not been waited for.
-    unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
 fn unpack(archive: &Path, into: &Path) -> Command {

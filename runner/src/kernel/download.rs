@@ -89,8 +89,8 @@ fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), KernelErr
     let total = answer.body().content_length().map(|rest| start + rest);
     let size = total.map_or("unknown size".into(), |t| format!("{:.1} MB", t as f64 / 1e6));
     match start {
-        0 => eprintln!("kernel: downloading {url} ({size})"),
-        _ => eprintln!("kernel: going on with {url} after {:.1} MB of {size}", start as f64 / 1e6),
+        0 => eprintln!("downloading {url} ({size})"),
+        _ => eprintln!("going on with {url} after {:.1} MB of {size}", start as f64 / 1e6),
     }
     let mut options = File::options();
     let options = if start > 0 { options.append(true) } else { options.write(true).truncate(true) };
@@ -169,7 +169,7 @@ struct Transfer<'a> {
 
 impl Transfer<'_> {
     fn run(&self, from: impl Read + Send + 'static, mut to: File) -> Result<(), KernelError> {
-        let mut progress = self.total.map(|total| Progress::new(self.start, total));
+        let mut progress = self.total.map(|total| Progress::new("download", self.start, total));
         let mut position = self.start;
         let chunks = chunks(from);
         while let Some(chunk) = next(&chunks, self.partial, self.stop)? {

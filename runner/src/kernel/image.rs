@@ -13,8 +13,7 @@ use crate::kernel::options::{self, MissingOption};
 pub struct Kernel {
     /// The bzImage or vmlinux.
     pub image: PathBuf,
-    /// The same kernel as a vmlinux, which starts without unpacking itself, and whose boot is short where time is counted in
-    /// instructions ([`ktstr_vmm::quicken_calibration`]); only of kernels that were built here. For `sim` and `kvm`.
+    /// The same kernel as a vmlinux, which starts without unpacking itself; only of kernels that were built here. For `sim` and `kvm`.
     pub sim_image: Option<PathBuf>,
     /// `uname -r` as far as it can be told from the outside, else the image's file name.
     pub release: String,

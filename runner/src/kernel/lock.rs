@@ -17,7 +17,7 @@ pub fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("kernel: another process is {doing}; waiting for it");
+            eprintln!("another process is {doing}; waiting for it");
             while let Err(TryLockError::WouldBlock) = lock.try_lock() {
                 if interrupt::has_arrived() {
                     return Err(KernelError::Interrupted(format!("another process goes on {doing}")));

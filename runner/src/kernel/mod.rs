@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod installed;
 pub mod lock;
+pub mod logged;
 pub mod mirror;
 pub mod options;
 pub mod progress;

@@ -7,21 +7,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How far something of known length is. The bar goes when this is dropped.
 #[derive(Debug)]
 pub struct Progress {
+    what: &'static str,
     bar: ProgressBar,
     length: u64,
     tenths: u64,
 }
 
 impl Progress {
-    /// `start` of `length` is there already.
-    pub fn new(start: u64, length: u64) -> Progress {
+    /// `start` of `length` is there already; each line begins with `what`.
+    pub fn new(what: &'static str, start: u64, length: u64) -> Progress {
         let length = length.max(1);
         let bar = ProgressBar::new(length).with_position(start);
         bar.reset_eta();
-        let style =
-            ProgressStyle::with_template("kernel: [{bar:40}] {percent}% {elapsed} (about {eta} left)");
+        let template = format!("{what}: [{{bar:40}}] {{percent}}% {{elapsed}} (about {{eta}} left)");
+        let style = ProgressStyle::with_template(&template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, length, tenths: start.saturating_mul(10) / length }
+        Progress { what, bar, length, tenths: start.saturating_mul(10) / length }
     }
 
     /// Now so much is there.
@@ -30,7 +31,7 @@ impl Progress {
         self.bar.set_position(position);
         let tenths = position.saturating_mul(10) / self.length;
         if tenths > self.tenths && !io::stderr().is_terminal() {
-            eprintln!("kernel: {} % after {} s", tenths * 10, self.bar.elapsed().as_secs());
+            eprintln!("{}: {} % after {} s", self.what, tenths * 10, self.bar.elapsed().as_secs());
         }
         self.tenths = tenths;
     }

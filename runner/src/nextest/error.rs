@@ -4,6 +4,7 @@ use std::io::{self};
 
 use ktstr_wire::env::EnvError;
 
+use crate::emulator::EmulatorError;
 use crate::exit;
 use crate::kernel::error::KernelError;
 
@@ -13,6 +14,9 @@ pub enum TestError {
     /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// No emulator for `sim`.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
     /// nextest is not installed.
     #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
     NoNextest,
@@ -40,6 +44,7 @@ impl TestError {
     pub fn exit_status(&self) -> u8 {
         match self {
             TestError::Kernel(e) => e.exit_status(),
+            TestError::Emulator(e) => e.exit_status(),
             TestError::NoNextest => exit::HOST_LACKS,
             TestError::Env(_) | TestError::NoScheduler(_) => exit::USAGE,
             TestError::List(_) => exit::FAIL,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use ktstr_analysis::{HostAccount, Identity};
-use ktstr_vmm::{Guest, GuestConfig, GuestEnd, Share};
+use ktstr_vmm::{Emulator, Guest, GuestConfig, GuestEnd, Share};
 use ktstr_wire::VSOCK_PORT;
 use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
@@ -40,6 +40,7 @@ impl Plan {
             huge_pages: self.settings.huge_pages,
             project: &self.project,
             accel: self.settings.accel,
+            emulator: self.emulator.as_deref(),
             repeat,
             attempt: self.settings.attempt,
             session: self.settings.session.clone(),
@@ -117,6 +118,11 @@ impl Plan {
             cmdline: spec.kernel_args.clone(),
             run_dir: scratch.path().into(),
             console_log: work.join("console.log"),
+            emulator: self.emulator.as_ref().map(|dir| Emulator {
+                dir: dir.clone(),
+                order: seed::order(spec.seed),
+                slow_cpu: self.settings.slow_cpu,
+            }),
         };
         let (host, device) = UnixStream::pair().map_err(file_error(work))?;
         let known = Arc::new(OnceLock::new());
@@ -145,6 +151,7 @@ impl Plan {
             wait(&mut guest, &collector, self, Looks { pinning: pinning.as_mut(), stops: &mut stops }, stop)
                 .map_err(RunError::Affinity)?;
         let pages = guest.pages();
+        let slots = guest.slots().transpose().map_err(file_error(work))?;
         drop(guest);
         let progress = collector.finish();
         let (stolen, unwatched) = match watch.map(|w| w.finish(progress.opening.zip(progress.closing))) {
@@ -167,6 +174,7 @@ impl Plan {
             age_ns: progress.age_ns,
             pinned: pinning.is_some_and(|p| p.is_done()),
             pages,
+            slots,
             log_error: progress.log_error,
             write_error: progress.write_error.map(|e| e.to_string()),
             ..Circumstances::default()

@@ -8,6 +8,7 @@ use ktstr_vmm::kvm::KvmError;
 use ktstr_wire::WIRE_VERSION;
 use ktstr_wire::env::EnvError;
 
+use crate::emulator::EmulatorError;
 use crate::exit;
 use crate::kernel::error::KernelError;
 
@@ -25,6 +26,9 @@ pub enum RunError {
         /// Version of the test binary.
         found: u16,
     },
+    /// There is no emulator for `sim`.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
     /// A variable of the environment.
     #[error(transparent)]
     Env(#[from] EnvError),
@@ -99,6 +103,7 @@ impl RunError {
             RunError::Env(_) => exit::USAGE,
             RunError::Assertion { .. } | RunError::Steps(_) => exit::TEST_INVALID,
             RunError::Kernel(e) => e.exit_status(),
+            RunError::Emulator(e) => e.exit_status(),
             RunError::Scheduler(e)
             | RunError::Extra(crate::run::pack::payloads::ExtraError::Scheduler(e)) => e.exit_status(),
             RunError::Extra(_) => exit::HOST_LACKS,

@@ -49,6 +49,8 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         let reason = format!("the probes ({}) were asked for and not there", identity.probes.name());
         collected.quality.disagreements.push(reason);
     }
+    collected.quality.pages = around.pages;
+    collected.quality.slots = around.slots.clone();
     let spec = expectations::read(work);
     let judgement = judge(&collected, identity.accel, around, expectations::wants_scheduler(spec.as_ref()));
     let judgement = match &spec {
@@ -63,7 +65,6 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         None => judgement,
     };
     let judgement = another_kernel(&collected, &identity.kernel).unwrap_or(judgement);
-    collected.quality.pages = around.pages;
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();

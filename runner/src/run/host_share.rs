@@ -106,6 +106,7 @@ mod tests {
             scheduler_override: None,
             pin,
             huge_pages: false,
+            slow_cpu: None,
         };
         let Needs { nr_cpus, memory_mib } = needs(&spec, &settings);
         assert_eq!(memory_mib, if nr_cpus == usize::MAX { u32::MAX } else { 512 });

@@ -90,6 +90,8 @@ pub struct Parts<'a> {
     pub project: &'a Project,
     /// Name of the accelerator.
     pub accel: Accel,
+    /// Directory of the emulator of `sim`, for a guest in it.
+    pub emulator: Option<&'a Path>,
     /// Number of this boot among the repetitions, from 0.
     pub repeat: u32,
     /// Number of this attempt at the boot, from 1.
@@ -153,7 +155,10 @@ pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         started_unix_s: now.as_secs(),
         duration_ns: p.spec.duration_ns,
         memory_mib: p.spec.memory_mib,
-        host: host_facts(),
+        host: HostFacts {
+            qemu_version: p.emulator.map_or_else(ktstr_vmm::qemu_version, ktstr_vmm::emulator_version),
+            ..host_facts()
+        },
     })
 }
 

@@ -8,6 +8,7 @@ use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
 use ktstr_wire::{WIRE_VERSION, env};
 
+use crate::emulator;
 use crate::kernel::error::KernelError;
 use crate::kernel::image::Kernel;
 use crate::run::asked::Asked;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub spec: TestSpec,
     /// The kernel.
     pub kernel: Kernel,
+    /// Directory of the emulator of `sim`, for guests in it.
+    pub emulator: Option<PathBuf>,
     /// The scheduler's binary.
     pub scheduler: Option<crate::run::pack::scheduler::Program>,
     /// What else travels into the guest.
@@ -67,6 +70,8 @@ pub struct Settings {
     pub pin: bool,
     /// The guest's memory is in huge pages that the host has reserved.
     pub huge_pages: bool,
+    /// A CPU that the emulator of `sim` slows down, in tests of what notices it.
+    pub slow_cpu: Option<u32>,
 }
 
 impl Plan {
@@ -91,7 +96,11 @@ impl Plan {
         if settings.asked.is_none() {
             project.tell_refusal();
         }
-        Ok(Plan { scheduler, extras, project, ktstr_dir, spec, kernel, settings })
+        let emulator = match settings.accel {
+            Accel::Sim => Some(emulator::current()?.dir),
+            Accel::Kvm | Accel::Tcg => None,
+        };
+        Ok(Plan { emulator, scheduler, extras, project, ktstr_dir, spec, kernel, settings })
     }
 
     /// That what was packed, and the kernel, are what the identity has the digests of.

@@ -196,6 +196,7 @@ mod tests {
         Plan {
             spec: serde_json::from_value(spec).unwrap(),
             kernel: serde_json::from_value(kernel).unwrap(),
+            emulator: None,
             scheduler: Some(crate::run::pack::scheduler::Program {
                 path: "/opt/scx/scx_a".into(),
                 profile: None,
@@ -214,6 +215,7 @@ mod tests {
                 scheduler_override: Some("scx_a --late-us 5".into()),
                 pin: true,
                 huge_pages: true,
+                slow_cpu: None,
             },
         }
     }

@@ -22,29 +22,18 @@ pub fn of_boot(base: u64, test: &str, repeat: u32) -> u64 {
 /// Where the window may open against the timer tick, nanoseconds: a tick of kernels with CONFIG_HZ=1000.
 const PHASE_NS: u64 = 1_000_000;
 
-/// Longest turns of a CPU in `sim`, microseconds, for guests of up to so many CPUs: the seed takes one. Measured by the tests of
-/// `tests/tests/sim.rs`: with these an eventfd wakeup behind up to three spinning CPUs takes at most 50 us in 99 of 100
-/// cases, and CPUs that all spin progress alike. Turns of 2 us are worse than those of 3 there: every CPU's work is cut into
-/// more of them, and each waits a round. Of 4 us a CPU of four stood still for 1 to 2 ms in every second boot of a storm of forks and
-/// moves, of 5 and 7 us for 0.1 ms at most in 14; what makes the difference is not known.
-const TURNS_US: [(u32, &[u32]); 3] = [(3, &[5, 7, 10]), (4, &[5, 7]), (u32::MAX, &[3])];
-
 fn part(seed: u64, name: &str, bound: u64) -> u64 {
     derived(&[&seed.to_le_bytes(), name.as_bytes()]) % bound
 }
 
-fn turn_us(seed: u64, nr_cpus: u32) -> u32 {
-    let turns = TURNS_US.iter().find(|(most, _)| nr_cpus <= *most).map_or(&[10][..], |(_, t)| t);
-    let i = part(seed, "turn", turns.len() as u64);
-    turns[usize::try_from(i).unwrap_or(0)]
+/// What the seed decides inside of a deterministic guest.
+pub fn sim(seed: u64) -> SimSpec {
+    SimSpec { phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0) }
 }
 
-/// What the seed decides inside of a deterministic guest.
-pub fn sim(seed: u64, nr_cpus: u32) -> SimSpec {
-    SimSpec {
-        phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0),
-        turn_us: turn_us(seed, nr_cpus),
-    }
+/// Seed of the order in which the emulator gives the CPUs their slots.
+pub fn order(seed: u64) -> u64 {
+    part(seed, "order", u64::MAX)
 }
 
 #[cfg(test)]
@@ -64,13 +53,11 @@ mod tests {
 
     #[test]
     fn seeds_perturb_within_bounds() {
-        let all: Vec<SimSpec> = (0..64).map(|s| sim(s, 4)).collect();
+        let all: Vec<SimSpec> = (0..64).map(sim).collect();
         assert!(all.iter().all(|s| s.phase_ns < 1_000_000));
         let distinct: std::collections::BTreeSet<u32> = all.iter().map(|s| s.phase_ns).collect();
         assert!(distinct.len() > 60, "{}", distinct.len());
-        for (most, turns) in TURNS_US {
-            assert!(turns.iter().all(|q| (0..64).any(|s| turn_us(s, most) == *q)));
-        }
-        assert_eq!((turn_us(0, 1), turn_us(0, 4), turn_us(0, 5)), (5, 7, 3));
+        let orders: std::collections::BTreeSet<u64> = (0..64).map(order).collect();
+        assert_eq!(orders.len(), 64);
     }
 }

@@ -3,7 +3,6 @@
 //! Each takes any bytes, and panics where the code that it drives breaks a promise. `vmm/fuzz/corpus` has seeds for each,
 //! which the tests here replay.
 
-mod calibration;
 mod chains;
 mod guest;
 mod host;
@@ -18,7 +17,6 @@ mod packets;
 mod ports;
 mod vhost_user;
 
-pub use calibration::calibration;
 pub use chains::chains;
 pub use initramfs::initramfs;
 pub use io_apic::io_apic;
@@ -59,5 +57,5 @@ mod tests {
         };
     }
 
-    seeds!(calibration chains initramfs io_apic kernel libraries mmio packets ports vhost_user);
+    seeds!(chains initramfs io_apic kernel libraries mmio packets ports vhost_user);
 }

@@ -65,15 +65,6 @@ fn most_common(topology: Topology, nodes: &[u32]) -> Vec<u32> {
     (0..topology.numa_nodes).filter_map(|of| under(of).max_by_key(|node| (count(of, *node), *node))).collect()
 }
 
-/// Binds this thread, and those that it starts, to a CPU, and has them wait for their turn there instead of preempting each
-/// other. Async-signal-safe.
-pub fn settle(cpu: Option<usize>) -> io::Result<()> {
-    if let Some(cpu) = cpu {
-        run_on(0, &[cpu])?;
-    }
-    set_policy(0, libc::SCHED_BATCH)
-}
-
 /// Keeps this thread off these CPUs, if it may use others.
 pub fn keep_off(cpus: &[usize]) -> io::Result<()> {
     let others: Vec<usize> = allowed().into_iter().filter(|cpu| !cpus.contains(cpu)).collect();
@@ -98,23 +89,6 @@ pub(crate) fn run_on(thread: libc::pid_t, cpus: &[usize]) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn set_policy(thread: libc::pid_t, policy: libc::c_int) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: parameters lives until the call returns.
-    let r = unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) };
-    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Undoes [`settle`] for all threads of a process: they may run wherever this thread may.
-pub fn set_free(process: u32) {
-    let cpus = allowed();
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return };
-    for id in threads.flatten().filter_map(|t| t.file_name().to_str()?.parse().ok()) {
-        // A thread that has ended meanwhile needs nothing.
-        let _ = run_on(id, &cpus).and_then(|()| set_policy(id, libc::SCHED_OTHER));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,13 +104,6 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_thread_stays_on_its_cpu() {
-        let cpu = *allowed().last().unwrap();
-        let seen = std::thread::spawn(move || settle(Some(cpu)).map(|()| allowed())).join().unwrap();
-        assert_eq!(seen.unwrap(), [cpu]);
-    }
-
-    #[test]
     fn a_thread_that_keeps_off_cpus_has_the_others() {
         let all = allowed();
         let kept = |off: Vec<usize>| {
@@ -147,27 +114,5 @@ mod tests {
         if all.len() > 1 {
             assert_eq!(kept(vec![all[0]]), all[1..]);
         }
-    }
-
-    #[test]
-    fn a_process_that_is_set_free_runs_anywhere() {
-        use std::os::unix::process::CommandExt;
-        let cpu = *allowed().last().unwrap();
-        let mut command = std::process::Command::new("sleep");
-        command.arg("100");
-        // SAFETY: calls sched_setaffinity and sched_setscheduler, which are async-signal-safe.
-        unsafe { command.pre_exec(move || settle(Some(cpu))) };
-        let mut child = command.spawn().unwrap();
-        let field = |name: &str| {
-            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-            status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_string()
-        };
-        let before = field("Cpus_allowed_list:");
-        set_free(child.id());
-        let after = field("Cpus_allowed_list:");
-        child.kill().and_then(|()| child.wait()).unwrap();
-        let own = fs::read_to_string("/proc/thread-self/status").unwrap();
-        assert_eq!(before, cpu.to_string());
-        assert!(own.contains(&format!("Cpus_allowed_list:\t{after}")), "{after} against {own}");
     }
 }

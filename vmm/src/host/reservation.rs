@@ -43,14 +43,6 @@ pub fn claim(needs: Needs, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<
     Ledger::of_host().claim(needs, stop, waiting)
 }
 
-/// Claims one of the CPUs without waiting; `None` where all are claimed.
-pub(crate) fn claim_a_cpu() -> Option<Share> {
-    let ledger = Ledger::of_host();
-    let mut share = Share::default();
-    ledger.collect_cpus(&mut share, 1);
-    (!share.cpus.is_empty()).then_some(share)
-}
-
 struct Ledger {
     prefix: String,
     cpus: Vec<usize>,

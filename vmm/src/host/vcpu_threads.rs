@@ -84,7 +84,7 @@ mod tests {
     /// Runs a thread of this name on the CPU until the flag is raised.
     fn spin<'s>(scope: &'s std::thread::Scope<'s, '_>, name: &str, cpu: usize, stop: &'s AtomicBool) {
         let run = move || {
-            cpus::settle(Some(cpu)).unwrap();
+            cpus::run_on(0, &[cpu]).unwrap();
             while !stop.load(Ordering::Relaxed) {}
         };
         std::thread::Builder::new().name(name.into()).spawn_scoped(scope, run).unwrap();

@@ -1,33 +1,54 @@
 //! QEMU's command line for a guest.
 
 use std::os::fd::RawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ktstr_wire::spec::HOST_ROOT_TAG;
-use ktstr_wire::topology::Topology;
 
-use crate::config::GuestConfig;
+use crate::config::{Emulator, GuestConfig};
 use crate::host::clock;
 
-/// The program.
+/// The program: the distribution's for `tcg`, and of this name in the directory of [`Emulator::dir`] for `sim`.
 pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The firmware in the directory of [`Emulator::dir`].
+const EMULATOR_FIRMWARE: &str = "qboot.rom";
 
 pub use crate::vsock::GUEST_CID;
 
 /// How QEMU runs a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Emulation {
-    /// A thread per CPU.
+#[derive(Clone, Copy, Debug)]
+pub enum Emulation<'a> {
+    /// The distribution's, a thread per CPU.
     Threads,
-    /// One thread for all CPUs in turn, time counted in instructions.
-    Counted,
+    /// Our own build, time counted in instructions. The page of [`crate::qemu::slots`] is this descriptor.
+    Counted(&'a Emulator, RawFd),
 }
 
-/// `QEMU emulator version 7.2.x`, or `None` where it is not installed.
-pub fn qemu_version() -> Option<String> {
-    let out = Command::new(PROGRAM).arg("--version").output().ok()?;
+impl Emulation<'_> {
+    /// The program that runs it.
+    pub fn program(&self) -> PathBuf {
+        match self {
+            Emulation::Threads => PROGRAM.into(),
+            Emulation::Counted(emulator, _) => emulator.dir.join(PROGRAM),
+        }
+    }
+}
+
+fn version_of(program: &Path) -> Option<String> {
+    let out = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&out.stdout).lines().next()?.trim().to_string())
+}
+
+/// `QEMU emulator version 7.2.x` of the distribution, or `None` where it is not installed.
+pub fn qemu_version() -> Option<String> {
+    version_of(Path::new(PROGRAM))
+}
+
+/// The same of the emulator of `sim` in `dir`, with its key in the cache.
+pub fn emulator_version(dir: &Path) -> Option<String> {
+    version_of(&dir.join(PROGRAM))
 }
 
 /// What QEMU logs when a guest is reset because of one (QEMU, target/i386/tcg/excp_helper.c); QMP tells only of the reset.
@@ -57,7 +78,7 @@ pub struct Inherited {
 /// [`TRIPLE_FAULT`].
 pub fn arguments(
     config: &GuestConfig,
-    emulation: Emulation,
+    emulation: Emulation<'_>,
     vsock_socket: &Path,
     inherited: Inherited,
 ) -> Vec<String> {
@@ -88,36 +109,31 @@ pub fn terminal_arguments(config: &GuestConfig) -> Vec<String> {
 }
 
 /// Processor, memory, kernel.
-fn machine(config: &GuestConfig, emulation: Emulation) -> Vec<String> {
+fn machine(config: &GuestConfig, emulation: Emulation<'_>) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();
     cmdline.extend(EMULATED_CMDLINE);
     let clock = clock(emulation);
     cmdline.extend(clock.iter().map(String::as_str));
-    let nr_cpus;
     match emulation {
         Emulation::Threads => {
             arg("-accel", "tcg,thread=multi".into());
             arg("-cpu", CPU.into());
             cmdline.push("random.trust_cpu=on");
+            if Path::new(FIRMWARE).exists() {
+                arg("-bios", FIRMWARE.into());
+            }
         }
-        Emulation::Counted => {
-            deterministic(&mut arg);
+        Emulation::Counted(emulator, page) => {
+            deterministic(emulator, page, &mut arg);
             cmdline.extend(SIM_CMDLINE);
         }
     }
-    // Threads with names: `cpu_threads.rs` and `gate.c` look for them.
+    // Threads with names: `host/vcpu_threads.rs` looks for them.
     arg("-name", "ktstr,debug-threads=on".into());
     arg("-machine", "q35,hmat=off,smm=off,vmport=off,hpet=off".into());
-    if Path::new(FIRMWARE).exists() {
-        arg("-bios", FIRMWARE.into());
-    }
-    topology(config, emulation, &mut arg);
-    if emulation == Emulation::Counted {
-        nr_cpus = format!("nr_cpus={}", config.topology.nr_cpus());
-        cmdline.push(&nr_cpus);
-    }
+    topology(config, &mut arg);
     cmdline.extend(config.cmdline.iter().map(String::as_str));
     arg("-kernel", config.kernel.display().to_string());
     arg("-initrd", config.initramfs.display().to_string());
@@ -133,9 +149,6 @@ fn machine(config: &GuestConfig, emulation: Emulation) -> Vec<String> {
 /// every one counts; without it they take eight bytes each. The others are what QEMU 7.2 does not emulate, and would say so.
 const CPU: &str =
     "Skylake-Client,-hle,-rtm,-erms,-pcid,-x2apic,-tsc-deadline,-invpcid,-rdseed,-3dnowprefetch,-xsavec";
-/// The same as a device.
-const CPU_TYPE: &str = "Skylake-Client-x86_64-cpu";
-
 /// More kernel parameters where time is counted in instructions. The clock needs no calibration, and nothing random comes from
 /// outside.
 const SIM_CMDLINE: [&str; 4] =
@@ -154,9 +167,9 @@ const NOT_THE_ACPI_TIMER: &str = "initcall_blacklist=init_acpi_pm_clocksource,vm
 /// Parameters for the clock. QEMU's threads share the host's TSC, so that it is a good clock where the host's is. A kernel that is
 /// left alone measures its frequency against an emulated timer, and where the host is busy finds another one: a guest whose clock
 /// ran at 13 times the speed of time was seen, and, with a check of that against the kernel's ticks, one whose TSC was given up.
-fn clock(emulation: Emulation) -> Vec<String> {
+fn clock(emulation: Emulation<'_>) -> Vec<String> {
     let frequency = match emulation {
-        Emulation::Counted => None,
+        Emulation::Counted(..) => None,
         Emulation::Threads => match clock::tsc_khz() {
             Some(khz) => Some(format!("tsc_early_khz={khz}")),
             None => return vec![NOT_THE_HARDWARE.into()],
@@ -169,17 +182,21 @@ fn clock(emulation: Emulation) -> Vec<String> {
 /// missing, takes longer.
 const FIRMWARE: &str = "/usr/share/qemu/qboot.rom";
 
-/// One emulation thread, an instruction a nanosecond of virtual time, no clock and no entropy of the host's.
-///
-/// A CPU's turn ends with the next virtual timer, and a busy guest's next one may be a tick away. The agent sets the
-/// watchdog's timer to fire more often than that while its window is open.
-fn deterministic(arg: &mut impl FnMut(&str, String)) {
+/// An instruction a nanosecond on each CPU (`emulator/slots.c`), no clock and no entropy of the host's, and no file of the
+/// distribution's.
+fn deterministic(emulator: &Emulator, page: RawFd, arg: &mut impl FnMut(&str, String)) {
     arg("-accel", "tcg,thread=single".into());
-    arg("-icount", "shift=0,sleep=off".into());
+    let slow = emulator.slow_cpu.map_or_else(String::new, |cpu| format!(",slow={cpu}"));
+    // The number of an option of QEMU has a sign.
+    let order = emulator.order >> 1;
+    arg("-icount", format!("shift=0,sleep=off,order={order},page={page}{slow}"));
     arg("-rtc", "base=2025-01-01,clock=vm".into());
     arg("-seed", "1".into());
     arg("-cpu", format!("{CPU},-rdrand"));
-    arg("-device", "i6300esb".into());
+    // It would look for a ROM that is of use on Windows XP only.
+    arg("-global", "apic.vapic=off".into());
+    arg("-L", emulator.dir.display().to_string());
+    arg("-bios", emulator.dir.join(EMULATOR_FIRMWARE).display().to_string());
 }
 
 /// QEMU separates options by commas; a comma in a path is written twice.
@@ -187,54 +204,21 @@ fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// The largest APIC id without x2APIC (Intel SDM volume 3, 11.4.6: 255 is the broadcast), which TCG does not emulate in
-/// QEMU 7.2.
-const MAX_APIC_ID: u32 = 254;
-
-/// Whether there are APIC ids for twice the CPUs.
-fn can_be_separated(t: Topology) -> bool {
-    let padded = [t.llcs, t.cores, t.threads].map(u32::next_power_of_two).iter().product::<u32>();
-    2 * t.numa_nodes * padded - 1 <= MAX_APIC_ID
-}
-
-/// The CPUs, each but the first by a device of its own, with a CPU between each and the next that the guest never starts.
-///
-/// QEMU 7.2 gives CPUs their turns in the order in which they were made. If one ends its turn just with the virtual timer,
-/// the next one in the list has no time left: its turn passes, and as long as the first does not pause this repeats itself,
-/// and the second CPU stands still. A CPU that is never started has no use for the turn that is lost; the timer is handled
-/// in it, and the one behind it gets a whole turn. The idle ones are in sockets of their own behind the others, and
-/// `nr_cpus=` keeps the guest from looking at them.
-fn separated_cpus(t: Topology, arg: &mut impl FnMut(&str, String)) {
-    let mut cpu = |i: u32| {
-        let (thread, rest) = (i % t.threads, i / t.threads);
-        let (core, rest) = (rest % t.cores, rest / t.cores);
-        let (die, socket) = (rest % t.llcs, rest / t.llcs);
-        arg(
-            "-device",
-            format!("{CPU_TYPE},socket-id={socket},die-id={die},core-id={core},thread-id={thread}"),
-        );
-    };
-    for i in 0..t.nr_cpus() {
-        if i > 0 {
-            cpu(i);
-        }
-        cpu(t.nr_cpus() + i);
-    }
-}
-
 /// One socket per NUMA node, one die per LLC: QEMU shows each die a last-level cache of its own.
-fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&str, String)) {
+fn topology(config: &GuestConfig, arg: &mut impl FnMut(&str, String)) {
     let t = config.topology;
     arg("-m", format!("{}M", config.memory_mib));
-    let separated = emulation == Emulation::Counted && can_be_separated(t);
-    let shape =
-        |sockets: u32| format!("sockets={sockets},dies={},cores={},threads={}", t.llcs, t.cores, t.threads);
-    if separated {
-        arg("-smp", format!("1,maxcpus={},{}", 2 * t.nr_cpus(), shape(2 * t.numa_nodes)));
-        separated_cpus(t, arg);
-    } else {
-        arg("-smp", format!("{},{}", t.nr_cpus(), shape(t.numa_nodes)));
-    }
+    arg(
+        "-smp",
+        format!(
+            "{},sockets={},dies={},cores={},threads={}",
+            t.nr_cpus(),
+            t.numa_nodes,
+            t.llcs,
+            t.cores,
+            t.threads
+        ),
+    );
     // Whole huge pages of the host.
     let per_node = (config.memory_mib / t.numa_nodes) & !1;
     for node in 0..t.numa_nodes {
@@ -250,11 +234,6 @@ fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&st
             format!("node,nodeid={node},memdev=mem{node},cpus={}-{}", node * cpus, (node + 1) * cpus - 1),
         );
     }
-    if separated {
-        let last = t.numa_nodes - 1;
-        (t.numa_nodes..2 * t.numa_nodes)
-            .for_each(|socket| arg("-numa", format!("cpu,node-id={last},socket-id={socket}")));
-    }
     for a in 0..t.numa_nodes {
         for b in (0..t.numa_nodes).filter(|b| *b != a) {
             let distance = ktstr_wire::topology::node_distance(a, b);
@@ -265,7 +244,7 @@ fn topology(config: &GuestConfig, emulation: Emulation, arg: &mut impl FnMut(&st
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use ktstr_wire::topology::Topology;
 
     use super::*;
     use crate::HostMemory;
@@ -282,6 +261,7 @@ mod tests {
             cmdline: vec![],
             run_dir: dir.clone(),
             console_log: dir.join("console.log"),
+            emulator: None,
         };
         let args = arguments(&config, Emulation::Threads, &dir.join("vsock"), Inherited { qmp: 3, log: 4 });
         let after = |name: &str| -> Vec<&str> {

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ktstr_wire::slots::Slots;
+
 use crate::config::{GuestConfig, MAX_SOCKET_PATH_BYTES};
 use crate::error::StartError;
 use crate::guest_end::GuestEnd;
@@ -20,9 +22,10 @@ use crate::guest_memory::GuestMemory;
 use crate::host::child::{die_with, inherit};
 use crate::host::vcpu_threads::CpuThreads;
 use crate::qemu::arguments::{self, Emulation, Inherited};
-use crate::qemu::icount::Counted;
+use crate::qemu::slots::SharedPage;
 use crate::vsock::device::Accept;
 use crate::vsock::vhost_user::Server;
+use ktstr_wire::accel::Accel;
 
 /// How much of QEMU's messages is kept, bytes.
 const MAX_STDERR_BYTES: usize = 16 << 10;
@@ -40,14 +43,15 @@ pub struct Process {
     shutdown: Arc<Mutex<Option<String>>>,
     qmp: Option<JoinHandle<()>>,
     vsock: Server,
-    counted: Option<Counted>,
+    /// Of the emulator of `sim`.
+    page: Option<SharedPage>,
 }
 
-/// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
+/// Boots a guest. `given` is asked for the Unix stream of each port that the guest connects to on CID 2.
 ///
 /// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
-pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Result<Process, StartError> {
+pub fn start(config: &GuestConfig, accel: Accel, given: Accept) -> Result<Process, StartError> {
     let socket = config.run_dir.join("vsock");
     if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
         return Err(StartError::LongPath { path: socket });
@@ -57,18 +61,20 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
     let child_stderr = stderr.try_clone().map_err(in_run_dir)?;
     let log = tempfile::tempfile_in(&config.run_dir).map_err(in_run_dir)?;
     let (qmp, child_qmp) = UnixStream::pair().map_err(|source| StartError::Spawn { source })?;
-    let counted = match emulation {
-        Emulation::Counted => Some(Counted::new().map_err(|source| StartError::Spawn { source })?),
-        Emulation::Threads => None,
-    };
-    let accept = match &counted {
-        Some(counted) => counted.freeing(accept),
-        None => accept,
-    };
+    let (page, emulation, accept);
+    if accel == Accel::Sim {
+        let emulator = config.emulator.as_ref().ok_or(StartError::NoEmulator)?;
+        let shared = SharedPage::new().map_err(|source| StartError::Spawn { source })?;
+        emulation = Emulation::Counted(emulator, shared.fd());
+        accept = shared.live_with(given);
+        page = Some(shared);
+    } else {
+        (page, emulation, accept) = (None, Emulation::Threads, given);
+    }
     let vsock = Server::start(&socket, arguments::GUEST_CID, accept)
         .map_err(|source| StartError::Vsock { path: socket.clone(), source })?;
     let inherited = Inherited { qmp: child_qmp.as_raw_fd(), log: log.as_raw_fd() };
-    let mut command = Command::new(arguments::PROGRAM);
+    let mut command = Command::new(emulation.program());
     command
         .args(arguments::arguments(config, emulation, &socket, inherited))
         .stdin(Stdio::null())
@@ -76,25 +82,21 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
         .stderr(child_stderr)
         // Away from the terminal's signals: this process decides when the guest ends.
         .process_group(0);
-    let parent = std::process::id();
+    let (parent, page_fd) = (std::process::id(), page.as_ref().map(SharedPage::fd));
     // SAFETY: between fork and exec this calls only prctl, getppid and fcntl, which are async-signal-safe, and allocates
     // nothing.
     unsafe {
         command.pre_exec(move || {
             die_with(parent)?;
             inherit(inherited.qmp)?;
-            inherit(inherited.log)
+            inherit(inherited.log)?;
+            page_fd.map_or(Ok(()), inherit)
         })
     };
-    if let Some(counted) = &counted {
-        counted.prepare(&mut command);
-    }
-    let child = command.spawn().map_err(StartError::of_qemu)?;
-    if let Some(counted) = &counted {
-        counted.runs_as(child.id());
-    }
+    let missing = if page.is_some() { StartError::NoEmulator } else { StartError::NoQemu };
+    let child = command.spawn().map_err(|source| StartError::of_qemu(source, missing))?;
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest = Process { child, status: None, stderr, log, shutdown, qmp: None, vsock, counted };
+    let mut guest = Process { child, status: None, stderr, log, shutdown, qmp: None, vsock, page };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
@@ -102,12 +104,17 @@ pub fn start(config: &GuestConfig, emulation: Emulation, accept: Accept) -> Resu
 impl Process {
     /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
     pub fn cpu_threads(&self) -> Option<CpuThreads> {
-        self.counted.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
+        self.page.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
     }
 
     /// The guest's memory.
     pub fn memory(&self) -> GuestMemory {
         self.vsock.memory()
+    }
+
+    /// What each CPU of a guest in `sim` got; `None`: it is none.
+    pub fn slots(&self) -> Option<io::Result<Slots>> {
+        self.page.as_ref().map(SharedPage::slots)
     }
 
     /// Follows QMP for the reason of the shutdown, until QEMU closes its end.

@@ -26,6 +26,7 @@ fn end_of(accel: Accel, kernel: Tiny, patience: Duration) -> GuestEnd {
         host_memory: HostMemory::default(),
         run_dir: dir.path().into(),
         console_log: file("console.log"),
+        emulator: None,
     };
     let (mut host, device) = UnixStream::pair().unwrap();
     let mut device = Some(device);

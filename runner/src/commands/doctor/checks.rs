@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use ktstr_vmm::kvm::{self, Calibration, KvmError};
 
 use crate::commands::doctor::finding::{Finding, Level};
+use crate::emulator;
 use crate::host::accel;
 use crate::kernel::{cache, installed};
 use crate::run::identity;
@@ -21,6 +22,7 @@ pub(super) fn all() -> Vec<Finding> {
     findings.push(witness());
     findings.extend(hardware());
     findings.push(qemu());
+    findings.push(sim_emulator());
     findings.push(program(
         "cargo-nextest",
         &["nextest", "--version"],
@@ -126,8 +128,23 @@ fn qemu() -> Finding {
         None => Finding::lack(
             "QEMU",
             Level::Missing,
-            "not installed; --accel tcg and --accel sim need it",
+            "not installed; --accel tcg needs it",
             format!("{INSTALL} apt-get install qemu-system-x86"),
+        ),
+    }
+}
+
+fn sim_emulator() -> Finding {
+    match emulator::current() {
+        Ok(entry) => Finding::good(
+            "emulator of sim",
+            format!("QEMU {} with ktstr's changes, {}", entry.meta.version, entry.key),
+        ),
+        Err(_) => Finding::lack(
+            "emulator of sim",
+            Level::Limited,
+            "not built; --accel sim needs it",
+            "cargo ktstr emulator build",
         ),
     }
 }

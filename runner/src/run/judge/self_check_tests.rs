@@ -8,6 +8,7 @@ use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{
     Bye, CpuCounters, Hello, ProbeRun, Race, Schedstat, TaskClass, TaskInfo, TestResult, WindowEdge, to_json,
 };
+use ktstr_wire::slots::{CpuSlots, Slots};
 
 use super::verdict::{Circumstances, judge};
 
@@ -35,6 +36,12 @@ fn cpu(cpu: u32, busy_ms: u64) -> CpuCounters {
         tick_late_max_ns: (busy_ms > 0).then_some(20_000),
         ..CpuCounters::default()
     }
+}
+
+/// Ten rounds of slots of 4000 instructions.
+fn slots() -> Slots {
+    let cpu = CpuSlots { slots: 10, executed: 30_000, passed: 10_000, alone: 9, longest_wait_ns: 7_000 };
+    Slots { slot_instructions: 4000, rounds: 10, cpus: vec![cpu; 2] }
 }
 
 fn healthy() -> Run {
@@ -72,6 +79,7 @@ fn healthy() -> Run {
                 ..HostAccount::default()
             },
             age_ns: Some(2100 * MS),
+            slots: Some(slots()),
             ..Circumstances::default()
         },
         cut: usize::MAX,
@@ -155,6 +163,13 @@ const FAULTS: &[Fault] = &[
         |r| r.bye.races[0].rounds[1].1 = 667,
         "CPU 0 1000, CPU 1 667 rounds",
     ),
+    (
+        "a CPU that the emulator left out",
+        Accel::Sim,
+        |r| r.around.slots.iter_mut().for_each(|s| s.cpus[1].slots = 5),
+        "CPU 1 had 5 slots in 10 rounds",
+    ),
+    ("an emulator that gives no account", Accel::Sim, |r| r.around.slots = None, "gave no account"),
     ("CPUs that nobody compared", Accel::Sim, |r| r.bye.races.clear(), "progress alike is not proven"),
     (
         "records dropped",

@@ -108,7 +108,7 @@ pub fn build(
         records_per_cpu: records_per_cpu(spec, manner.sim),
         drain: drain(spec, manner.sim),
         probes: spec.probes.unwrap_or_default(),
-        sim: manner.sim.then(|| seed::sim(spec.seed, spec.topology.nr_cpus())),
+        sim: manner.sim.then(|| seed::sim(spec.seed)),
         timeout_ns: timeout_ns(spec),
         shell: manner.shell,
     };

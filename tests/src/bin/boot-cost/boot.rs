@@ -98,6 +98,7 @@ pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         host_memory: HostMemory::default(),
         run_dir: dir.into(),
         console_log: dir.join("console.log"),
+        emulator: None,
     };
     let (host, device) = UnixStream::pair()?;
     host.set_read_timeout(Some(LIMIT))?;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ktstr_vmm::{Accel, GuestConfig, GuestEnd, HostMemory, Initramfs};
+use ktstr_vmm::{Accel, Emulator, GuestConfig, GuestEnd, HostMemory, Initramfs};
 
 /// Virtual nanoseconds per context switch that observing adds.
 #[derive(Debug, Parser)]
@@ -70,6 +70,14 @@ fn image(options: &Options, path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(image.write(path)?)
 }
 
+/// The emulator of `sim`, built if it is not there.
+fn emulator() -> Result<Emulator, Box<dyn Error>> {
+    let out = ktstr_tests::boot::runner().args(["emulator", "build"]).output()?;
+    let text = String::from_utf8(out.stdout)?;
+    let (_, dir) = text.trim().split_once(' ').ok_or("cargo ktstr emulator build failed")?;
+    Ok(Emulator { dir: dir.into(), order: 1, slow_cpu: None })
+}
+
 pub fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let dir = tempfile::tempdir()?;
@@ -85,6 +93,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         cmdline: vec![],
         run_dir: dir.path().into(),
         console_log: console_log.clone(),
+        emulator: Some(emulator()?),
     };
     let mut guest = ktstr_vmm::start(&config, Accel::Sim, Box::new(|_| None))?;
     let deadline = Instant::now() + Duration::from_secs(1800);
