@@ -8,12 +8,13 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(CURDIR)/target))
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo test lab notebook check fuzz bench bench-observing bench-comparison bench-scale bench-rate install
+.PHONY: help setup build kernel demo picture test lab notebook docs test-sim check fuzz bench bench-observing bench-comparison bench-scale bench-rate install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
+	@echo "make docs     the book in target/book, and the tests of all pages"
 	@echo "make check    formatting and lints"
 	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of ten targets"
 	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
@@ -38,6 +39,10 @@ demo: kernel
 	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture || [ $$? = 1 -o $$? = 3 ]
 	cargo ktstr stats
 
+# Draws docs/demo.svg from the runs of the demo. The output that README shows is that of `make demo`, shortened.
+picture: $(VENV)/ready
+	$(VENV)/bin/python notebooks/demo_picture.py $(TARGET)/ktstr
+
 # KERNEL is a source where the probes are tested under its own schedulers, which lie in one directory with that of this workspace.
 WITH_SCHEDULERS = image=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) && \
   schedulers=$$(setup/schedulers.sh $(KERNEL) "$$(dirname "$$image")") && \
@@ -50,6 +55,11 @@ test: kernel
 	$(WITH_SCHEDULERS) cargo ktstr test --kernel $(KERNEL) -- --no-fail-fast
 	cargo test --workspace --doc -q
 	$(MAKE) notebook
+
+# What CI runs in guests for each change: the demo, the examples, and the commands of README and the book.
+test-sim: kernel
+	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo ktstr test --kernel $(KERNEL) --accel sim \
+	  -- --no-fail-fast -E 'binary(demo) | package(/^example-/) | binary(pages) | binary(commands)'
 
 # Our own VMM end to end: all its tests, and the demo suite with --accel kvm. Takes minutes.
 lab: kernel
@@ -65,6 +75,13 @@ $(VENV)/ready: notebooks/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q -r notebooks/requirements.txt
 	touch $@
+
+# A warning of mdBook is a broken page.
+docs: setup
+	command -v mdbook >/dev/null || cargo install --locked mdbook
+	mkdir -p $(TARGET) && mdbook build docs --dest-dir $(TARGET)/book 2>&1 | tee $(TARGET)/book.log && ! grep -q WARN $(TARGET)/book.log
+	cargo build --workspace --all-targets
+	cargo nextest run --workspace -E 'binary(pages)'
 
 check: setup
 	cargo fmt --all --check

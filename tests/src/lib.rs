@@ -1,5 +1,6 @@
 //! End-to-end suites and fixture schedulers.
 
 pub mod boot;
+pub mod pages;
 #[path = "../../vmm/tests/tiny/kernel.rs"]
 pub mod tiny;

@@ -404,12 +404,12 @@ pub const METRICS: [Metric; 50] = [
 /// The registry as the page `docs/metrics.md`.
 pub fn page() -> String {
     let mut text = String::from(
-        "# Metrics\n\nMade from the registry (`analysis/src/catalog/metrics.rs`); a test holds the two together.\n\n\
-         The run's scope is the tasks of class workload; a role's scope is the tasks with that role, those that inherited\n\
-         it included: children of workers and payloads have their role. A slice belongs to the window, or to\n\
-         a phase, if its switch-in lies in it. A value that could not be measured is null. Percentiles are nearest-rank; at the probe level\n\
-         `summary`, and where records were lost, they come from histograms of 16 buckets an octave and are the middle of a bucket, at\n\
-         most 3.2 % off, while counts, means and maxima stay exact, and what only single events tell is null.\n\n\
+        "# Metrics\n\nGenerated from the registry (`analysis/src/catalog/metrics.rs`); a test compares the two.\n\n\
+         The scope of a run is the tasks of class workload. The scope of a role is the tasks with that role, inherited roles included:\n\
+         children of workers and payloads have their role. A slice belongs to the window, or to a phase, if its switch-in lies in it.\n\
+         A value that could not be measured is null. Percentiles are nearest-rank. At the probe level `summary`, and where records were\n\
+         lost, they come from histograms of 16 buckets per octave and are the middle of a bucket, at most 3.2 % off; counts, means and\n\
+         maxima stay exact, and values that need single events are null.\n\n\
          Phases have wakeup_latency, run_delay, preemption_wait, throttled_wait, slice_length, context_switches, preemptions, yields,\n\
          on_cpu_time, fairness_jain and fairness_min_max, of the workload and of each role, null where records are missing; and\n\
          worker_throughput.\n\n\
@@ -418,9 +418,8 @@ pub fn page() -> String {
          | metric | unit | better | statistics | definition |\n|---|---|---|---|---|\n",
     );
     for m in METRICS {
-        let stats = m.stats.join(", ");
-        text +=
-            &format!("| `{}` | {} | {} | {stats} | {} |\n", m.name, m.unit, m.polarity.name(), m.definition);
+        let (stats, definition) = (m.stats.join(", "), m.definition.replace('<', "\\<"));
+        text += &format!("| `{}` | {} | {} | {stats} | {definition} |\n", m.name, m.unit, m.polarity.name());
     }
     text
 }

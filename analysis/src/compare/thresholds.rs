@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn examples_are_policies() {
-        let page = include_str!("../../../docs/regression-gate.md");
+        let page = include_str!("../../../docs/comparing.md");
         let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         assert_ne!(Policy::parse(example).unwrap(), Policy::default());
         let message = PolicyError::Form { path: "p".into(), reason: "r".into() }.to_string();
