@@ -22,7 +22,7 @@ pub enum Command {
     Test(TestArgs),
     /// Say what a test would do, and how long it would take, without running it.
     Show(crate::commands::show::ShowArgs),
-    /// A guest as a test has it, with a shell to look around in.
+    /// Boot the guest of a test with a shell in it.
     Shell(crate::commands::shell::ShellArgs),
     /// Make a test crate that compiles and runs.
     New(crate::commands::new::NewArgs),
@@ -36,7 +36,7 @@ pub enum Command {
     Emulator(crate::commands::emulator::EmulatorArgs),
     /// List, explain and compare runs.
     Stats(crate::commands::stats::StatsArgs),
-    /// Say what this host can do, and which command mends each lack.
+    /// List what this host can do, and how to fix what is missing.
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Print a completion script for a shell.
     Completions {

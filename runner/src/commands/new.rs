@@ -19,7 +19,7 @@ pub struct NewArgs {
     /// File name of the scheduler under test [default: the kernel's own scheduler]
     #[arg(long, value_name = "BINARY")]
     pub scheduler: Option<String>,
-    /// Directory of the crate `ktstr` [default: the one beside which this program was built]
+    /// Directory of the crate `ktstr` [default: the one that was built with this program]
     #[arg(long, value_name = "DIR")]
     pub ktstr: Option<PathBuf>,
 }

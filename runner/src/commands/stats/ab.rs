@@ -60,7 +60,7 @@ pub struct AbArgs {
     /// Side B: scheduler [default: each test's own]
     #[arg(long, value_name = "SCHEDULER")]
     b_scheduler: Option<String>,
-    /// Side A: commit, branch or tag of this repository, checked out and built beside it
+    /// Side A: commit, branch or tag of this repository, checked out and built separately
     #[arg(long, value_name = "REF")]
     a_commit: Option<String>,
     /// Side B: commit, branch or tag

@@ -57,7 +57,7 @@ enum StatsCommand {
     },
     /// Compare two sides, boot by boot.
     #[command(
-        after_help = "What tells the sides apart is named for both. Dimensions that no option names pair the boots; of kernels and
+        after_help = "The dimensions that distinguish the sides are named for both. Dimensions that no option names pair the boots; of kernels and
 commits that no option names, the newest is taken. Boots that failed are judged as the metrics are (docs/statistics.md).
 Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
