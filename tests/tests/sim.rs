@@ -203,3 +203,10 @@ fn wakeups_beside_busy_cpus(_ctx: &Ctx) -> Result<AssertResult> {
             format!("medians are {p50} ns apart, 99th percentiles {p99} ns, more than {APART_LIMIT_NS}")
         }))
 }
+
+/// Two threads for each CPU that compute all the time. A test on the host (`parallel.rs`) runs it under schedulers that leave CPUs idle.
+#[ktstr_test(accel = "sim", llcs = 2, cores = 2, duration_s = 0.5, gauntlet(cpus = 0))]
+#[ignore]
+fn compute_everywhere(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, &[CgroupDef::named("crew").workers(8).work(Work::blocks([Block::Compute(20_000)]))])
+}
