@@ -1,6 +1,6 @@
-//! The clock of all timestamps.
+//! The clock of the probes, which all timestamps are read from.
 
-/// `CLOCK_MONOTONIC`, the clock of the probes, nanoseconds.
+/// `CLOCK_MONOTONIC` in nanoseconds.
 pub(crate) fn now_ns() -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: t is a timespec that lives until the call returns.

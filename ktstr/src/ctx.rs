@@ -1,4 +1,4 @@
-//! What a test body knows of its guest.
+//! The interface between a test body and its guest.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -14,15 +14,15 @@ use crate::Result;
 use crate::note::Note;
 use crate::scheduler::Change;
 
-/// The guest that a test body runs in, or, in a dry run on the host, the one that it would run in.
+/// The guest of a test body. In a dry run on the host, the guest that the body would run in.
 #[derive(Debug)]
 pub struct Ctx {
     pub(crate) spec: TestSpec,
     /// `None`: this is a dry run.
     agent: Option<Mutex<BufReader<UnixStream>>>,
-    /// Cgroups that scenarios have left.
+    /// Cgroups that earlier scenarios have left in place.
     pub(crate) left: Mutex<Vec<String>>,
-    /// What was refused last.
+    /// The reason of the last refusal.
     fault: Mutex<Option<String>>,
 }
 
@@ -31,38 +31,37 @@ impl Ctx {
         Ctx { agent: Some(Mutex::new(BufReader::new(agent))), ..Ctx::dry(spec) }
     }
 
-    /// One without a guest.
+    /// A context of a dry run.
     pub(crate) fn dry(spec: TestSpec) -> Ctx {
         Ctx { spec, agent: None, left: Mutex::default(), fault: Mutex::default() }
     }
 
-    /// Whether nothing is to be done, but only noted.
+    /// Whether this is a dry run: steps are recorded and not executed.
     pub(crate) fn is_dry(&self) -> bool {
         self.agent.is_none()
     }
 
-    /// What the test asks for.
     pub(crate) fn spec(&self) -> &TestSpec {
         &self.spec
     }
 
-    /// What was refused last.
+    /// The reason of the last refusal.
     pub(crate) fn fault(&self) -> Option<String> {
         lock(&self.fault).clone()
     }
 
-    /// The error for something that the guest refuses.
+    /// The error for a step that the guest would refuse. A dry run reports the reason as a fault of the test.
     pub(crate) fn refuse(&self, why: String) -> crate::Error {
         *lock(&self.fault) = Some(why.clone());
         why.into()
     }
 
-    /// CPUs of the guest; the agent has checked that they are so.
+    /// CPUs of the guest. The agent has checked them against `/sys`.
     pub fn topology(&self) -> Topology {
         self.spec.topology
     }
 
-    /// How long a workload is to run.
+    /// Duration of the workload.
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.spec.duration_ns)
     }
@@ -80,7 +79,8 @@ impl Ctx {
         self.spec.scheduler.as_ref().map(|s| s.name.as_str())
     }
 
-    /// Tells the agent that a task has a role, so that it bears it in the results; what it forks has it too.
+    /// Gives a task a role in the results. Tasks that it forks inherit the role. Errors: the agent cannot be
+    /// reached.
     pub fn announce(&self, tid: u32, role: &str) -> io::Result<()> {
         if self.is_dry() {
             crate::note::note(&Note::Role(role.into()));
@@ -89,17 +89,17 @@ impl Ctx {
         self.send(&ToAgent::Worker { tid, role: role.into() })
     }
 
-    /// Tells the agent that a cgroup has a role, which tasks in it have that are neither announced nor forked by one that was.
+    /// Gives a cgroup a role, for those of its tasks that neither have a role of their own nor inherit one.
     pub(crate) fn announce_cgroup(&self, name: &str, role: &str) -> io::Result<()> {
         self.send(&ToAgent::Cgroup { path: format!("/ktstr/{name}"), role: role.into() })
     }
 
-    /// Guest memory.
     pub(crate) fn memory_mib(&self) -> u32 {
         self.spec.memory_mib
     }
 
-    /// Changes the scheduler, and returns when it is done. Without a scheduler under test nothing happens.
+    /// Changes the scheduler and waits until the change is complete. Without a scheduler under test it does
+    /// nothing.
     pub(crate) fn change_scheduler(&self, change: &Change) -> Result<()> {
         let Some(own) = &self.spec.scheduler else { return Ok(()) };
         let start = match change {
@@ -125,7 +125,7 @@ impl Ctx {
         self.agent.as_ref().ok_or_else(|| io::Error::other("a dry run has no agent"))
     }
 
-    /// The agent's next message.
+    /// Waits for the next message of the agent.
     fn receive(&self) -> Result<ToBody> {
         let mut line = String::new();
         let n = lock(self.agent()?).read_line(&mut line)?;
@@ -135,7 +135,7 @@ impl Ctx {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Waits until the agent lets the body go. The end of the stream means the same.
+    /// Waits until the agent releases the body or closes the stream.
     pub(crate) fn wait_for_release(&self) {
         while self.receive().is_ok_and(|m| m != ToBody::Release) {}
     }

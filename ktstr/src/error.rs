@@ -1,7 +1,7 @@
 //! Errors of test bodies.
 
-/// An error of a test body: anything that has a message.
+/// An error of a test body: any value with a message.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Result of a test body.
+/// Result with [`Error`] as its error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,22 +1,22 @@
-//! What a test body finds.
+//! The result of a test body.
 
 use ktstr_wire::body::{Phase, Reported, WorkerReport};
 
 use crate::note::Note;
 
-/// Which direction of a number is better.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// Less is better.
+    /// Lower values are better.
     Lower,
-    /// More is better.
+    /// Higher values are better.
     Higher,
-    /// Neither.
+    /// Neither direction is better.
     Neutral,
 }
 
 impl Better {
-    /// As in the results.
+    /// The name in results.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Better::Lower => "lower",
@@ -26,40 +26,39 @@ impl Better {
     }
 }
 
-/// Assertions that held or did not, and what the workers did.
+/// Failed assertions, numbers of the test and reports of its workers.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[must_use = "an assertion that nobody returns fails no test"]
+#[must_use = "only an assertion that the body returns can fail the test"]
 pub struct AssertResult {
     pub(crate) reasons: Vec<String>,
     pub(crate) workers: Vec<WorkerReport>,
     pub(crate) cpu_usage: Vec<CgroupUsage>,
     pub(crate) values: Vec<Reported>,
     pub(crate) phases: Vec<Phase>,
-    /// It is the result of a dry run: nothing was measured.
+    /// The result of a dry run, without measured values.
     is_dry: bool,
 }
 
-/// CPU time of one cgroup over the workload.
+/// CPU time of a cgroup over the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CgroupUsage {
-    /// Name of the cgroup.
+pub(crate) struct CgroupUsage {
     pub cgroup: String,
     /// Growth of `usage_usec` in its `cpu.stat`, microseconds.
     pub usage_us: u64,
 }
 
 impl AssertResult {
-    /// Everything held.
+    /// A result without a failed assertion.
     pub fn pass() -> AssertResult {
         AssertResult::default()
     }
 
-    /// What a dry run has instead of results.
+    /// The result of a dry run.
     pub(crate) fn dry() -> AssertResult {
         AssertResult { is_dry: true, ..AssertResult::default() }
     }
 
-    /// What is not known without a guest ends a dry run.
+    /// The measured values. A dry run has none and ends here.
     fn measured(&self) -> &AssertResult {
         if self.is_dry {
             crate::note::end(&Note::Open("looks at what a run has measured".into()));
@@ -67,12 +66,12 @@ impl AssertResult {
         self
     }
 
-    /// Something did not hold.
+    /// A result with one failed assertion.
     pub fn fail(reason: impl Into<String>) -> AssertResult {
         AssertResult { reasons: vec![reason.into()], ..AssertResult::default() }
     }
 
-    /// Adds an assertion: `reason` is called if it does not hold.
+    /// Adds an assertion. `reason` is called only if `held` is false.
     pub fn ensure(mut self, held: bool, reason: impl FnOnce() -> String) -> AssertResult {
         if !held {
             self.reasons.push(reason());
@@ -80,7 +79,7 @@ impl AssertResult {
         self
     }
 
-    /// Both results as one.
+    /// Joins two results. It passes if both do.
     pub fn merge(mut self, other: AssertResult) -> AssertResult {
         self.reasons.extend(other.reasons);
         self.workers.extend(other.workers);
@@ -91,8 +90,8 @@ impl AssertResult {
         self
     }
 
-    /// Adds a number of the test's own to the run's metrics, as `test.NAME`, with its unit (`ns`, `1/s`, ...). A value that
-    /// is no finite number counts as not measured.
+    /// Adds a number to the run's metrics as `test.NAME`, with its unit (`ns`, `1/s`, ...). A value that is
+    /// not finite is stored as null, not measured.
     pub fn metric(mut self, name: &str, value: f64, unit: &str, better: Better) -> AssertResult {
         self.values.push(Reported {
             name: format!("test.{name}"),
@@ -106,28 +105,28 @@ impl AssertResult {
         self
     }
 
-    /// Whether everything held.
+    /// Whether no assertion failed.
     pub fn is_pass(&self) -> bool {
         self.measured().reasons.is_empty()
     }
 
-    /// What did not hold.
+    /// The reasons of failed assertions.
     pub fn reasons(&self) -> &[String] {
         &self.measured().reasons
     }
 
-    /// What each worker did.
+    /// A report of each worker.
     pub fn workers(&self) -> &[WorkerReport] {
         &self.measured().workers
     }
 
-    /// CPU time of a cgroup over the workload, microseconds.
+    /// CPU time of a cgroup over the workload, microseconds; `None`: the scenario had no such cgroup.
     pub fn cpu_usage_us(&self, cgroup: &str) -> Option<u64> {
         self.measured().cpu_usage.iter().find(|u| u.cgroup == cgroup).map(|u| u.usage_us)
     }
 
-    /// Asserts that the named cgroups shared CPU time as these weights say, each share within `tolerance` (a fraction of
-    /// the expected share). The cgroups must have competed for the same CPUs all the time.
+    /// Asserts that the named cgroups shared CPU time in proportion to these weights. `tolerance` is a
+    /// fraction of the expected share. The cgroups must have competed for the same CPUs all the time.
     pub fn ensure_shares(self, weights: &[(&str, u32)], tolerance: f64) -> AssertResult {
         if self.is_dry {
             return self;
@@ -137,7 +136,7 @@ impl AssertResult {
         let Some(used) = all else {
             let names: Vec<&str> = weights.iter().map(|(n, _)| *n).collect();
             return self.ensure(false, || {
-                format!("no CPU time is known for all of the cgroups {}", names.join(", "))
+                format!("the CPU time of one of these cgroups is not known: {}", names.join(", "))
             });
         };
         let (total, weight_sum) =
@@ -146,7 +145,7 @@ impl AssertResult {
         for ((name, weight), used) in weights.iter().zip(used) {
             let (share, expected) = (used / total, f64::from(*weight) / weight_sum);
             let off = (share - expected).abs() / expected;
-            // Written so that a share that is no number fails.
+            // Written so that NaN fails.
             result = result.ensure(off <= tolerance, || {
                 format!(
                     "cgroup {name} of weight {weight} had {:.1} % of the CPU time, its weight asks for {:.1} % (within {:.0} % of that)",

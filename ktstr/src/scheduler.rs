@@ -2,19 +2,18 @@
 
 use ktstr_wire::spec::SchedulerSpec;
 
-/// A scheduler of [`crate::declare_scheduler!`].
+/// A scheduler, as [`crate::declare_scheduler!`] declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheduler {
-    /// Its name in results.
+    /// The name in results.
     pub name: &'static str,
-    /// File name of its binary.
+    /// The binary's file name.
     pub binary: &'static str,
-    /// Arguments.
+    /// The binary's arguments.
     pub args: &'static [&'static str],
 }
 
 impl Scheduler {
-    /// As the runner takes it.
     pub(crate) fn spec(&self) -> SchedulerSpec {
         SchedulerSpec {
             name: self.name.into(),
@@ -24,13 +23,13 @@ impl Scheduler {
     }
 }
 
-/// What becomes of the scheduler under test.
+/// A change of the scheduler under test. A scheduler that still runs is stopped first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It ends; the kernel's own takes over.
+    /// The kernel's own scheduler takes over.
     Stop,
-    /// It ends, if it has not, and starts again.
+    /// The same scheduler starts again.
     Restart,
-    /// It ends, if it has not, and another takes over.
+    /// Another scheduler starts.
     Swap(&'static Scheduler),
 }

@@ -12,11 +12,11 @@ use crate::condition::Condition;
 
 const KEYS: &str = "scheduler, llcs, cores, threads, numa_nodes, memory_mib, duration_s, accel, isolation, assert(...), without(...), expect, also(...), payloads(...), covers(...), gauntlet(...)";
 
-/// Checks that are on unless a test switches them off, with their variants of `ktstr::harness::registry::Check`.
+/// Checks that `without(...)` switches off, with their variants of `ktstr::macro_support::Check`.
 const CHECKS: [(&str, &str); 3] =
     [("progress", "Progress"), ("max_wait", "MaxWait"), ("in_charge", "InCharge")];
 
-/// Kinds of a scheduler's end (`ktstr_wire::message::SchedulerExit`) that a test may expect.
+/// Exit kinds that a test may expect (`ktstr_wire::message::EXIT_KINDS`; a test of `ktstr` compares the two).
 const EXITS: [&str; 14] = [
     "unreg",
     "unreg_bpf",
@@ -34,9 +34,9 @@ const EXITS: [&str; 14] = [
     "hung",
 ];
 
-/// Everything that the attribute says.
+/// The arguments of the attribute.
 #[derive(Default)]
-pub struct Args {
+pub(crate) struct Args {
     pub scheduler: Option<Expr>,
     pub accel: Option<Ident>,
     pub isolation: Option<Ident>,
@@ -56,9 +56,9 @@ pub struct Args {
     seen: Vec<String>,
 }
 
-/// What the gauntlet's presets have to be like.
+/// Constraints on the presets of the gauntlet.
 #[derive(Default)]
-pub struct Gauntlet {
+pub(crate) struct Gauntlet {
     pub cpus: Option<(u32, u32)>,
     pub llcs: Option<(u32, u32)>,
     pub numa_nodes: Option<(u32, u32)>,
@@ -66,8 +66,8 @@ pub struct Gauntlet {
 }
 
 impl Gauntlet {
-    /// As an expression of type `ktstr::harness::gauntlet::Constraints`.
-    pub fn tokens(&self) -> TokenStream {
+    /// As an expression of type `ktstr::macro_support::Constraints`.
+    pub(crate) fn tokens(&self) -> TokenStream {
         let range = |r: Option<(u32, u32)>| {
             let (low, high) = r.unwrap_or((0, u32::MAX));
             quote!((#low, #high))
@@ -77,11 +77,11 @@ impl Gauntlet {
             Some(smt) => quote!(::std::option::Option::Some(#smt)),
             None => quote!(::std::option::Option::None),
         };
-        quote!(::ktstr::harness::gauntlet::Constraints { cpus: #cpus, llcs: #llcs, numa_nodes: #nodes, smt: #smt })
+        quote!(::ktstr::macro_support::Constraints { cpus: #cpus, llcs: #llcs, numa_nodes: #nodes, smt: #smt })
     }
 }
 
-/// The literal of a value; one that came through a macro's `$x:literal` is in a group.
+/// The literal of a value. A literal from a macro's `$x:literal` is in a group.
 fn literal(value: &Expr) -> Option<&Lit> {
     match value {
         Expr::Lit(lit) => Some(&lit.lit),
@@ -90,7 +90,7 @@ fn literal(value: &Expr) -> Option<&Lit> {
     }
 }
 
-/// A positive integer literal.
+/// An integer literal from 1 to `max`.
 fn integer(value: &Expr, name: &str, max: u32) -> Result<u32> {
     let wrong =
         || Error::new(value.span(), format!("`{name}` takes an integer from 1 to {max}, as in `{name} = 2`"));
@@ -98,7 +98,7 @@ fn integer(value: &Expr, name: &str, max: u32) -> Result<u32> {
     int.base10_parse::<u32>().ok().filter(|n| (1..=max).contains(n)).ok_or_else(wrong)
 }
 
-/// Seconds, whole or with a fraction, as nanoseconds.
+/// A literal in seconds as nanoseconds.
 fn seconds(value: &Expr) -> Result<u64> {
     let wrong = || {
         Error::new(
@@ -133,12 +133,12 @@ fn variant(value: &Expr, name: &str, variants: [(&str, &str); 3]) -> Result<Iden
     Ok(Ident::new(variant, value.span()))
 }
 
-/// How a test shares its host, as a variant of `ktstr::harness::registry::Isolation`.
+/// The isolation, as a variant of `ktstr::macro_support::Isolation`.
 fn isolation(value: &Expr) -> Result<Ident> {
     variant(value, "isolation", [("alone", "Alone"), ("share", "Share"), ("any", "Any")])
 }
 
-/// The accelerator that a test insists on, as a variant of `ktstr::harness::registry::Accel`.
+/// The accelerator, as a variant of `ktstr::macro_support::Accel`.
 fn accelerator(value: &Expr) -> Result<Ident> {
     variant(value, "accel", [("kvm", "Kvm"), ("sim", "Sim"), ("tcg", "Tcg")])
 }
@@ -166,7 +166,7 @@ fn exit(value: &Expr) -> Result<Option<String>> {
     known.map(Some).ok_or_else(wrong)
 }
 
-/// `4`, `2..`, `..=8`, `2..=8`, as the least and the greatest.
+/// The minimum and maximum of `4`, `2..`, `..=8` or `2..=8`.
 fn range(value: &Expr, name: &str) -> Result<(u32, u32)> {
     let wrong =
         || Error::new(value.span(), format!("`{name}` takes a number or a range, as in `{name} = 2..=8`"));
@@ -184,20 +184,20 @@ fn range(value: &Expr, name: &str) -> Result<(u32, u32)> {
     if low <= high { Ok((low, high)) } else { Err(wrong()) }
 }
 
-/// The checks of `without(...)`, as variants of `ktstr::harness::registry::Check`.
+/// The checks of `without(...)`, as variants of `ktstr::macro_support::Check`.
 fn checks(inner: ParseStream<'_>) -> Result<Vec<Ident>> {
     let names = Punctuated::<Ident, Token![,]>::parse_terminated(inner)?;
     let known = |i: &Ident| match CHECKS.into_iter().find(|(name, _)| i == name) {
         Some((_, variant)) => Ok(Ident::new(variant, i.span())),
         None => {
             let all = CHECKS.map(|(name, _)| name).join(", ");
-            Err(Error::new(i.span(), format!("no check is called `{i}`; there are {all}")))
+            Err(Error::new(i.span(), format!("no check named `{i}`; the checks are {all}")))
         }
     };
     names.iter().map(known).collect()
 }
 
-/// The statics of `also(...)`.
+/// The schedulers of `also(...)`.
 fn statics(inner: ParseStream<'_>) -> Result<Vec<Expr>> {
     Ok(Punctuated::<Expr, Token![,]>::parse_terminated(inner)?.into_iter().collect())
 }
@@ -225,7 +225,7 @@ fn gauntlet(inner: ParseStream<'_>) -> Result<Gauntlet> {
 
 impl Args {
     /// Parses the tokens of the attribute.
-    pub fn parse(tokens: TokenStream) -> Result<Args> {
+    pub(crate) fn parse(tokens: TokenStream) -> Result<Args> {
         (|input: ParseStream<'_>| {
             let mut args = Args::default();
             while !input.is_empty() {
@@ -278,11 +278,7 @@ impl Args {
             "gauntlet" => self.gauntlet = Some(gauntlet(inner)?),
             _ => return Err(unknown(key.span(), name)),
         }
-        if inner.is_empty() {
-            Ok(())
-        } else {
-            Err(inner.error(format!("this does not belong into `{name}(...)`")))
-        }
+        if inner.is_empty() { Ok(()) } else { Err(inner.error(format!("unexpected in `{name}(...)`"))) }
     }
 
     fn value(&mut self, key: &Ident, name: &str, value: Expr) -> Result<()> {

@@ -7,7 +7,8 @@ use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::args::Args;
 
-/// As far as it can be told without types, so that the message says what to write and not what a pointer to it would be.
+/// Checks the signature as far as possible without types, because the compiler's message would be about a
+/// function pointer.
 fn check_signature(item: &ItemFn) -> Result<()> {
     let sig = &item.sig;
     let is_reference = |arg: &FnArg| matches!(arg, FnArg::Typed(t) if matches!(*t.ty, Type::Reference(_)));
@@ -27,7 +28,7 @@ fn option<T: quote::ToTokens>(value: Option<T>) -> TokenStream {
     }
 }
 
-/// What only makes sense together.
+/// Checks arguments that depend on each other.
 fn check(args: &Args) -> Result<()> {
     if args.expect.is_some() && args.scheduler.is_none() {
         let message = "`expect = sched_exit` needs a scheduler: add `scheduler = NAME` with a static of declare_scheduler!";
@@ -42,8 +43,8 @@ fn check(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The function, and its entry in the registry.
-pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
+/// Expands to the function and its entry in the registry.
+pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let mut item: ItemFn = syn::parse2(item).map_err(|e| {
         Error::new(e.span(), "#[ktstr_test] goes on a function: `fn name(ctx: &Ctx) -> Result<AssertResult>`")
     })?;
@@ -56,9 +57,9 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let (nodes, llcs) = (args.numa_nodes.unwrap_or(1), args.llcs.unwrap_or(1));
     let (cores, threads) = (args.cores.unwrap_or(2), args.threads.unwrap_or(1));
     let scheduler = option(args.scheduler.map(|s| quote!(&#s)));
-    let accel = option(args.accel.map(|a| quote!(::ktstr::harness::registry::Accel::#a)));
+    let accel = option(args.accel.map(|a| quote!(::ktstr::macro_support::Accel::#a)));
     let memory = option(args.memory_mib);
-    let isolation = option(args.isolation.map(|i| quote!(::ktstr::harness::registry::Isolation::#i)));
+    let isolation = option(args.isolation.map(|i| quote!(::ktstr::macro_support::Isolation::#i)));
     let duration_ns = args.duration_ns.unwrap_or(2_000_000_000);
     let asserts = args.asserts.iter().map(|c| c.tokens());
     let expect = option(args.expect.map(option));
@@ -69,9 +70,9 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     Ok(quote! {
         #item
 
-        #[::ktstr::harness::registry::linkme::distributed_slice(::ktstr::harness::registry::TESTS)]
-        #[linkme(crate = ::ktstr::harness::registry::linkme)]
-        static #entry: ::ktstr::harness::registry::TestEntry = ::ktstr::harness::registry::TestEntry {
+        #[::ktstr::macro_support::linkme::distributed_slice(::ktstr::macro_support::TESTS)]
+        #[linkme(crate = ::ktstr::macro_support::linkme)]
+        static #entry: ::ktstr::macro_support::TestEntry = ::ktstr::macro_support::TestEntry {
             package: ::std::env!("CARGO_PKG_NAME"),
             module: ::std::module_path!(),
             name: ::std::stringify!(#ident),
@@ -86,10 +87,10 @@ pub fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
             memory_mib: #memory,
             duration_ns: #duration_ns,
             asserts: &[#(#asserts),*],
-            without: &[#(::ktstr::harness::registry::Check::#without),*],
+            without: &[#(::ktstr::macro_support::Check::#without),*],
             expect: #expect,
             also: &[#(&#also),*],
-            payloads: &[#(&<#payloads as ::ktstr::workload::payload::Program>::PAYLOAD),*],
+            payloads: &[#(&<#payloads as ::ktstr::Program>::PAYLOAD),*],
             covers: &[#(#covers),*],
             gauntlet: #gauntlet,
             body: #ident,
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_right_is_accepted() {
+    fn every_argument_is_accepted() {
         let args = "scheduler = S, llcs = 2, cores = 2, threads = 2, numa_nodes = 2, memory_mib = 512, duration_s = 0.5, \
             accel = \"sim\", assert(wakeup_latency.p99.9 <= 1.5ms, role = \"r\", phase = \"p\"), assert(x.y > 10%), \
             without(progress, max_wait), expect = sched_exit(stall), also(A, B), payloads(P, m::Q), covers(\"fork\"), \

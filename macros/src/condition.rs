@@ -9,11 +9,11 @@ use syn::{Error, Ident, Lit, LitStr, Result, Token};
 const FORM: &str =
     "write `assert(METRIC.STAT < LIMIT)`, as in `assert(wakeup_latency.p99 < 5ms, role = \"server\")`";
 
-/// Units of limits, with what one is in the metrics' units.
+/// Units of limits, and their factors to the units of metrics (nanoseconds).
 const UNITS: [(&str, f64); 5] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("", 1.0)];
 
-/// One condition on a metric.
-pub struct Condition {
+/// A condition on a metric.
+pub(crate) struct Condition {
     subject: String,
     relation: TokenStream,
     limit: f64,
@@ -23,8 +23,8 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Parses what is between the parentheses.
-    pub fn parse(input: ParseStream<'_>) -> Result<Condition> {
+    /// Parses the text between the parentheses.
+    pub(crate) fn parse(input: ParseStream<'_>) -> Result<Condition> {
         let subject = subject(input)?;
         let relation = relation(input)?;
         let (limit, limit_text) = limit(input)?;
@@ -37,7 +37,7 @@ impl Condition {
                 "role" => condition.role = Some(value),
                 "phase" => condition.phase = Some(value),
                 other => {
-                    let message = format!("unknown name `{other}` in `assert`; there are role, phase");
+                    let message = format!("unknown name `{other}` in `assert`; the names are role, phase");
                     return Err(Error::new(key.span(), message));
                 }
             }
@@ -45,17 +45,17 @@ impl Condition {
         Ok(condition)
     }
 
-    /// As an expression of type `ktstr::harness::registry::AssertDef`.
-    pub fn tokens(&self) -> TokenStream {
+    /// Expands to an expression of type `ktstr::macro_support::AssertDef`.
+    pub(crate) fn tokens(&self) -> TokenStream {
         let Condition { subject, relation, limit, limit_text, role, phase } = self;
         let option = |s: &Option<String>| match s {
             Some(s) => quote!(::std::option::Option::Some(#s)),
             None => quote!(::std::option::Option::None),
         };
         let (role, phase) = (option(role), option(phase));
-        quote!(::ktstr::harness::registry::AssertDef {
+        quote!(::ktstr::macro_support::AssertDef {
             subject: #subject,
-            relation: ::ktstr::harness::registry::Relation::#relation,
+            relation: ::ktstr::macro_support::Relation::#relation,
             limit: #limit,
             limit_text: #limit_text,
             role: #role,
@@ -64,7 +64,7 @@ impl Condition {
     }
 }
 
-/// Names and numbers with dots between them: `wakeup_latency.p99.9`.
+/// Parses names and numbers with dots between them, as in `wakeup_latency.p99.9`.
 fn subject(input: ParseStream<'_>) -> Result<String> {
     let first = input.call(Ident::parse_any).map_err(|e| Error::new(e.span(), FORM))?;
     let mut subject = first.to_string();
@@ -81,7 +81,7 @@ fn subject(input: ParseStream<'_>) -> Result<String> {
 }
 
 fn relation(input: ParseStream<'_>) -> Result<TokenStream> {
-    // The longer ones first: `<` is also the beginning of `<=`.
+    // Longer operators first: `<=` begins with `<`.
     if input.parse::<Option<Token![<=]>>()?.is_some() {
         return Ok(quote!(AtMost));
     }
@@ -97,7 +97,8 @@ fn relation(input: ParseStream<'_>) -> Result<TokenStream> {
     Err(input.error(FORM))
 }
 
-/// A number with a unit of time, `%`, or nothing behind it.
+/// Parses a number with a unit of time, with `%`, or without a unit. Returns it in the unit of metrics, and
+/// its text.
 fn limit(input: ParseStream<'_>) -> Result<(f64, String)> {
     let lit = input.parse::<Lit>().map_err(|e| Error::new(e.span(), FORM))?;
     let (digits, suffix) = match &lit {

@@ -52,12 +52,12 @@ impl Parse for Declaration {
     }
 }
 
-/// The static that tests name.
-pub fn expand(input: TokenStream) -> Result<TokenStream> {
+/// Expands to the static that tests name.
+pub(crate) fn expand(input: TokenStream) -> Result<TokenStream> {
     let Declaration { ident, name, binary, args } = syn::parse2(input)?;
     Ok(quote! {
         /// A scheduler under test.
-        pub static #ident: ::ktstr::scheduler::Scheduler =
-            ::ktstr::scheduler::Scheduler { name: #name, binary: #binary, args: &[#(#args),*] };
+        pub static #ident: ::ktstr::Scheduler =
+            ::ktstr::Scheduler { name: #name, binary: #binary, args: &[#(#args),*] };
     })
 }

@@ -1,4 +1,5 @@
 //! The attribute and declaration macros of ktstr. `ktstr` re-exports and documents them.
+#![warn(unreachable_pub)]
 
 mod args;
 mod attribute;
@@ -11,19 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proc_macro::TokenStream;
 use quote::quote;
 
-/// A crate is compiled by a process of its own: this says whether its `main` has been emitted.
+/// Whether the `main` of this crate has been emitted: the compiler runs once per crate.
 static MAIN_EMITTED: AtomicBool = AtomicBool::new(false);
 
-/// `main`, and two errors: where `main` would not be at the crate root (only the path of its module says so, and only the
-/// compiler knows it), and where the test target has the standard harness (`#[test]` items exist only then).
+/// Expands to `main` at its first call, with two compile errors. The first checks that `main` is at the crate
+/// root; only the compiler knows the path of its module. The second is for test targets with the standard
+/// harness, which alone compiles `#[test]` items.
 fn main_once() -> proc_macro2::TokenStream {
     if MAIN_EMITTED.swap(true, Ordering::Relaxed) {
         return quote!();
     }
     quote! {
-        #[allow(dead_code)] // the standard harness, where the error below stands, has a `main` of its own
+        #[allow(dead_code, reason = "the standard harness, which the error below is for, has a `main` of its own")]
         fn main() -> ::std::process::ExitCode {
-            ::ktstr::run_main()
+            ::ktstr::macro_support::run_main()
         }
 
         const _: () = {
@@ -49,7 +51,7 @@ fn main_once() -> proc_macro2::TokenStream {
 /// See `ktstr::ktstr_test`.
 #[proc_macro_attribute]
 pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
-    // A mistake in a test does not take the crate's `main` away: the compiler would report that too, and advise to write one.
+    // `main` is emitted after a mistake as well; else the compiler would also report that `main` is missing.
     let test = attribute::expand(args.into(), item.into()).unwrap_or_else(|e| e.to_compile_error());
     let main = main_once();
     quote!(#test #main).into()

@@ -70,7 +70,7 @@ fn better(name: &LitStr) -> Result<TokenStream> {
     }
 }
 
-/// A number of the output, as an expression of type `ktstr::workload::payload::Number`.
+/// A `#[metric(...)]` as an expression of type `ktstr::macro_support::Number`.
 fn number(attr: &Attribute) -> Result<TokenStream> {
     let (mut name, mut at, mut unit, mut direction, mut scale) = (None, None, None, None, 1.0);
     fields(attr, METRIC_FORM, |key, input| {
@@ -78,11 +78,11 @@ fn number(attr: &Attribute) -> Result<TokenStream> {
             "name" => name = Some(input.parse::<LitStr>()?),
             "regex" => {
                 let pattern = input.parse::<LitStr>()?;
-                at = Some(quote!(::ktstr::workload::payload::Place::Regex(#pattern)));
+                at = Some(quote!(::ktstr::macro_support::Location::Regex(#pattern)));
             }
             "json" => {
                 let path = input.parse::<LitStr>()?;
-                at = Some(quote!(::ktstr::workload::payload::Place::Json(#path)));
+                at = Some(quote!(::ktstr::macro_support::Location::Json(#path)));
             }
             "unit" => unit = Some(input.parse::<LitStr>()?),
             "better" => direction = Some(better(&input.parse::<LitStr>()?)?),
@@ -102,17 +102,17 @@ fn number(attr: &Attribute) -> Result<TokenStream> {
     let at = at.ok_or_else(|| missing("regex"))?;
     let unit = unit.ok_or_else(|| missing("unit"))?;
     let direction = direction.ok_or_else(|| missing("better"))?;
-    Ok(quote!(::ktstr::workload::payload::Number {
+    Ok(quote!(::ktstr::macro_support::Number {
         name: #name,
         at: #at,
         scale: #scale,
         unit: #unit,
-        better: ::ktstr::result::Better::#direction,
+        better: ::ktstr::Better::#direction,
     }))
 }
 
-/// The implementation of `ktstr::workload::payload::Program`.
-pub fn expand(input: TokenStream) -> Result<TokenStream> {
+/// Expands to the implementation of `ktstr::Program`.
+pub(crate) fn expand(input: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(input)?;
     let ident = &input.ident;
     let named = |name: &'static str| input.attrs.iter().filter(move |a| a.path().is_ident(name));
@@ -123,8 +123,8 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let numbers = named("metric").map(number).collect::<Result<Vec<_>>>()?;
     let (args, files) = (d.args, d.files);
     Ok(quote! {
-        impl ::ktstr::workload::payload::Program for #ident {
-            const PAYLOAD: ::ktstr::workload::payload::Payload = ::ktstr::workload::payload::Payload {
+        impl ::ktstr::Program for #ident {
+            const PAYLOAD: ::ktstr::macro_support::Payload = ::ktstr::macro_support::Payload {
                 name: #name,
                 binary: #binary,
                 args: &[#(#args),*],
@@ -135,7 +135,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// `StressNg` as `stress_ng`.
+/// Converts `StressNg` to `stress_ng`.
 fn snake(camel: &str) -> String {
     let mut out = String::new();
     for c in camel.chars() {

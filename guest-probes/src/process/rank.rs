@@ -20,34 +20,17 @@ fn set(tid: u32, policy: i32, priority: u32) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// `struct sched_attr` of include/uapi/linux/sched/types.h, its first 48 bytes.
-#[repr(C)]
-struct SchedAttr {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime: u64,
-    deadline: u64,
-    period: u64,
-}
-
-/// `SCHED_DEADLINE` of include/uapi/linux/sched.h.
-const DEADLINE: u32 = 6;
-
 /// Puts the calling thread before all of real time, for this much CPU time in each period, nanoseconds.
 pub fn raise_above_real_time(runtime: u64, period: u64) -> io::Result<()> {
-    let size = size_of::<SchedAttr>() as u32;
-    let attr = SchedAttr {
-        size,
-        policy: DEADLINE,
-        flags: 0,
-        nice: 0,
-        priority: 0,
-        runtime,
-        deadline: period,
-        period,
+    let attr = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: libc::SCHED_DEADLINE as u32,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: runtime,
+        sched_deadline: period,
+        sched_period: period,
     };
     // SAFETY: attr has the size that it names and lives until the call returns; 0 is this thread; there are no flags.
     let r = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };

@@ -1,11 +1,12 @@
 //! The gauntlet: every test on every topology that its constraints allow.
 //!
-//! A preset's name says what it is: `8cpu-2llc-smt`, and with more than one NUMA node `2numa-16cpu-4llc-nosmt`; LLCs are
-//! counted over the machine. Names are stable: they are parts of test names.
+//! The name of a preset describes it: `8cpu-2llc-smt`, and with more than one NUMA node
+//! `2numa-16cpu-4llc-nosmt`. LLCs are counted over the machine. Names are part of test names and do not
+//! change.
 
 use ktstr_wire::topology::Topology;
 
-/// Topologies as nodes, LLCs a node, cores an LLC, threads a core.
+/// The presets: NUMA nodes, LLCs per node, cores per LLC, threads per core.
 const PRESETS: [(u32, u32, u32, u32); 20] = [
     (1, 1, 1, 1),
     (1, 1, 2, 1),
@@ -29,21 +30,21 @@ const PRESETS: [(u32, u32, u32, u32); 20] = [
     (4, 4, 4, 2),
 ];
 
-/// What presets have to be like for a test. Ranges hold both ends.
+/// Constraints of a test on presets. Ranges are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constraints {
-    /// CPUs.
+    /// Number of CPUs.
     pub cpus: (u32, u32),
-    /// LLCs of the machine.
+    /// Number of LLCs of the machine.
     pub llcs: (u32, u32),
-    /// NUMA nodes.
+    /// Number of NUMA nodes.
     pub numa_nodes: (u32, u32),
-    /// Two threads per core, or one; `None`: either.
+    /// Whether cores have two threads; `None`: with one or two.
     pub smt: Option<bool>,
 }
 
 impl Constraints {
-    /// The first thing about `t` that they exclude.
+    /// The name of the first constraint that excludes `t`.
     pub(crate) fn excludes(&self, t: Topology) -> Option<&'static str> {
         let inside = |n: u32, (low, high): (u32, u32)| (low..=high).contains(&n);
         if !inside(t.nr_cpus(), self.cpus) {

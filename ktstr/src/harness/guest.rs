@@ -1,4 +1,4 @@
-//! Guest mode: one test body.
+//! Guest mode: runs one test body.
 
 use std::any::Any;
 use std::os::fd::FromRawFd;
@@ -15,8 +15,8 @@ use crate::Result;
 use crate::ctx::Ctx;
 use crate::harness::registry::{TESTS, TestEntry};
 
-/// Runs the body of `test` and tells the agent how it went.
-pub fn run(test: &str) -> ExitCode {
+/// Runs the body of `test` and sends the result to the agent.
+pub(crate) fn run(test: &str) -> ExitCode {
     match context() {
         Ok(ctx) => {
             let finished = ToAgent::Finished(outcome(test, &ctx));
@@ -36,7 +36,8 @@ pub fn run(test: &str) -> ExitCode {
 
 fn context() -> Result<Ctx> {
     let fd: i32 = AGENT_FD.number()?.ok_or_else(|| format!("{AGENT_FD} is not set"))?;
-    // SAFETY: the agent opened this descriptor for us and named it in the environment; nothing else here uses it.
+    // SAFETY: the agent opened this descriptor for us and named it in the environment; nothing else here uses
+    // it.
     let agent = unsafe { UnixStream::from_raw_fd(fd) };
     let spec: GuestSpec = serde_json::from_str(&std::fs::read_to_string(GUEST_SPEC_PATH)?)?;
     Ok(Ctx::new(spec.test, agent))
@@ -66,7 +67,7 @@ fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
     }
 }
 
-/// The message of a panic.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")

@@ -1,4 +1,4 @@
-//! Host mode: the harness that nextest and `cargo test` talk to, and the hand-over to the runner.
+//! Host mode: the harness for nextest and `cargo test`, which passes each test to the runner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +27,7 @@ impl Statuses {
         self.0.lock().unwrap_or_else(|p| p.into_inner()).insert(status);
     }
 
-    /// The one that all of them share.
+    /// The status, if all runners had the same.
     fn shared(&self) -> Option<u8> {
         let all = self.0.lock().unwrap_or_else(|p| p.into_inner());
         all.first().copied().filter(|_| all.len() == 1)
@@ -35,7 +35,7 @@ impl Statuses {
 }
 
 /// Lists or runs the tests. Under nextest a process runs one test, and its exit status is the runner's.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let args = Arguments::from_args();
     let statuses = Statuses::default();
     match trials(&args, &statuses) {
@@ -82,7 +82,7 @@ fn host_memory_mib() -> u64 {
     mem_total_kib(&text).map_or(u64::MAX, |kib| kib / 1024)
 }
 
-/// Tells the runner about the tests, if it asks.
+/// Appends a description of each test to the file of `KTSTR_DESCRIBE`, if it is set.
 fn describe(all: &[Variant], binary: &str) -> Result<(), Failed> {
     let Some(path) = env::DESCRIBE.path()? else { return Ok(()) };
     let mut lines = Vec::new();
@@ -93,12 +93,12 @@ fn describe(all: &[Variant], binary: &str) -> Result<(), Failed> {
     append(&path, &lines)
 }
 
-/// Appends in one write, for other test binaries append at the same time.
+/// Appends in one write, because other test binaries append at the same time.
 fn append(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
     Ok(fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(bytes)?)
 }
 
-/// The names of this binary's tests that the runner selected, if it did.
+/// The names of this binary's tests that the runner selected; `None`: it selected none and left none out.
 fn selection(binary: &str) -> Result<Option<Vec<String>>, Failed> {
     let Some(all) = env::SELECTION.json_file::<Selection>()? else { return Ok(None) };
     if !all.binaries.iter().any(|b| b == binary) {
@@ -110,7 +110,7 @@ fn selection(binary: &str) -> Result<Option<Vec<String>>, Failed> {
     Ok(Some(all.tests.into_iter().filter(|s| s.binary == binary).map(|s| s.name).collect()))
 }
 
-/// What the gauntlet has and leaves out, in one line.
+/// One line about the variants of the gauntlet and the presets that were left out.
 fn gauntlet_line(found: &Variants, binary: &str) -> String {
     let name = binary.rsplit('/').next().unwrap_or(binary);
     let name = name.rsplit_once('-').map_or(name, |(name, _)| name);
@@ -129,8 +129,8 @@ fn overriding(text: &str) -> Option<SchedulerSpec> {
     Some(SchedulerSpec { name: binary.clone(), binary, args: words.collect() })
 }
 
-/// The directory of the package: what Cargo and nextest say when they start a test, else the current directory. It is not
-/// compiled in, so that a test is the same program wherever its sources are.
+/// The directory of the package: `CARGO_MANIFEST_DIR`, which Cargo and nextest set, else the current
+/// directory. It is not compiled in, so that a test is the same program wherever its sources are.
 fn manifest_dir() -> io::Result<PathBuf> {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |dir| Ok(dir.into()))
 }
@@ -166,7 +166,7 @@ fn spec(variant: &Variant) -> Result<TestSpec, Failed> {
     })
 }
 
-/// Hands the test over to the runner.
+/// Passes the test to the runner and waits for its result.
 fn run_test(variant: &Variant, statuses: &Statuses) -> Result<(), Failed> {
     let mut spec = spec(variant)?;
     spec.outline = Some(crate::harness::outline::outline(&spec));
@@ -183,7 +183,7 @@ fn run_test(variant: &Variant, statuses: &Statuses) -> Result<(), Failed> {
         return Ok(());
     }
     statuses.note(end.status);
-    // What a test writes behind this word is what nextest puts into its reports. The runner has said it of an end of its own.
+    // nextest copies the text after this word into its reports. The runner prints it for every other end.
     if let Some(killed) = &end.killed {
         eprintln!("Error: {killed}");
     }

@@ -1,4 +1,5 @@
-//! What a test's body does, from a dry run of it in a process of its own ([`crate::harness::dry_run`]).
+//! The outline of a test: the steps of its body, from a dry run in a process of its own
+//! ([`crate::harness::dry_run`]).
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -12,10 +13,12 @@ use ktstr_wire::spec::{Outline, TestSpec};
 use crate::Result;
 use crate::note::Note;
 
-/// Longest dry run. A body that computes for long is ended by its CPU time before; this is for one that waits for itself.
+/// Longest dry run. The CPU time limit ends a body that computes for longer; this one ends a body that
+/// deadlocks.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The outline of the test of `spec`. Of a body that cannot be run dry nothing is known, which is no error.
+/// The outline of the test of `spec`. A body that cannot be run dry has an outline without steps, which is no
+/// error.
 pub(crate) fn outline(spec: &TestSpec) -> Outline {
     match notes(spec) {
         Ok(notes) => fold(&notes),
@@ -23,10 +26,10 @@ pub(crate) fn outline(spec: &TestSpec) -> Outline {
     }
 }
 
-/// Everything that the dry run says.
+/// The output of the dry run.
 fn notes(spec: &TestSpec) -> Result<Vec<u8>> {
     let mut command = Command::new(std::env::current_exe()?);
-    // Nothing of the host's environment decides what the body does. Libraries have to be found.
+    // The environment of the host must not decide what the body does, except where its libraries are.
     let libraries = std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path));
     command.env_clear().envs(libraries).env(DRY_RUN, &spec.test).env("RUST_BACKTRACE", "0");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
@@ -36,22 +39,22 @@ fn notes(spec: &TestSpec) -> Result<Vec<u8>> {
     let (sender, receiver) = channel();
     let reader = std::thread::Builder::new().name("dry run".into()).spawn(move || {
         let mut all = Vec::new();
-        // What has arrived counts.
+        // Notes before an error count.
         let _ = stdout.read_to_end(&mut all);
         let _ = sender.send(all);
     });
-    // One that ends without reading it has said why.
+    // A dry run that ends without reading the spec has noted why.
     let _ = stdin.write_all(&to_json(spec));
     drop(stdin);
     let in_time = receiver.recv_timeout(LIMIT).ok();
     let _ = child.kill();
     child.wait()?;
     reader?;
-    // The end of the process is the end of what the thread reads.
+    // The thread's input ends with the process.
     Ok(in_time.or_else(|| receiver.recv().ok()).unwrap_or_default())
 }
 
-/// What the notes come to.
+/// Collects notes into an outline.
 fn fold(notes: &[u8]) -> Outline {
     let mut outline = Outline { open: Some("takes too long for a dry run".into()), ..Outline::default() };
     for note in notes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
@@ -79,7 +82,7 @@ fn add(roles: &mut Vec<String>, role: String) {
     }
 }
 
-/// What a body does that makes this system call.
+/// What a body does that makes this system call, as the end of "the body ...".
 fn call(number: i64) -> String {
     match number {
         libc::SYS_open
@@ -88,7 +91,7 @@ fn call(number: i64) -> String {
         | libc::SYS_stat
         | libc::SYS_statx
         | libc::SYS_newfstatat => "looks for a file".into(),
-        // Signals are what the standard library looks after first.
+        // The standard library sets up signals before it starts a process.
         libc::SYS_clone | libc::SYS_clone3 | libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask => {
             "starts a process or a thread".into()
         }

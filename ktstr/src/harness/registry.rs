@@ -1,6 +1,7 @@
-//! The tests of a binary, collected by the linker.
+//! The registry: the tests of a binary, collected by the linker.
 
-use ktstr_wire::spec::{Assertion, Expectations, SchedExit};
+use ktstr_wire::accel::Accel;
+use ktstr_wire::spec::{Assertion, Check, Expectations, Isolation, Relation, SchedExit};
 use ktstr_wire::topology::{Topology, TopologyError};
 
 use crate::Result;
@@ -10,14 +11,10 @@ use crate::result::AssertResult;
 use crate::scheduler::Scheduler;
 use crate::workload::payload::Payload;
 
-pub use ktstr_wire::accel::Accel;
-pub use ktstr_wire::spec::{Check, Isolation, Relation};
-pub use linkme;
-
 /// A condition on a metric of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct AssertDef {
-    /// Name of the metric and, after a dot, its statistic.
+    /// Name of the metric and, after a dot, of its statistic.
     pub subject: &'static str,
     /// How the value relates to the limit.
     pub relation: Relation,
@@ -31,22 +28,22 @@ pub struct AssertDef {
     pub phase: Option<&'static str>,
 }
 
-/// A test of [`crate::ktstr_test`].
+/// A test, as [`crate::ktstr_test`] declares it.
 #[derive(Clone, Copy, Debug)]
 pub struct TestEntry {
-    /// Name of the package.
+    /// Name of the Cargo package.
     pub package: &'static str,
     /// `module_path!()` of the test.
     pub module: &'static str,
-    /// Name of the function.
+    /// Name of the test function.
     pub name: &'static str,
-    /// It runs only if it is asked for.
+    /// Whether it runs only on request (`#[ignore]`).
     pub ignored: bool,
     /// The only accelerator that the test runs on, whatever the command line says; `None`: any.
     pub accel: Option<Accel>,
-    /// How the guest shares its host, if the test says.
+    /// How the guest shares its host; `None`: the default of its accelerator.
     pub isolation: Option<Isolation>,
-    /// The scheduler under test.
+    /// The scheduler under test; `None`: the kernel's own.
     pub scheduler: Option<&'static Scheduler>,
     /// NUMA nodes.
     pub numa_nodes: u32,
@@ -56,25 +53,25 @@ pub struct TestEntry {
     pub cores: u32,
     /// Threads per core.
     pub threads: u32,
-    /// Guest memory, if the test says so.
+    /// Guest memory in MiB; `None`: by the number of CPUs.
     pub memory_mib: Option<u32>,
     /// Duration of the workload, nanoseconds.
     pub duration_ns: u64,
-    /// What has to hold of the run's metrics.
+    /// Conditions on the metrics of the run.
     pub asserts: &'static [AssertDef],
-    /// Checks that are off.
+    /// Checks that are switched off.
     pub without: &'static [Check],
-    /// The scheduler's end that is expected, of this kind or of any.
+    /// The expected exit of the scheduler: `Some(None)` is an exit of any kind.
     pub expect: Option<Option<&'static str>>,
-    /// Schedulers that the test changes to.
+    /// Schedulers that the test may change to.
     pub also: &'static [&'static Scheduler],
-    /// Programs that it runs.
+    /// Programs that the test may run.
     pub payloads: &'static [&'static Payload],
-    /// What it covers beside its scheduler and topology, for the budget.
+    /// Properties that it covers besides its scheduler and topology, for the budget.
     pub covers: &'static [&'static str],
-    /// Which presets its variants run on.
+    /// The presets that its variants run on.
     pub gauntlet: Constraints,
-    /// The function.
+    /// The test function.
     pub body: fn(&Ctx) -> Result<AssertResult>,
 }
 
@@ -84,15 +81,15 @@ pub static TESTS: [TestEntry];
 
 impl TestEntry {
     /// The name as the standard harness would give it: module path without the crate, and function.
-    pub fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         match self.module.split_once("::") {
             Some((_, modules)) => format!("{modules}::{}", self.name),
             None => self.name.to_string(),
         }
     }
 
-    /// What it expects of its run.
-    pub fn expectations(&self) -> Expectations {
+    /// The expectations as part of a spec.
+    pub(crate) fn expectations(&self) -> Expectations {
         let assertion = |a: &AssertDef| Assertion {
             subject: a.subject.into(),
             relation: a.relation,
@@ -111,13 +108,13 @@ impl TestEntry {
         }
     }
 
-    /// The CPUs that it asks for.
-    pub fn topology(&self) -> Result<Topology, TopologyError> {
+    /// The requested topology.
+    pub(crate) fn topology(&self) -> Result<Topology, TopologyError> {
         Topology::new(self.numa_nodes, self.llcs, self.cores, self.threads)
     }
 
-    /// Guest memory: what the test says, else 512 MiB and 64 more for each CPU above 4.
-    pub fn memory_mib(&self, topology: Topology) -> u32 {
+    /// Guest memory in MiB. The default is 512 MiB and 64 more for each CPU above 4.
+    pub(crate) fn memory_mib(&self, topology: Topology) -> u32 {
         self.memory_mib.unwrap_or(512 + 64 * topology.nr_cpus().saturating_sub(4))
     }
 }

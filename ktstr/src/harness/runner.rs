@@ -1,4 +1,4 @@
-//! The runner's process, as a child of the test's.
+//! The runner, a child process of the test.
 
 use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -10,19 +10,20 @@ use ktstr_wire::env;
 use libc::{SIGHUP, SIGINT, SIGTERM, c_int};
 use libtest_mimic::Failed;
 
-/// The exit status of a test whose runner was killed: what the test found is not known.
+/// The exit status of a test whose runner was killed: its result is unknown.
 const INCONCLUSIVE: u8 = 3;
 
 /// How a runner ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Its exit status, or what stands for it.
+    /// Its exit status; [`INCONCLUSIVE`] if a signal killed it.
     pub status: u8,
-    /// Why it has said nothing itself.
+    /// The message about a runner that was killed before it could print its own.
     pub killed: Option<String>,
 }
 
-/// `KTSTR_RUNNER`, else `cargo-ktstr` in a directory above this binary (`target/debug/deps/..`), else on `PATH`.
+/// `KTSTR_RUNNER`, else `cargo-ktstr` in a directory above this binary (`target/debug/deps/..`), else on
+/// `PATH`.
 fn path() -> Result<PathBuf, Failed> {
     const NAME: &str = "cargo-ktstr";
     if let Some(path) = env::RUNNER.path()? {
@@ -46,19 +47,21 @@ pub(crate) fn command() -> Result<Command, Failed> {
     Ok(command)
 }
 
-/// Runs it with `spec` on its standard input, and waits for its end also where a signal ends both: it has a guest to end and files to
-/// remove, and nextest takes a test for ended when this process is.
+/// Runs the runner with `spec` on its standard input and waits until it ends, even if a signal is sent to
+/// both processes. The runner then has to end its guest and to remove files, and nextest considers a test
+/// over when this process ends.
 pub(crate) fn run(mut command: Command, spec: &[u8]) -> Result<End, Failed> {
     static SIGNALS: Once = Once::new();
     SIGNALS.call_once(outlive_signals);
     let name = PathBuf::from(command.get_program());
     let failed = |e: io::Error| format!("{}: {e}", name.display());
     let parent = std::process::id();
-    // SAFETY: between fork and exec this calls only prctl and getppid, which are async-signal-safe, and allocates nothing.
+    // SAFETY: between fork and exec this calls only prctl and getppid, which are async-signal-safe, and
+    // allocates nothing.
     unsafe { command.stdin(Stdio::piped()).pre_exec(move || end_with(parent)) };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A runner that ends without reading it says why.
+        // A runner that ends without reading its input prints the reason.
         let _ = stdin.write_all(spec);
     }
     Ok(end(child.wait().map_err(failed)?))
@@ -77,7 +80,7 @@ fn end(status: ExitStatus) -> End {
     }
 }
 
-/// Lets signals that end the runner in its own way pass by this process.
+/// Makes this process ignore the signals that the runner handles itself.
 fn outlive_signals() {
     extern "C" fn pass(_: c_int) {}
     for signal in [SIGHUP, SIGINT, SIGTERM] {
@@ -86,7 +89,8 @@ fn outlive_signals() {
     }
 }
 
-/// Asks the kernel for SIGTERM when the parent's thread ends, which waits for the runner, and looks whether it has ended already.
+/// Requests SIGTERM from the kernel when the parent thread, which waits for the runner, ends; fails if it has
+/// ended already.
 fn end_with(parent: u32) -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) } != 0 {
@@ -109,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn status_of_the_runner_is_the_tests() {
+    fn status_of_the_runner_becomes_the_status_of_the_test() {
         assert_eq!(sh("read spec; [ $spec = spec ]"), End { status: 0, killed: None });
         assert_eq!(sh("exit 22"), End { status: 22, killed: None });
     }
@@ -121,7 +125,7 @@ mod tests {
         assert!(end.killed.unwrap().contains("killed by signal 9"));
     }
 
-    /// The signal goes to this process, as nextest sends it, and to the runner, which cleans up.
+    /// As nextest does, the signal is sent to this process and to the runner, which cleans up.
     #[test]
     fn runner_is_waited_for_when_a_signal_ends_both() {
         let end = sh("trap 'sleep 0.2; exit 143' TERM; kill -TERM $PPID; kill -TERM $$; sleep 9");

@@ -1,5 +1,5 @@
-//! The tests that a binary lists: each test on its own topology, its gauntlet, and, where the run has several kernels or
-//! schedulers, each of these with every one of them.
+//! The tests that a binary lists: each test on its own topology and on the presets of the gauntlet, and each
+//! of these with every kernel and scheduler of a run with several.
 
 use ktstr_wire::env::{self, Variable};
 use ktstr_wire::listing::{Described, KernelChoice};
@@ -13,25 +13,25 @@ use crate::harness::registry::TestEntry;
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
     pub entry: &'static TestEntry,
-    /// A preset of the gauntlet in place of the test's own topology.
+    /// A preset of the gauntlet; it replaces the topology of the test.
     pub preset: Option<Topology>,
-    /// One of several kernels.
+    /// One of the kernels of a run with several.
     pub kernel: Option<KernelChoice>,
-    /// The scheduler of the run in place of the test's own, as `KTSTR_SCHEDULER` takes it.
+    /// The scheduler of the run, as in `KTSTR_SCHEDULER`; it replaces the scheduler of the test.
     pub overriding: Option<String>,
-    /// One of several schedulers, as `KTSTR_SCHEDULER` takes it.
+    /// One of the schedulers of a run with several, as in `KTSTR_SCHEDULER`.
     pub scheduler: Option<String>,
 }
 
 impl Variant {
-    /// The name that it has with one kernel and one scheduler.
-    pub fn plain_name(&self) -> String {
+    /// The name without the kernel and the scheduler.
+    pub(crate) fn plain_name(&self) -> String {
         let name = self.entry.full_name();
         self.preset.map_or(name.clone(), |t| format!("gauntlet/{name}/{}", gauntlet::name(t)))
     }
 
-    /// The name as nextest lists it.
-    pub fn name(&self) -> String {
+    /// The name in the list of nextest.
+    pub(crate) fn name(&self) -> String {
         let mut name = self.plain_name();
         for part in [self.kernel.as_ref().map(|k| &k.label), self.scheduler.as_ref()].into_iter().flatten() {
             name = format!("{name}/{}", part.replace(' ', "_"));
@@ -39,26 +39,26 @@ impl Variant {
         name
     }
 
-    /// It runs only if it is asked for.
-    pub fn is_ignored(&self) -> bool {
+    /// Whether it runs only on request.
+    pub(crate) fn is_ignored(&self) -> bool {
         self.entry.ignored || self.preset.is_some()
     }
 
-    /// The scheduler in place of the test's own.
-    pub fn chosen_scheduler(&self) -> Option<&str> {
+    /// The scheduler that replaces the one of the test.
+    pub(crate) fn chosen_scheduler(&self) -> Option<&str> {
         self.scheduler.as_deref().or(self.overriding.as_deref())
     }
 
-    /// The CPUs of its guest.
-    pub fn topology(&self) -> Result<Topology, Failed> {
+    /// The topology of its guest.
+    pub(crate) fn topology(&self) -> Result<Topology, Failed> {
         match self.preset {
             Some(t) => Ok(t),
             None => Ok(self.entry.topology()?),
         }
     }
 
-    /// What the runner's budget knows about it.
-    pub fn describe(&self, binary: &str) -> Result<Described, Failed> {
+    /// The description for the runner's budget.
+    pub(crate) fn describe(&self, binary: &str) -> Result<Described, Failed> {
         let topology = self.topology()?;
         Ok(Described {
             binary: binary.into(),
@@ -74,7 +74,7 @@ impl Variant {
     }
 
     fn properties(&self, t: Topology) -> Vec<String> {
-        let own = || self.entry.scheduler.map_or(crate::harness::variant::KERNEL_SCHEDULER, |s| s.name);
+        let own = || self.entry.scheduler.map_or(KERNEL_SCHEDULER, |s| s.name);
         let scheduler = self.chosen_scheduler().unwrap_or_else(own);
         let mut all = vec![
             format!("test={}", self.entry.full_name()),
@@ -90,21 +90,20 @@ impl Variant {
     }
 }
 
-/// What the gauntlet has, and what it leaves out.
+/// Tests with their variants.
 #[derive(Debug, Default)]
 pub(crate) struct Variants {
-    /// Every test.
     pub all: Vec<Variant>,
-    /// Why presets were left out, a reason for each.
+    /// The reason of each preset that was left out.
     pub left_out: Vec<String>,
 }
 
-/// A scheduler of the environment: a word at least.
+/// A scheduler in the environment has at least one word.
 fn scheduler_words(text: &str) -> Option<String> {
     (!text.trim().is_empty()).then(|| text.into())
 }
 
-/// The choices of a dimension: all of them, or none if there is one at most.
+/// The choices of a dimension; a single `None` if the variable has none.
 fn choices<T: serde::de::DeserializeOwned>(variable: Variable) -> Result<Vec<Option<T>>, Failed> {
     let all: Vec<T> = variable.json()?.unwrap_or_default();
     Ok(if all.is_empty() { vec![None] } else { all.into_iter().map(Some).collect() })
@@ -143,5 +142,5 @@ pub(crate) fn variants(entries: &[&'static TestEntry], memory_mib: u64) -> Resul
     Ok(variants)
 }
 
-/// The name that stands for the kernel's own scheduler in `KTSTR_SCHEDULER`.
+/// The name of the kernel's own scheduler in `KTSTR_SCHEDULER`.
 pub(crate) const KERNEL_SCHEDULER: &str = "eevdf";

@@ -1,7 +1,7 @@
-//! Scenarios that any scheduler should live through, each a few lines over the same steps.
+//! Scenarios that every scheduler should survive, each written with the steps of [`Scenario`].
 //!
-//! Sizes follow the guest: `n` is its number of CPUs. The roles are `server` (what waits and wakes), `batch` (what computes)
-//! and, where there is a third, a name of its own.
+//! Their size depends on the number of CPUs of the guest. The roles are `server` (workers that wait and
+//! wake), `batch` (workers that compute) and, in some, a third one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 use crate::workload::work::{Block, Via, Work};
 
-/// CPUs, and at least two.
+/// Number of CPUs, at least two.
 fn n(ctx: &Ctx) -> u32 {
     ctx.topology().nr_cpus().max(2)
 }
@@ -30,7 +30,7 @@ fn server(workers: u32) -> CgroupDef {
     CgroupDef::named("server").workers(even(workers)).work(Work::message())
 }
 
-/// Half as many spinning workers as CPUs, beside message pairs for the other half.
+/// Spinning workers for half of the CPUs and message pairs for the other half.
 pub fn steady(ctx: &Ctx) -> Scenario {
     Scenario::new().add(server(n(ctx) / 2)).add(batch((n(ctx) / 2).max(1))).phase("steady").hold(1.0)
 }
@@ -40,7 +40,7 @@ pub fn oversubscribed(ctx: &Ctx) -> Scenario {
     Scenario::new().add(server(n(ctx))).add(batch(2 * n(ctx))).phase("oversubscribed").hold(1.0)
 }
 
-/// The spinning workers are bound to half of the CPUs, to the other half, and set free.
+/// The spinning workers are bound to half of the CPUs, then to the other half, then to all.
 pub fn affinity_change(ctx: &Ctx) -> Scenario {
     let half = |index| Cpus::Part { index, of: 2 };
     Scenario::new()
@@ -86,7 +86,8 @@ pub fn nested_cgroups(ctx: &Ctx) -> Scenario {
         .hold(1.0)
 }
 
-/// Half-way through, as many real-time workers as half of the CPUs take time away, as a host or an interrupt storm would.
+/// In the second half real-time workers on half of the CPUs take time away, as a host or an interrupt storm
+/// would.
 pub fn contention(ctx: &Ctx) -> Scenario {
     let thief = Work::blocks([Block::Timer(Duration::from_millis(2)), Block::Compute(20_000)]);
     Scenario::new()
@@ -99,7 +100,7 @@ pub fn contention(ctx: &Ctx) -> Scenario {
         .hold(0.5)
 }
 
-/// One task wakes as many as there are CPUs at once, again and again, beside spinning workers.
+/// One task wakes as many tasks as there are CPUs at once, again and again, next to spinning workers.
 pub fn wakeup_storm(ctx: &Ctx) -> Scenario {
     Scenario::new()
         .add(CgroupDef::named("server").workers(n(ctx) + 1).work(Work::wakeup_storm(n(ctx) + 1)))
@@ -108,7 +109,7 @@ pub fn wakeup_storm(ctx: &Ctx) -> Scenario {
         .hold(1.0)
 }
 
-/// Workers whose children live for a moment.
+/// Workers that fork short-lived children.
 pub fn fork_churn(ctx: &Ctx) -> Scenario {
     Scenario::new()
         .add(CgroupDef::named("churn").workers((n(ctx) / 2).max(1)).work(Work::fork_churn()))
@@ -117,7 +118,7 @@ pub fn fork_churn(ctx: &Ctx) -> Scenario {
         .hold(1.0)
 }
 
-/// Niceness and policies side by side on all CPUs, then changed.
+/// Workers of several nice values and policies on all CPUs; then the nice values change.
 pub fn priority_mix(ctx: &Ctx) -> Scenario {
     Scenario::new()
         .add(server(n(ctx)).nice(-5))
@@ -131,7 +132,7 @@ pub fn priority_mix(ctx: &Ctx) -> Scenario {
         .hold(0.5)
 }
 
-/// One cgroup for each NUMA node, bound to it, with pairs and a buffer to walk through.
+/// A cgroup bound to each NUMA node, whose workers walk through a buffer, and message pairs on all nodes.
 pub fn numa_spread(ctx: &Ctx) -> Scenario {
     let t = ctx.topology();
     let per_node = (t.nr_cpus() / t.numa_nodes).max(1);
@@ -148,7 +149,7 @@ pub fn numa_spread(ctx: &Ctx) -> Scenario {
         .hold(1.0)
 }
 
-/// Cgroups come, freeze, thaw, get limits and go while others work.
+/// A cgroup is frozen, thawed, limited and removed while another works.
 pub fn cgroup_churn(ctx: &Ctx) -> Scenario {
     Scenario::new()
         .add(server(n(ctx)))
@@ -178,7 +179,7 @@ pub fn mixed_service(ctx: &Ctx) -> Scenario {
         .hold(1.0)
 }
 
-/// Pairs over a signal, an eventfd, a futex and a pipe, one after the other.
+/// Pairs that wake each other by a signal, an eventfd, a futex and a pipe, one after the other.
 pub fn wakeup_kinds(ctx: &Ctx) -> Scenario {
     let pairs = |name: &str, via| {
         let work = Work::blocks([Block::Compute(1_000)]).chain(2, via);
@@ -191,7 +192,7 @@ pub fn wakeup_kinds(ctx: &Ctx) -> Scenario {
         .fold(Scenario::new(), |s, (name, via)| s.add(pairs(name, via)).phase(name).hold(0.25).stop(name))
 }
 
-/// The scheduler under test ends, the kernel's own takes over, and it starts again.
+/// The scheduler under test stops, the kernel's own takes over, and the scheduler starts again.
 pub fn scheduler_restart(ctx: &Ctx) -> Scenario {
     Scenario::new()
         .add(server(n(ctx)))

@@ -1,7 +1,7 @@
-//! What is wrong with the steps of a scenario, before the first of them is done.
+//! Checks the steps of a scenario before the first one is executed.
 //!
-//! The host asks this before it boots a guest (`dry_run`), and the guest before it does anything: what the kernel would refuse,
-//! or would take for something else than what was written, is named with its step.
+//! The host does this before it boots a guest (`dry_run`), and the guest before it executes a scenario. The
+//! message names the step that the kernel would refuse or would understand differently.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,12 +18,13 @@ use crate::workload::cgroup::{CgroupDef, QUOTA_PERIOD_US};
 use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 use crate::workload::work::{Block, Work};
-use crate::workload::worker::crew::MAX_WORKERS;
+use crate::workload::worker::group::MAX_WORKERS;
 
 /// `cpu.weight` (Documentation/admin-guide/cgroup-v2.rst).
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
-/// The least quota that the kernel takes, microseconds in a period (`min_cfs_quota_period`, kernel/sched/core.c).
+/// The least quota that the kernel takes, microseconds in a period (`min_cfs_quota_period`,
+/// kernel/sched/core.c).
 const LEAST_QUOTA_US: u64 = 1_000;
 
 /// The least runtime of SCHED_DEADLINE (`DL_SCALE`), and the periods that it takes
@@ -34,44 +35,44 @@ const LONGEST_PERIOD: Duration = Duration::from_micros(1 << 22);
 
 type Checked<T = ()> = Result<T, String>;
 
-/// A cgroup, as far as steps can tell.
+/// A cgroup after the steps so far.
 #[derive(Debug, Default)]
-struct Group {
+struct CgroupState {
     workers: u32,
     cpus: Option<Vec<u32>>,
     frozen: bool,
-    /// The step that started workers for which no time has passed yet.
+    /// The step that started workers that no hold has followed yet.
     unheld: Option<usize>,
 }
 
-struct State<'a> {
+struct Checker<'a> {
     spec: &'a TestSpec,
     /// Cgroups that earlier scenarios of the body have left.
     left: &'a [String],
-    groups: BTreeMap<String, Group>,
-    /// Workers that were ever started.
+    groups: BTreeMap<String, CgroupState>,
+    /// Workers that were started so far.
     workers: usize,
-    /// Bytes that they touch.
+    /// Bytes that these workers touch.
     touched: u64,
 }
 
-/// Says what is wrong with `steps` in the guest of `spec`, where earlier scenarios of the body have left the cgroups `left`;
-/// gives the cgroups that these steps leave.
+/// Checks `steps` for the guest of `spec`, where earlier scenarios of the body have left the cgroups `left`.
+/// Returns the cgroups that these steps leave, or the message about the first wrong step.
 pub(crate) fn check(spec: &TestSpec, left: &[String], steps: &[Step]) -> Result<Vec<String>, String> {
-    let mut state = State { spec, left, groups: BTreeMap::new(), workers: 0, touched: 0 };
+    let mut checker = Checker { spec, left, groups: BTreeMap::new(), workers: 0, touched: 0 };
     let at = |i: usize, why: String| {
         let text = steps.get(i).map(|s| describe(s, spec)).unwrap_or_default();
         format!("step {} of the scenario ({text}): {why}", i + 1)
     };
     for (i, step) in steps.iter().enumerate() {
-        state.step(i, step).map_err(|(i, why)| at(i, why))?;
+        checker.step(i, step).map_err(|(i, why)| at(i, why))?;
     }
-    if state.workers == 0 {
+    if checker.workers == 0 {
         return Err("the scenario has no workers; a test has at least one: add a CgroupDef".into());
     }
-    match state.groups.iter().find_map(|(name, g)| Some((name, g.unheld?))) {
+    match checker.groups.iter().find_map(|(name, g)| Some((name, g.unheld?))) {
         Some((name, i)) => Err(at(i, without_hold(name))),
-        None => Ok(state.groups.into_keys().collect()),
+        None => Ok(checker.groups.into_keys().collect()),
     }
 }
 
@@ -81,8 +82,8 @@ fn without_hold(name: &str) -> String {
     )
 }
 
-impl State<'_> {
-    /// The step that is wrong need not be the one at which that shows.
+impl Checker<'_> {
+    /// Checks a step. The error has the number of the wrong step, which may be an earlier one.
     fn step(&mut self, i: usize, step: &Step) -> Result<(), (usize, String)> {
         if let Step::Stop(name) | Step::Remove(name) = step
             && let Some(started) = self.groups.get(name).and_then(|g| g.unheld)
@@ -126,7 +127,7 @@ impl State<'_> {
         cpus.numbers(self.spec.topology).map_err(|e| e.to_string())
     }
 
-    fn group(&mut self, name: &str) -> Checked<&mut Group> {
+    fn group(&mut self, name: &str) -> Checked<&mut CgroupState> {
         if !self.groups.contains_key(name) {
             let all: Vec<&str> = self.groups.keys().map(String::as_str).collect();
             let there = if all.is_empty() { "none".into() } else { all.join(", ") };
@@ -135,21 +136,21 @@ impl State<'_> {
         Ok(self.groups.entry(name.into()).or_default())
     }
 
-    /// The cgroups above this one that the scenario has added.
-    fn above<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a Group)> {
+    /// The ancestors of this cgroup that the scenario has added.
+    fn above<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a CgroupState)> {
         let ends = name.match_indices('/').map(|(i, _)| &name[..i]);
         ends.filter_map(|n| Some((n, self.groups.get(n)?)))
     }
 
-    /// A cgroup in this one.
+    /// A descendant of this cgroup.
     fn inside(&self, name: &str) -> Option<&str> {
         let prefix = format!("{name}/");
         self.groups.keys().chain(self.left).find(|n| n.starts_with(&prefix)).map(String::as_str)
     }
 
-    /// Workers that are frozen do not see that they are to stop.
-    fn awake(&mut self, name: &str) -> Checked<&mut Group> {
-        let frozen = |g: &Group| g.frozen;
+    /// The cgroup, unless its workers are frozen and cannot stop.
+    fn awake(&mut self, name: &str) -> Checked<&mut CgroupState> {
+        let frozen = |g: &CgroupState| g.frozen;
         let by = match self.groups.get(name) {
             Some(g) if frozen(g) => Some(name.to_string()),
             _ => self.above(name).find(|(_, g)| frozen(g)).map(|(n, _)| n.to_string()),
@@ -172,7 +173,7 @@ impl State<'_> {
             ));
         }
         if let Some(inside) = self.inside(name) {
-            return Err(format!("{name} is there already, for {inside} is in it: add {name} first"));
+            return Err(format!("{name} exists already, because {inside} is in it: add {name} first"));
         }
         if let Some((above, _)) = self.above(name).find(|(_, g)| g.workers > 0) {
             return Err(format!(
@@ -182,21 +183,19 @@ impl State<'_> {
         def.weight.map_or(Ok(()), check_weight)?;
         def.quota.map_or(Ok(()), check_quota)?;
         let cpus = def.cpus.as_ref().map(|c| self.numbers(c)).transpose()?;
-        self.groups.insert(name.clone(), Group { cpus, ..Group::default() });
+        self.groups.insert(name.clone(), CgroupState { cpus, ..CgroupState::default() });
         self.enlist(i, def)
     }
 
-    /// Workers join their cgroup.
+    /// Checks the workers of a definition and adds them to their cgroup.
     fn enlist(&mut self, i: usize, def: &CgroupDef) -> Checked {
         if def.workers == 0 {
             return Ok(());
         }
         if let Some(inside) = self.inside(&def.name) {
-            return Err(format!("{} cannot have workers, for the cgroup {inside} is in it", def.name));
+            return Err(format!("{} cannot have workers, because the cgroup {inside} is in it", def.name));
         }
-        if let Some(why) = def.work.misfit(def.workers) {
-            return Err(why);
-        }
+        def.work.validate(def.workers)?;
         self.workers += def.workers as usize;
         if self.workers > MAX_WORKERS {
             return Err(format!(
@@ -242,13 +241,13 @@ impl State<'_> {
         self.group(to)?;
         let moved = std::mem::take(&mut self.group(from)?.workers);
         if let Some(inside) = self.inside(to).filter(|_| moved > 0) {
-            return Err(format!("{to} cannot have workers, for the cgroup {inside} is in it"));
+            return Err(format!("{to} cannot have workers, because the cgroup {inside} is in it"));
         }
         self.group(to)?.workers += moved;
         Ok(())
     }
 
-    /// CPUs that the cpusets leave to the workers of a cgroup.
+    /// CPUs that the cpusets of a cgroup and its ancestors allow.
     fn allowed(&self, name: &str) -> Vec<u32> {
         let own = self.groups.get(name).map(|g| (name, g));
         let sets: Vec<&Vec<u32>> = self.above(name).chain(own).filter_map(|(_, g)| g.cpus.as_ref()).collect();
@@ -272,7 +271,7 @@ impl State<'_> {
 
     fn check_policy(&self, name: &str, policy: Policy) -> Checked {
         match policy {
-            Policy::Fifo(_) | Policy::Rr(_) => policy.misfit().map_or(Ok(()), Err),
+            Policy::Fifo(_) | Policy::Rr(_) => policy.validate(),
             Policy::Deadline { runtime, period } if runtime < LEAST_RUNTIME || runtime > period => {
                 Err(format!("a deadline's runtime is from {LEAST_RUNTIME:?} to its period, {period:?}, not {runtime:?}"))
             }
@@ -286,7 +285,7 @@ impl State<'_> {
         }
     }
 
-    /// As the agent finds schedulers; under the kernel's own nothing happens.
+    /// The agent knows schedulers by these names. A test without a scheduler skips the step.
     fn swap(&self, to: &Scheduler) -> Checked {
         let Some(own) = &self.spec.scheduler else { return Ok(()) };
         if own.name == to.name || self.spec.expectations.also.iter().any(|s| s.name == to.name) {
@@ -299,14 +298,14 @@ impl State<'_> {
     }
 }
 
-/// Bytes that a worker writes through.
+/// Bytes of the largest buffer of a worker.
 fn touched(work: &Work) -> u64 {
     let Work::Loop(l) = work else { return 0 };
     let bytes = |b: &Block| if let Block::Touch(bytes) = b { *bytes as u64 } else { 0 };
     l.blocks.iter().map(bytes).max().unwrap_or(0)
 }
 
-/// Parts of plain characters, and none that is taken.
+/// Names consist of parts of plain characters; the agent uses `body` itself.
 fn check_name(name: &str) -> Checked {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let part = |p: &str| !p.is_empty() && !p.starts_with('.') && p.chars().all(plain);
@@ -314,7 +313,7 @@ fn check_name(name: &str) -> Checked {
         return Ok(());
     }
     Err(format!(
-        "'{name}' is no name for a cgroup: use letters, digits, '.', '_', '-', and '/' between parts; 'body' is taken"
+        "'{name}' is not a valid name for a cgroup: use letters, digits, '.', '_', '-', and '/' between parts; 'body' is taken"
     ))
 }
 
@@ -330,7 +329,7 @@ fn check_quota(cpus: f64) -> Checked {
     Err(format!("a quota is {least} CPUs or more, not {cpus}"))
 }
 
-/// The kernel would take the nearest one.
+/// The kernel would silently use the nearest value.
 fn check_nice(nice: i32) -> Checked {
     if (-20..=19).contains(&nice) { Ok(()) } else { Err(format!("niceness is from -20 to 19, not {nice}")) }
 }
@@ -340,7 +339,7 @@ fn check_nice(nice: i32) -> Checked {
 mod tests;
 
 impl Ctx {
-    /// Checks a scenario before it is run, and remembers the cgroups that it leaves.
+    /// Checks a scenario before it runs, and remembers the cgroups that it leaves.
     pub(crate) fn check(&self, steps: &[Step]) -> Result<()> {
         let mut left = lock(&self.left);
         let more = check::check(&self.spec, &left, steps).map_err(|why| self.refuse(why))?;

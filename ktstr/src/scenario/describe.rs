@@ -1,4 +1,4 @@
-//! Steps in words, for messages and for `cargo ktstr show`.
+//! Steps as text, for messages and for `cargo ktstr show`.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -12,7 +12,7 @@ use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 use crate::workload::work::{Block, Loop, Shape, Via, Work};
 
-/// A step in words; what depends on the guest is resolved for the one of `spec`.
+/// A step as text. CPUs and durations are those of the guest of `spec`.
 pub(crate) fn describe(step: &Step, spec: &TestSpec) -> String {
     let cpus = |c: &Cpus| cpus(c, spec);
     match step {
@@ -38,11 +38,11 @@ pub(crate) fn describe(step: &Step, spec: &TestSpec) -> String {
     }
 }
 
-/// The phases of a scenario, named and cut as the engine does.
+/// The phases of a scenario, with the names and cuts of the engine.
 pub(crate) fn phases(spec: &TestSpec, steps: &[Step]) -> Vec<OutlinedPhase> {
     let mut all: Vec<OutlinedPhase> = Vec::new();
     let empty = |name: &String| OutlinedPhase { name: name.clone(), hold_ns: 0 };
-    // The name of the phase, and which of its parts comes next; whether that has begun.
+    // The name of the phase, the number of its part, and whether the part has begun.
     let (mut name, mut part, mut begun) = (None, 1, false);
     for step in steps {
         match step {
@@ -65,17 +65,17 @@ pub(crate) fn phases(spec: &TestSpec, steps: &[Step]) -> Vec<OutlinedPhase> {
             }
         }
     }
-    // One that is written last begins with the end.
+    // A phase step at the end begins when the scenario ends.
     all.extend(name.filter(|_| !begun && part == 1).map(empty));
     all
 }
 
-/// How long a hold is, nanoseconds.
+/// Duration of a hold, nanoseconds.
 pub(crate) fn hold_ns(frac: f64, spec: &TestSpec) -> u64 {
     (spec.duration_ns as f64 * frac.max(0.0)) as u64
 }
 
-/// A list is as it was written, anything else with the CPUs that it comes to.
+/// A set of CPUs with their numbers; a list alone has them already.
 fn cpus(set: &Cpus, spec: &TestSpec) -> String {
     match (set, set.list(spec.topology)) {
         (Cpus::List(list), _) => list.clone(),
@@ -148,7 +148,7 @@ impl Display for Via {
     }
 }
 
-/// Notes the steps of a scenario.
+/// Notes the steps, workers and phases of a scenario.
 pub(crate) fn note_steps(spec: &TestSpec, steps: &[Step]) {
     for step in steps {
         note(&Note::Step(describe(step, spec)));

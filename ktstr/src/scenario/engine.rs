@@ -1,4 +1,4 @@
-//! The run of a scenario.
+//! The engine: executes the steps of a scenario in a guest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::scenario::step::Step;
 use crate::scheduler::Change;
 use crate::workload::cgroup::{Cgroup, CgroupDef};
 use crate::workload::sched_policy::{Policy, pin, renice, set_policy};
-use crate::workload::worker::crew::{Crew, Member, wait_until_asleep};
+use crate::workload::worker::group::{Worker, WorkerGroup, wait_until_asleep};
 use crate::workload::worker::reported;
 
-/// A cgroup of the scenario.
-struct Group {
+/// A cgroup that the scenario has created.
+struct RunningCgroup {
     cgroup: Cgroup,
-    /// Its CPU time before its workers started, once they have.
+    /// CPU time when its workers started; `None`: they have not.
     usage_before_us: Option<u64>,
     frozen: bool,
 }
 
-/// A phase that has begun.
+/// The current phase.
 struct Begun {
     name: PhaseName,
     start_ns: u64,
     iterations: BTreeMap<String, u64>,
 }
 
-/// A phase as the test names it, and which of its parts: a change of the scheduler cuts it.
+/// Name of a phase with the number of the part: a change of the scheduler cuts a phase into parts.
 #[derive(Clone)]
 struct PhaseName {
     name: String,
@@ -48,29 +48,30 @@ impl PhaseName {
         PhaseName { part: self.part + 1, ..self }
     }
 
-    /// As in the results.
+    /// The name in results.
     fn label(&self) -> String {
         if self.part == 1 { self.name.clone() } else { format!("{} ({})", self.name, self.part) }
     }
 }
 
-struct Run<'a> {
+struct ScenarioRun<'a> {
     ctx: &'a Ctx,
-    groups: BTreeMap<String, Group>,
-    crews: Vec<Crew>,
-    /// Workers that start at the next step that is no `add` or `spawn`.
+    cgroups: BTreeMap<String, RunningCgroup>,
+    worker_groups: Vec<WorkerGroup>,
+    /// Workers that start before the next step other than `add` and `spawn`.
     pending: Vec<CgroupDef>,
-    /// The phase that begins then.
+    /// The phase that begins at the same time.
     next_phase: Option<PhaseName>,
-    /// The rest of a phase that a change of the scheduler has cut; it begins then if no other does.
+    /// The next part of a phase that a change of the scheduler has cut. It begins at the same time if no
+    /// other phase does.
     cut_phase: Option<PhaseName>,
     phase: Option<Begun>,
     result: AssertResult,
 }
 
-/// Does the steps, which have been checked.
+/// Executes steps, which have been checked.
 pub(super) fn run(ctx: &Ctx, steps: &[Step]) -> Result<AssertResult> {
-    let mut run = Run::new(ctx);
+    let mut run = ScenarioRun::new(ctx);
     for (i, step) in steps.iter().enumerate() {
         run.step(step)
             .map_err(|e| format!("step {} of the scenario ({}): {e}", i + 1, describe(step, ctx.spec())))?;
@@ -78,12 +79,12 @@ pub(super) fn run(ctx: &Ctx, steps: &[Step]) -> Result<AssertResult> {
     run.end()
 }
 
-impl Run<'_> {
-    fn new(ctx: &Ctx) -> Run<'_> {
-        Run {
+impl ScenarioRun<'_> {
+    fn new(ctx: &Ctx) -> ScenarioRun<'_> {
+        ScenarioRun {
             ctx,
-            groups: BTreeMap::new(),
-            crews: Vec::new(),
+            cgroups: BTreeMap::new(),
+            worker_groups: Vec::new(),
             pending: Vec::new(),
             next_phase: None,
             cut_phase: None,
@@ -121,7 +122,7 @@ impl Run<'_> {
     fn change(&mut self, step: &Step) -> Result<()> {
         let topology = self.ctx.topology();
         match step {
-            // Steps that were done before it came to this.
+            // `step` has executed these.
             Step::Add(_) | Step::Spawn(_) | Step::Scheduler(_) => {}
             Step::Phase(name) => self.next_phase = Some(PhaseName::new(name)),
             Step::Hold(frac) => std::thread::sleep(Duration::from_nanos(hold_ns(*frac, self.ctx.spec()))),
@@ -146,7 +147,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Ends the phase, so that what stopping and starting takes is in none.
+    /// Ends the phase before the change, so that the change belongs to no phase.
     fn change_scheduler(&mut self, change: &Change) -> Result<()> {
         if let Some(cut) = self.end_phase() {
             self.cut_phase = Some(cut.next_part());
@@ -157,15 +158,15 @@ impl Run<'_> {
     fn add(&mut self, def: &CgroupDef) -> Result<()> {
         let cgroup = Cgroup::create(def, self.ctx.topology())?;
         self.ctx.announce_cgroup(&def.name, def.role_name())?;
-        self.groups.insert(def.name.clone(), Group { cgroup, usage_before_us: None, frozen: false });
+        self.cgroups.insert(def.name.clone(), RunningCgroup { cgroup, usage_before_us: None, frozen: false });
         Ok(())
     }
 
-    fn group(&mut self, name: &str) -> Result<&mut Group> {
-        self.groups.get_mut(name).ok_or_else(|| format!("there is no cgroup {name}: add it first").into())
+    fn group(&mut self, name: &str) -> Result<&mut RunningCgroup> {
+        self.cgroups.get_mut(name).ok_or_else(|| format!("there is no cgroup {name}: add it first").into())
     }
 
-    /// Starts the workers that wait for it, and then the phase.
+    /// Starts pending workers, then the next phase.
     fn settle(&mut self) -> Result<()> {
         self.start_workers()?;
         let cut = self.cut_phase.take();
@@ -179,28 +180,29 @@ impl Run<'_> {
     fn start_workers(&mut self) -> Result<()> {
         let defs: Vec<CgroupDef> = self.pending.drain(..).filter(|d| d.workers > 0).collect();
         if !defs.is_empty() {
-            let before = self.crews.iter().map(|c| c.members.len()).sum();
-            let groups = &self.groups;
-            let mut crew = Crew::fork(self.ctx, &defs, before, |def, tid| enrol(groups, def, tid))?;
-            for group in self.groups.values_mut().filter(|g| g.usage_before_us.is_none()) {
+            let before = self.worker_groups.iter().map(|g| g.workers.len()).sum();
+            let cgroups = &self.cgroups;
+            let mut workers =
+                WorkerGroup::fork(self.ctx, &defs, before, |def, tid| enrol(cgroups, def, tid))?;
+            for group in self.cgroups.values_mut().filter(|g| g.usage_before_us.is_none()) {
                 group.usage_before_us = Some(group.cgroup.usage_us()?);
             }
-            crew.start();
-            self.crews.push(crew);
+            workers.start();
+            self.worker_groups.push(workers);
         }
         Ok(())
     }
 
-    /// Iterations so far, by role.
+    /// Iterations so far by role.
     fn iterations(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
-        for (role, n) in self.crews.iter().flat_map(Crew::iterations) {
+        for (role, n) in self.worker_groups.iter().flat_map(WorkerGroup::iterations) {
             *all.entry(role.to_string()).or_insert(0) += n;
         }
         all
     }
 
-    /// Gives which one it was, if there was one.
+    /// Ends the current phase, if there is one, and returns its name.
     fn end_phase(&mut self) -> Option<PhaseName> {
         let begun = self.phase.take()?;
         let end_ns = now_ns();
@@ -221,37 +223,37 @@ impl Run<'_> {
         Some(begun.name)
     }
 
-    /// Calls `f` for each worker that is in the cgroup now.
+    /// Calls `f` with the tid of each worker in the cgroup.
     fn each(&mut self, name: &str, f: impl Fn(u32) -> Result<()>) -> Result<()> {
         self.group(name)?;
-        let members = self.crews.iter().flat_map(|c| &c.members);
-        members.filter(|m| m.is_in(name)).try_for_each(|m| f(m.tid))
+        let workers = self.worker_groups.iter().flat_map(|g| &g.workers);
+        workers.filter(|w| w.is_in(name)).try_for_each(|w| f(w.tid))
     }
 
     fn stop(&mut self, name: &str) -> Result<()> {
         self.group(name)?;
-        self.crews.iter_mut().for_each(|c| c.stop(|m| m.is_in(name)));
-        wait_until_asleep(&self.crews);
+        self.worker_groups.iter_mut().for_each(|g| g.stop(|w| w.is_in(name)));
+        wait_until_asleep(&self.worker_groups);
         Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Result<()> {
         self.stop(name)?;
-        let group = self.groups.remove(name).ok_or("it is gone")?;
+        let group = self.cgroups.remove(name).ok_or("it is gone")?;
         self.note_usage(name, &group)?;
-        self.crews.iter_mut().for_each(|c| c.kill(|m| m.is_in(name)));
+        self.worker_groups.iter_mut().for_each(|g| g.kill(|w| w.is_in(name)));
         group.cgroup.remove()
     }
 
     fn move_workers(&mut self, from: &str, to: &str) -> Result<()> {
         let target = self.group(to)?.cgroup.clone();
         self.each(from, |tid| target.add(tid))?;
-        let members: Vec<&mut Member> = self.crews.iter_mut().flat_map(|c| &mut c.members).collect();
-        members.into_iter().filter(|m| m.is_in(from)).for_each(|m| m.now_in = to.into());
+        let workers: Vec<&mut Worker> = self.worker_groups.iter_mut().flat_map(|g| &mut g.workers).collect();
+        workers.into_iter().filter(|w| w.is_in(from)).for_each(|w| w.now_in = to.into());
         Ok(())
     }
 
-    fn note_usage(&mut self, name: &str, group: &Group) -> Result<()> {
+    fn note_usage(&mut self, name: &str, group: &RunningCgroup) -> Result<()> {
         let usage = group.cgroup.usage_us()?;
         let usage_us = usage.saturating_sub(group.usage_before_us.unwrap_or(usage));
         self.result.cpu_usage.push(CgroupUsage { cgroup: name.into(), usage_us });
@@ -262,30 +264,30 @@ impl Run<'_> {
         self.cut_phase = None;
         self.settle()?;
         self.end_phase();
-        for group in self.groups.values().filter(|g| g.frozen) {
+        for group in self.cgroups.values().filter(|g| g.frozen) {
             group.cgroup.freeze(false)?;
         }
-        self.crews.iter_mut().for_each(|c| c.stop(|_| true));
-        // A throttled worker could not stop.
-        self.groups.values().try_for_each(|g| g.cgroup.lift_quota())?;
-        wait_until_asleep(&self.crews);
+        self.worker_groups.iter_mut().for_each(|g| g.stop(|_| true));
+        // Throttled workers cannot stop.
+        self.cgroups.values().try_for_each(|g| g.cgroup.lift_quota())?;
+        wait_until_asleep(&self.worker_groups);
         let mut throttled_us = BTreeMap::new();
-        for (name, group) in std::mem::take(&mut self.groups) {
+        for (name, group) in std::mem::take(&mut self.cgroups) {
             self.note_usage(&name, &group)?;
             throttled_us.insert(name, group.cgroup.throttled_us());
         }
         let mut result = self.result;
-        for crew in &self.crews {
-            result = crew.report(self.ctx, &throttled_us, result);
+        for workers in &self.worker_groups {
+            result = workers.report(self.ctx, &throttled_us, result);
         }
-        result.values.extend(reported(&self.crews, &result.workers));
+        result.values.extend(reported(&self.worker_groups, &result.workers));
         Ok(result)
     }
 }
 
-/// Puts a worker that has just been forked into its cgroup, with its policy.
-fn enrol(groups: &BTreeMap<String, Group>, def: &CgroupDef, tid: u32) -> Result<()> {
-    let group = groups.get(&def.name).ok_or("its cgroup is gone")?;
+/// Moves a worker that has just been forked into its cgroup and sets its policy.
+fn enrol(cgroups: &BTreeMap<String, RunningCgroup>, def: &CgroupDef, tid: u32) -> Result<()> {
+    let group = cgroups.get(&def.name).ok_or("its cgroup is gone")?;
     group.cgroup.add(tid)?;
     if def.policy != Policy::Normal {
         set_policy(tid, def.policy, def.nice).map_err(|e| format!("{:?}: {e}", def.policy))?;
@@ -304,8 +306,8 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixStream;
 
-    /// Does the steps on this host, where there are no cgroups, before an agent that takes its time. Gives the phases, and from when
-    /// to when each change of the scheduler took.
+    /// Executes the steps on this host, without cgroups, with an agent that takes 5 ms for each change of the
+    /// scheduler. Returns the phases, and start and end of each change.
     fn phases(steps: &[Step]) -> (Vec<Phase>, Vec<(u64, u64)>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let agent = std::thread::spawn(move || {
@@ -327,9 +329,9 @@ mod tests {
         .unwrap();
         spec.scheduler = Some(SchedulerSpec { name: "s".into(), binary: "s".into(), args: vec![] });
         let ctx = Ctx::new(spec, ours);
-        let mut run = Run::new(&ctx);
+        let mut run = ScenarioRun::new(&ctx);
         steps.iter().for_each(|s| run.step(s).unwrap());
-        // Without workers this is an error, after the phases have ended.
+        // `end` would fail without workers.
         run.cut_phase = None;
         run.settle().unwrap();
         run.end_phase();

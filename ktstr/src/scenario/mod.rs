@@ -13,20 +13,22 @@
 //! # }
 //! ```
 //!
-//! Steps happen in the order in which they are written. Workers of neighbouring `add`s and `spawn`s start together. A hold
-//! is a part of the test's duration, so that `duration_s` says how long all of it takes. A phase lasts until the next one
-//! begins, and metrics can be asked for by its name.
+//! Steps are executed in the order in which they are written. Workers of neighbouring `add`s and `spawn`s
+//! start together. A hold is a fraction of the test's duration, so that `duration_s` is the length of the
+//! whole scenario. A phase lasts until the next one begins, and metrics are available by its name.
 //!
-//! Stopping and starting a scheduler takes a second or more. That time is in no phase: the change ends the phase before it, and a hold
-//! or a phase behind it begins when the scheduler has changed. Where no `phase` step follows, the rest of the phase `NAME` is the
-//! phase `NAME (2)`.
+//! Stopping and starting a scheduler takes a second or more. That time belongs to no phase: the change ends
+//! the phase before it, and the next hold or phase begins when the scheduler has changed. If no `phase` step
+//! follows, the phase `NAME` continues as `NAME (2)`.
 
 pub mod canned;
-pub(crate) mod check;
-pub(crate) mod describe;
+mod check;
+mod describe;
 mod engine;
-pub mod run;
-pub mod step;
+mod run;
+mod step;
+
+pub use run::execute_defs;
 
 use crate::Result;
 use crate::ctx::Ctx;
@@ -37,7 +39,8 @@ use crate::workload::cgroup::CgroupDef;
 use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 
-/// Steps in order. Cgroups are named as in [`CgroupDef::named`]; the workers of a cgroup are those that are in it then.
+/// A list of steps. Cgroups are named as in [`CgroupDef::named`]; "the workers of a cgroup" are those in it
+/// at that step.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "a scenario does nothing until it is run"]
 pub struct Scenario {
@@ -45,7 +48,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Nothing yet.
+    /// A scenario without steps.
     pub fn new() -> Scenario {
         Scenario::default()
     }
@@ -55,33 +58,33 @@ impl Scenario {
         self
     }
 
-    /// Begins a phase of this name, which ends the one before.
+    /// Ends the current phase and begins one with this name.
     pub fn phase(self, name: impl Into<String>) -> Scenario {
         self.then(Step::Phase(name.into()))
     }
 
-    /// Lets this part of the test's duration pass.
+    /// Waits for this fraction of the test's duration.
     pub fn hold(self, frac: f64) -> Scenario {
         self.then(Step::Hold(frac))
     }
 
-    /// Makes a cgroup and starts its workers.
-    #[allow(clippy::should_implement_trait)] // a step like the others; scenarios are not summed
+    /// Creates a cgroup and starts its workers.
+    #[expect(clippy::should_implement_trait, reason = "a step like the others; scenarios are not summed")]
     pub fn add(self, def: CgroupDef) -> Scenario {
         self.then(Step::Add(def))
     }
 
-    /// Starts the workers of `def` in a cgroup that exists; its settings stay as they are.
+    /// Starts the workers of `def` in a cgroup that exists, without changing the settings of the cgroup.
     pub fn spawn(self, def: CgroupDef) -> Scenario {
         self.then(Step::Spawn(def))
     }
 
-    /// Stops the workers of a cgroup, which stay in it and sleep.
+    /// Stops the workers of a cgroup. They stay in it and sleep.
     pub fn stop(self, cgroup: impl Into<String>) -> Scenario {
         self.then(Step::Stop(cgroup.into()))
     }
 
-    /// Stops the workers of a cgroup, ends them, and removes it.
+    /// Stops the workers of a cgroup, ends their processes and removes the cgroup.
     pub fn remove(self, cgroup: impl Into<String>) -> Scenario {
         self.then(Step::Remove(cgroup.into()))
     }
@@ -91,66 +94,67 @@ impl Scenario {
         self.then(Step::Move { from: from.into(), to: to.into() })
     }
 
-    /// Freezes a cgroup.
+    /// Freezes a cgroup (`cgroup.freeze`).
     pub fn freeze(self, cgroup: impl Into<String>) -> Scenario {
         self.then(Step::Freeze(cgroup.into(), true))
     }
 
-    /// Thaws it again; whatever is frozen at the end thaws by itself.
+    /// Thaws a cgroup. The end of the scenario thaws those that are still frozen.
     pub fn thaw(self, cgroup: impl Into<String>) -> Scenario {
         self.then(Step::Freeze(cgroup.into(), false))
     }
 
-    /// Sets `cpuset.cpus`.
+    /// Sets `cpuset.cpus` of a cgroup.
     pub fn cpus(self, cgroup: impl Into<String>, cpus: impl Into<Cpus>) -> Scenario {
         self.then(Step::Cpus(cgroup.into(), cpus.into()))
     }
 
-    /// Sets `cpu.weight`, 1 to 10000.
+    /// Sets `cpu.weight` of a cgroup, 1 to 10000.
     pub fn weight(self, cgroup: impl Into<String>, weight: u32) -> Scenario {
         self.then(Step::Weight(cgroup.into(), weight))
     }
 
-    /// Sets `cpu.max` to this many CPUs, or, with `None`, removes the limit.
+    /// Sets `cpu.max` of a cgroup to this many CPUs; `None` removes the limit.
     pub fn quota(self, cgroup: impl Into<String>, cpus: impl Into<Option<f64>>) -> Scenario {
         self.then(Step::Quota(cgroup.into(), cpus.into()))
     }
 
-    /// Sets the niceness of a cgroup's workers.
+    /// Sets the niceness of the workers of a cgroup, -20 to 19.
     pub fn renice(self, cgroup: impl Into<String>, nice: i32) -> Scenario {
         self.then(Step::Renice(cgroup.into(), nice))
     }
 
-    /// Binds a cgroup's workers to CPUs, each by its own affinity.
+    /// Sets the CPU affinity of each worker of a cgroup.
     pub fn pin(self, cgroup: impl Into<String>, cpus: impl Into<Cpus>) -> Scenario {
         self.then(Step::Pin(cgroup.into(), cpus.into()))
     }
 
-    /// Gives a cgroup's workers a policy.
+    /// Sets the scheduling policy of the workers of a cgroup.
     pub fn policy(self, cgroup: impl Into<String>, policy: Policy) -> Scenario {
         self.then(Step::Policy(cgroup.into(), policy))
     }
 
-    /// Ends the scheduler under test; the kernel's own takes over. Under the kernel's own nothing happens.
+    /// Stops the scheduler under test, so that the kernel's own takes over. A test without a scheduler skips
+    /// this step.
     pub fn stop_scheduler(self) -> Scenario {
         self.then(Step::Scheduler(Change::Stop))
     }
 
-    /// Ends the scheduler under test and starts it again. Under the kernel's own nothing happens.
+    /// Stops the scheduler under test and starts it again. A test without a scheduler skips this step.
     pub fn restart_scheduler(self) -> Scenario {
         self.then(Step::Scheduler(Change::Restart))
     }
 
-    /// Ends the scheduler under test and starts this one, which the test has to name in `also`.
+    /// Stops the scheduler under test and starts this one, which the test names in `also`.
     pub fn swap_scheduler(self, to: &'static Scheduler) -> Scenario {
         self.then(Step::Scheduler(Change::Swap(to)))
     }
 
-    /// Does all of it in the guest of `ctx`, then stops every worker.
+    /// Executes the steps in the guest of `ctx`, then stops every worker.
     ///
-    /// Passes if every worker completed at least one iteration and stopped when it was told to; the first is the check
-    /// `progress`. Errors: what cannot be meant, with its step, before anything is done; whatever the kernel refuses, with the step
-    /// that it refused.
+    /// The result passes if every worker completed at least one iteration (the check `progress`) and stopped
+    /// on request. Errors: a step that cannot work, before the first step is executed; a step that the kernel
+    /// refuses.
     pub fn run(self, ctx: &Ctx) -> Result<AssertResult> {
         ctx.check(&self.steps)?;
         if ctx.is_dry() {

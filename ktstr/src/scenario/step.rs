@@ -5,7 +5,7 @@ use crate::workload::cgroup::CgroupDef;
 use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 
-/// One thing that happens.
+/// A step; [`crate::scenario::Scenario`] documents each.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     Phase(String),

@@ -1,4 +1,4 @@
-//! Cgroups of a test.
+//! Cgroups of a test: their definition and their files.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -8,13 +8,13 @@ use crate::workload::cpus::Cpus;
 use crate::workload::sched_policy::Policy;
 use crate::workload::work::Work;
 
-/// Where the test's cgroups are. The agent has made it and handed the controllers down.
+/// The cgroup of all cgroups of a test. The agent creates it and enables the controllers for its children.
 const ROOT: &str = "/sys/fs/cgroup/ktstr";
 
-/// Period of a quota, microseconds; the kernel's default.
+/// Period of `cpu.max`, microseconds; the kernel's default.
 pub(crate) const QUOTA_PERIOD_US: u64 = 100_000;
 
-/// A cgroup with workers.
+/// Definition of a cgroup and its workers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CgroupDef {
     pub(crate) name: String,
@@ -44,48 +44,48 @@ impl CgroupDef {
         }
     }
 
-    /// Number of workers; 0 is a cgroup without any.
+    /// Sets the number of workers; the default is 1.
     pub fn workers(self, workers: u32) -> CgroupDef {
         CgroupDef { workers, ..self }
     }
 
-    /// What they do.
+    /// Sets the work of its workers; the default is [`Work::Spin`].
     pub fn work(self, work: Work) -> CgroupDef {
         CgroupDef { work, ..self }
     }
 
-    /// Their role in the results; without it the cgroup's name. What they fork has it too, and so has any other task in the cgroup that
-    /// has none of its own. A worker that is moved to another cgroup keeps its role.
+    /// Sets the role of its workers in the results; the default is the name of the cgroup. Tasks that they
+    /// fork inherit the role, and so does any other task in the cgroup that has none. A worker that moves to
+    /// another cgroup keeps its role.
     pub fn role(self, role: impl Into<String>) -> CgroupDef {
         CgroupDef { role: Some(role.into()), ..self }
     }
 
-    /// `cpu.weight`, 1 to 10000 (the kernel's default is 100).
+    /// Sets `cpu.weight`, 1 to 10000; the kernel's default is 100.
     pub fn weight(self, weight: u32) -> CgroupDef {
         CgroupDef { weight: Some(weight), ..self }
     }
 
-    /// `cpu.max`: CPU time that it may use, in CPUs.
+    /// Sets `cpu.max`, the CPU time that the cgroup may use, in CPUs.
     pub fn quota(self, cpus: f64) -> CgroupDef {
         CgroupDef { quota: Some(cpus), ..self }
     }
 
-    /// `cpuset.cpus`: a list such as `0-1,4`, or [`Cpus`].
+    /// Sets `cpuset.cpus` to a list such as `0-1,4`, or to [`Cpus`].
     pub fn cpuset(self, cpus: impl Into<Cpus>) -> CgroupDef {
         CgroupDef { cpus: Some(cpus.into()), ..self }
     }
 
-    /// Niceness of its workers, -20 to 19.
+    /// Sets the nice value of its workers, -20 to 19.
     pub fn nice(self, nice: i32) -> CgroupDef {
         CgroupDef { nice, ..self }
     }
 
-    /// Policy of its workers.
+    /// Sets the scheduling policy of its workers.
     pub fn policy(self, policy: Policy) -> CgroupDef {
         CgroupDef { policy, ..self }
     }
 
-    /// The role of its workers.
     pub(crate) fn role_name(&self) -> &str {
         self.role.as_deref().unwrap_or(&self.name)
     }
@@ -98,12 +98,12 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup of a definition, whose scenario has been checked, and those above it that are not there yet.
+    /// Creates the cgroup of a checked definition, and its ancestors that do not exist yet.
     pub(crate) fn create(def: &CgroupDef, topology: ktstr_wire::topology::Topology) -> Result<Cgroup> {
         let mut dir = PathBuf::from(ROOT);
         for part in def.name.split('/') {
             if dir != Path::new(ROOT) {
-                // What has workers of its own cannot hand its controllers down.
+                // A cgroup with tasks cannot enable controllers for its children.
                 fs::write(dir.join("cgroup.subtree_control"), "+cpu +cpuset").map_err(|e| {
                     format!(
                         "cgroup {}: {} has workers of its own or no controllers: {e}",
@@ -143,7 +143,7 @@ impl Cgroup {
         self.write("cpu.weight", &weight.to_string())
     }
 
-    /// A quota in CPUs, or none.
+    /// Sets the quota in CPUs; `None` removes it.
     pub(crate) fn set_quota(&self, cpus: Option<f64>) -> Result<()> {
         let value = match cpus {
             Some(cpus) => format!("{} {QUOTA_PERIOD_US}", (cpus * QUOTA_PERIOD_US as f64) as u64),
@@ -152,7 +152,7 @@ impl Cgroup {
         self.write("cpu.max", &value)
     }
 
-    /// Ends its quota, if it has one.
+    /// Removes the quota, if there is one.
     pub(crate) fn lift_quota(&self) -> Result<()> {
         match fs::read_to_string(self.dir.join("cpu.max")) {
             Ok(max) if !max.starts_with("max") => self.set_quota(None),
@@ -160,7 +160,7 @@ impl Cgroup {
         }
     }
 
-    /// How long it, and the cgroups above it, were throttled, summed over CPUs, microseconds.
+    /// How long it and its ancestors were throttled, summed over CPUs, microseconds.
     pub(crate) fn throttled_us(&self) -> u64 {
         let cgroups = self.dir.ancestors().take_while(|dir| dir.starts_with(ROOT));
         let of = |dir: &Path| number(&fs::read_to_string(dir.join("cpu.stat")).ok()?, "throttled_usec");
@@ -179,19 +179,19 @@ impl Cgroup {
         self.write("cgroup.procs", &tid.to_string())
     }
 
-    /// Removes it; it has to be empty.
+    /// Removes the cgroup, which must be empty.
     pub(crate) fn remove(&self) -> Result<()> {
         Ok(fs::remove_dir(&self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?)
     }
 
-    /// `usage_usec` of `cpu.stat`.
+    /// CPU time of its tasks (`usage_usec` of `cpu.stat`), microseconds.
     pub(crate) fn usage_us(&self) -> Result<u64> {
         let text = fs::read_to_string(self.dir.join("cpu.stat"))?;
         Ok(number(&text, "usage_usec").ok_or("cpu.stat has no usage_usec")?)
     }
 }
 
-/// A number of `cpu.stat`.
+/// A value of `cpu.stat`.
 fn number(stat: &str, name: &str) -> Option<u64> {
     stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -1,42 +1,42 @@
-//! Sets of CPUs by what they mean on the guest's topology.
+//! Sets of CPUs in terms of the guest's topology.
 
 use ktstr_wire::topology::Topology;
 
 use crate::Result;
 
-/// A set of CPUs.
+/// A set of CPUs in terms of the guest's topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cpus {
-    /// Every CPU.
+    /// All CPUs.
     All,
     /// The CPUs of a last-level cache, counted over the machine.
     Llc(u32),
     /// The CPUs of a NUMA node.
     Node(u32),
-    /// From the first number to before the second.
+    /// From the first number up to, not including, the second.
     Range(u32, u32),
     /// A list such as `0-1,4`.
     List(String),
-    /// Part `index` of `of` parts of all CPUs in their order, as even as they can be.
+    /// Part `index` if all CPUs, in ascending order, are divided into `of` parts of equal size (or almost).
     Part {
-        /// From 0.
+        /// Number of the part, from 0.
         index: u32,
-        /// How many parts.
+        /// Number of parts.
         of: u32,
     },
-    /// The same part and as many CPUs of the next one, the last one's next being the first: `more` of them.
+    /// The same part and `more` CPUs of the next one. The first part follows the last.
     Overlapping {
-        /// From 0.
+        /// Number of the part, from 0.
         index: u32,
-        /// How many parts.
+        /// Number of parts.
         of: u32,
-        /// CPUs beyond the part.
+        /// Number of CPUs beyond the part.
         more: u32,
     },
 }
 
 impl Cpus {
-    /// The CPUs, as the kernel takes lists of them. Errors: CPUs that `topology` does not have, an empty set.
+    /// The CPUs as a list for the kernel. Errors: CPUs that `topology` does not have, an empty set.
     pub fn list(&self, topology: Topology) -> Result<String> {
         let all = self.numbers(topology)?;
         Ok(all.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
@@ -77,7 +77,7 @@ fn parse(list: &str, topology: Topology) -> Result<Vec<u32>> {
     for part in list.split(',') {
         let (a, b) = part.split_once('-').unwrap_or((part, part));
         let (Some(a), Some(b)) = (number(a), number(b)) else {
-            return Err(format!("'{list}' is no list of CPUs: write as in 0-1,4").into());
+            return Err(format!("'{list}' is not a list of CPUs: write as in 0-1,4").into());
         };
         if b < a || b >= n {
             let what =
@@ -141,7 +141,6 @@ mod tests {
         assert!(wrong("0-4294967295".into()).contains("no CPU 4294967295"));
         assert!(wrong("1-0".into()).contains("backwards"));
         assert!(wrong("x".into()).contains("write as in 0-1,4") && wrong("".into()).contains("write as in"));
-        // Half of what was asked for is not what was asked for.
         assert!(wrong(Cpus::Range(1, 4)).contains("CPUs 1 to 3 are not all on 1n1l2c1t"));
     }
 }

@@ -1,8 +1,8 @@
 //! Workloads: cgroups, workers and what they do, scheduling policies, payload programs.
 
-pub mod cgroup;
-pub mod cpus;
-pub mod payload;
-pub mod sched_policy;
-pub mod work;
-pub mod worker;
+pub(crate) mod cgroup;
+pub(crate) mod cpus;
+pub(crate) mod payload;
+pub(crate) mod sched_policy;
+pub(crate) mod work;
+pub(crate) mod worker;

@@ -1,4 +1,4 @@
-//! Payloads: real programs that travel into the guest, and the numbers in what they print.
+//! Payloads: real programs that are copied into the guest, and the numbers in their output.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,32 +13,33 @@ use crate::ctx::Ctx;
 use crate::note::Note;
 use crate::result::{AssertResult, Better};
 
-/// A type of [`crate::Payload`].
+/// A program that tests run; [`crate::Payload`] implements it.
 pub trait Program {
-    /// What was declared.
+    /// The declaration of the program.
     const PAYLOAD: Payload;
 
-    /// Starts it with its own arguments and `more`, beside whatever else runs.
+    /// Starts the program with its declared arguments and `more`, and does not wait. Errors: the test does
+    /// not name the payload, or the program cannot be started.
     fn start(ctx: &Ctx, more: &[&str]) -> Result<Running> {
         Running::start(ctx, &Self::PAYLOAD, more)
     }
 
-    /// Runs it with its own arguments and `more` to its end.
+    /// Starts the program with its declared arguments and `more`, and waits for its end.
     fn run(ctx: &Ctx, more: &[&str]) -> Result<AssertResult> {
         Self::start(ctx, more)?.wait()
     }
 }
 
-/// A program and how to read it.
+/// Declaration of a program, and how to read its output.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload {
-    /// Its name, the first part of the names of its metrics, and the role of all its tasks.
+    /// The first part of the names of its metrics, and the role of its tasks.
     pub name: &'static str,
-    /// File name, looked for on `PATH` of the host, or path from the package's directory.
+    /// A file name on the host's `PATH`, or a path from the package's directory.
     pub binary: &'static str,
-    /// Arguments. `{dir}` is the directory that its files are in.
+    /// Its arguments. `{dir}` stands for the directory of its files.
     pub args: &'static [&'static str],
-    /// More files that it needs, as paths from the package's directory.
+    /// Other files that it needs, as paths from the package's directory.
     pub files: &'static [&'static str],
     /// Numbers in its output.
     pub numbers: &'static [Number],
@@ -47,30 +48,30 @@ pub struct Payload {
 /// A number in a program's output; its metric is `PAYLOAD.NAME`.
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
-    /// Name.
+    /// The second part of the metric's name.
     pub name: &'static str,
-    /// Where it is.
-    pub at: Place,
-    /// What it is multiplied with.
+    /// Its location in the output.
+    pub at: Location,
+    /// Factor for the conversion to `unit`.
     pub scale: f64,
-    /// Unit, after that.
+    /// Unit of the metric.
     pub unit: &'static str,
-    /// Which direction is better.
+    /// The direction in which the metric improves.
     pub better: Better,
 }
 
-/// Where a number is in the output.
+/// Location of a number in the output of a program.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
-    /// What the first group of a regular expression matches first, in standard output and standard error.
+pub enum Location {
+    /// The first group of a regular expression at its first match in standard output and standard error.
     Regex(&'static str),
-    /// Keys and indexes from the root of the JSON document in standard output, with dots between them: `jobs.0.read.iops`.
+    /// A path of keys and indexes in the JSON document on standard output, as in `jobs.0.read.iops`.
     Json(&'static str),
 }
 
-/// A program that was started.
+/// A running program.
 #[derive(Debug)]
-#[must_use = "a program that nobody waits for is killed at the end and its numbers are lost"]
+#[must_use = "without wait() the program is killed at the end of the test and its numbers are lost"]
 pub struct Running {
     payload: &'static str,
     numbers: &'static [Number],
@@ -79,11 +80,10 @@ pub struct Running {
     output: [PathBuf; 2],
 }
 
-/// Lines of the output that a failure shows.
+/// Number of lines of output in a failure message.
 const TAIL_LINES: usize = 20;
 
 impl Payload {
-    /// What has to travel.
     pub(crate) fn spec(&self) -> PayloadSpec {
         PayloadSpec {
             binary: self.binary.into(),
@@ -92,7 +92,7 @@ impl Payload {
         }
     }
 
-    /// What is wrong with it, before it is started.
+    /// Checks the declaration before the program is started.
     fn check(&self, spec: &TestSpec) -> std::result::Result<(), String> {
         let name = self.name;
         if !spec.expectations.payloads.iter().any(|p| p.binary == self.binary) {
@@ -101,7 +101,7 @@ impl Payload {
             ));
         }
         for number in self.numbers {
-            let Place::Regex(pattern) = number.at else { continue };
+            let Location::Regex(pattern) = number.at else { continue };
             let regex = regex_lite::Regex::new(pattern)
                 .map_err(|e| format!("{name}: the regex of {}, '{pattern}': {e}", number.name))?;
             if regex.captures_len() < 2 {
@@ -114,7 +114,7 @@ impl Payload {
         Ok(())
     }
 
-    /// Its path in the guest.
+    /// The path in the guest.
     fn path(&self) -> PathBuf {
         let file = Path::new(self.binary).file_name().unwrap_or_default();
         Path::new(PAYLOAD_DIR).join(file)
@@ -133,8 +133,10 @@ impl Running {
             let output = [path.clone(), path];
             return Ok(Running { payload: payload.name, numbers: payload.numbers, child: None, output });
         }
-        // Files, for a pipe would have to be read while the program runs.
-        let output = ["out", "err"].map(|s| PathBuf::from(format!("/tmp/{}.{}.{s}", payload.name, now_id())));
+        // Files, because pipes would have to be read while the program runs.
+        // Unique, because a payload may run more than once at a time.
+        let id = crate::clock::now_ns();
+        let output = ["out", "err"].map(|s| PathBuf::from(format!("/tmp/{}.{id}.{s}", payload.name)));
         let child = Command::new(&path)
             .args(args)
             .stdin(Stdio::null())
@@ -146,7 +148,8 @@ impl Running {
         Ok(Running { payload: payload.name, numbers: payload.numbers, child: Some(child), output })
     }
 
-    /// Waits for its end. Passes if it ended with status 0 and every number was found; the numbers become metrics.
+    /// Waits for the end of the program. The result passes if the exit status is 0 and every number was
+    /// found; the numbers become metrics. Errors: the output cannot be read.
     pub fn wait(mut self) -> Result<AssertResult> {
         let Some(child) = &mut self.child else { return Ok(AssertResult::dry()) };
         let status = child.wait()?;
@@ -154,11 +157,6 @@ impl Running {
         let (out, err) = (text(&self.output[0])?, text(&self.output[1])?);
         Ok(judge(self.payload, self.numbers, status, &out, &err))
     }
-}
-
-/// Tells the outputs of several programs apart.
-fn now_id() -> u64 {
-    crate::clock::now_ns()
 }
 
 fn judge(name: &str, numbers: &[Number], status: ExitStatus, out: &str, err: &str) -> AssertResult {
@@ -191,38 +189,38 @@ fn judge(name: &str, numbers: &[Number], status: ExitStatus, out: &str, err: &st
     result
 }
 
-impl Place {
-    /// The number, or why there is none.
+impl Location {
+    /// The number, or the reason why there is none.
     fn find(&self, out: &str, all: &str) -> std::result::Result<f64, String> {
         match self {
-            Place::Regex(pattern) => {
+            Location::Regex(pattern) => {
                 let regex = regex_lite::Regex::new(pattern).map_err(|e| format!("'{pattern}': {e}"))?;
                 let found = regex.captures(all).and_then(|c| c.get(1));
                 let text = found.ok_or_else(|| format!("nothing matches '{pattern}'"))?.as_str();
-                number(text).ok_or_else(|| format!("'{text}', which '{pattern}' matches, is no number"))
+                number(text).ok_or_else(|| format!("'{text}', which '{pattern}' matches, is not a number"))
             }
-            Place::Json(path) => {
+            Location::Json(path) => {
                 let root: serde_json::Value = serde_json::from_str(out.trim())
-                    .map_err(|e| format!("standard output is no JSON: {e}"))?;
+                    .map_err(|e| format!("standard output is not JSON: {e}"))?;
                 let found = path.split('.').try_fold(&root, |v, key| match key.parse::<usize>() {
                     Ok(i) if v.is_array() => v.get(i),
                     _ => v.get(key),
                 });
                 let value = found.ok_or_else(|| format!("there is nothing at {path}"))?;
                 let text = value.as_str().and_then(number);
-                value.as_f64().or(text).ok_or_else(|| format!("{value} at {path} is no number"))
+                value.as_f64().or(text).ok_or_else(|| format!("{value} at {path} is not a number"))
             }
         }
     }
 }
 
-/// The value in its unit. `nan`, `inf` and what is too large are numbers to Rust's parser, and no measurements.
+/// The value in its unit. Rust parses `nan`, `inf` and overflows as numbers; they are not measurements.
 fn finite(value: f64, scale: f64) -> std::result::Result<f64, String> {
     let scaled = value * scale;
     if scaled.is_finite() { Ok(scaled) } else { Err(format!("{value} times {scale} is not finite")) }
 }
 
-/// A decimal number, also with commas between its thousands.
+/// Parses a decimal number, with or without commas between thousands.
 fn number(text: &str) -> Option<f64> {
     text.trim().replace(',', "").parse().ok()
 }
@@ -235,13 +233,25 @@ mod tests {
     const NUMBERS: [Number; 3] = [
         Number {
             name: "a",
-            at: Place::Regex(r"time: ([\d.,]+)"),
+            at: Location::Regex(r"time: ([\d.,]+)"),
             scale: 1e9,
             unit: "ns",
             better: Better::Lower,
         },
-        Number { name: "b", at: Place::Json("jobs.1.iops"), scale: 1.0, unit: "1/s", better: Better::Higher },
-        Number { name: "c", at: Place::Json("jobs.1.name"), scale: 1.0, unit: "", better: Better::Neutral },
+        Number {
+            name: "b",
+            at: Location::Json("jobs.1.iops"),
+            scale: 1.0,
+            unit: "1/s",
+            better: Better::Higher,
+        },
+        Number {
+            name: "c",
+            at: Location::Json("jobs.1.name"),
+            scale: 1.0,
+            unit: "",
+            better: Better::Neutral,
+        },
     ];
 
     #[test]
@@ -251,13 +261,13 @@ mod tests {
         let values: Vec<_> = r.values.iter().map(|v| (v.name.as_str(), v.value)).collect();
         assert_eq!(values, [("p.a", Some(1200.5e9)), ("p.b", Some(1500.0)), ("p.c", None)]);
         assert_eq!(r.reasons().len(), 1);
-        assert!(r.reasons()[0].contains("\"x\" at jobs.1.name is no number"), "{}", r.reasons()[0]);
+        assert!(r.reasons()[0].contains("\"x\" at jobs.1.name is not a number"), "{}", r.reasons()[0]);
     }
 
     #[test]
     fn number_that_is_not_finite_fails_the_test_and_says_so() {
         for said in ["nan", "inf", "-inf", "1e300"] {
-            let rate = Number { at: Place::Regex("rate (.*)"), scale: 1e300, ..NUMBERS[0] };
+            let rate = Number { at: Location::Regex("rate (.*)"), scale: 1e300, ..NUMBERS[0] };
             let r = judge("p", &[rate], ExitStatus::from_raw(0), &format!("rate {said}"), "");
             assert_eq!(r.values[0].value, None);
             let [reason] = r.reasons() else { panic!("{said}: {:?}", r.reasons()) };
@@ -275,10 +285,10 @@ mod tests {
 
     #[test]
     fn what_is_not_there_says_so() {
-        let e = |p: Place, text: &str| p.find(text, text).unwrap_err();
-        assert!(e(Place::Json("a.b"), "{}").contains("nothing at a.b"));
-        assert!(e(Place::Json("a"), "x").contains("no JSON"));
-        assert!(e(Place::Regex("(x"), "x").contains("(x"));
-        assert!(e(Place::Regex("x"), "x").contains("nothing matches"));
+        let e = |p: Location, text: &str| p.find(text, text).unwrap_err();
+        assert!(e(Location::Json("a.b"), "{}").contains("nothing at a.b"));
+        assert!(e(Location::Json("a"), "x").contains("not JSON"));
+        assert!(e(Location::Regex("(x"), "x").contains("(x"));
+        assert!(e(Location::Regex("x"), "x").contains("nothing matches"));
     }
 }

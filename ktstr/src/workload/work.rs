@@ -1,23 +1,24 @@
-//! What workers do: blocks that are repeated in order, a shape that says who waits for whom, and named patterns made of both.
+//! Work: blocks that workers repeat in order, a shape that defines which worker waits for which, and named
+//! patterns of both.
 
 use std::time::Duration;
 
 /// Rounds of the generator in an iteration of [`Work::Spin`].
 const SPIN_ROUNDS: u32 = 10_000;
 
-/// One part of an iteration. Amounts of computation and sleep are drawn, from the test's seed, evenly from three to five
-/// quarters of what is written here.
+/// One part of an iteration. The seed of the boot varies amounts of computation and sleep evenly between 75 %
+/// and 125 % of the amounts here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// Rounds of a linear congruential generator, four instructions each in every build profile: 10,000 take some ten
-    /// microseconds on real hardware, and 40 in `sim` on a CPU whose neighbours are idle.
+    /// Rounds of a linear congruential generator, four instructions each in every build profile: 10,000 take
+    /// some ten microseconds on real hardware, and 40 in `sim` on a CPU whose neighbours are idle.
     Compute(u32),
-    /// Sleeps for this time. How much later it goes on is a sample of `worker_lateness`.
+    /// Sleeps for this time. The delay after it is a sample of `worker_lateness`.
     Sleep(Duration),
-    /// Sleeps until the next multiple of this period since the worker's first. How much later it goes on is a sample of
-    /// `worker_lateness`; periods that it missed are skipped.
+    /// Sleeps until the next multiple of this period since the worker's first. The delay after it is a sample
+    /// of `worker_lateness`; missed periods are skipped.
     Timer(Duration),
-    /// `sched_yield`.
+    /// Calls sched_yield(2).
     Yield,
     /// Forks a child that computes this many rounds and exits, and waits for it.
     Fork(u32),
@@ -25,40 +26,41 @@ pub enum Block {
     Touch(usize),
 }
 
-/// How a worker wakes another.
+/// The mechanism by which a worker wakes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// futex(2) on a word that both share.
+    /// futex(2) on a word in shared memory.
     Futex,
     /// A byte through a pipe.
     Pipe,
-    /// A semaphore of eventfd(2).
+    /// An eventfd(2) as a semaphore.
     Eventfd,
     /// A real-time signal, waited for with sigwaitinfo(2).
     Signal,
 }
 
-/// Who waits for whom.
+/// Which worker waits for which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Nobody for anybody.
+    /// No worker waits for another.
     Alone,
-    /// Rings of this many workers, in each of which a token goes round: who has it does its blocks and passes it on.
+    /// Rings of this many workers. The worker with the token executes its blocks and passes the token on.
     Chain(u32, Via),
-    /// Groups of this many: the first does its blocks, wakes all others and waits until each has done its own.
+    /// Groups of this many workers. The first executes its blocks, wakes all others and waits until each has
+    /// executed its own.
     FanOut(u32, Via),
 }
 
-/// What a worker does until it is stopped.
+/// The work of a worker until it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Computes without a pause. One iteration is 10,000 rounds of a linear congruential generator.
+    /// Computes without pause. One iteration is 10,000 rounds of a linear congruential generator.
     Spin,
-    /// Repeats blocks.
+    /// Repeats blocks; see [`Work::blocks`].
     Loop(Loop),
 }
 
-/// Blocks in order and the shape around them; made by [`Work::blocks`].
+/// Blocks in order, and how workers wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loop {
     pub(crate) blocks: Vec<Block>,
@@ -71,14 +73,15 @@ impl Work {
         Work::Loop(Loop { blocks: blocks.into(), shape: Shape::Alone })
     }
 
-    /// The same in rings of `len` workers (2 or more), of which one at a time works and then wakes the next. One iteration is
-    /// one round of the token; how late a worker goes on after its wake is a sample of `worker_lateness`.
+    /// The same blocks in rings of `len` workers (2 or more): one worker of a ring runs at a time and then
+    /// wakes the next. One iteration is one round of the token. The delay from a wake to the worker's next
+    /// instruction is a sample of `worker_lateness`.
     pub fn chain(self, len: u32, via: Via) -> Work {
         self.shaped(Shape::Chain(len, via))
     }
 
-    /// The same in groups of `len` workers (2 or more), of which the first wakes all others and waits for them. How late
-    /// these go on is a sample of `worker_lateness`.
+    /// The same blocks in groups of `len` workers (2 or more): the first wakes all others and waits for them.
+    /// The delay of the others is a sample of `worker_lateness`.
     pub fn fan_out(self, len: u32, via: Via) -> Work {
         self.shaped(Shape::FanOut(len, via))
     }
@@ -87,47 +90,46 @@ impl Work {
         Work::Loop(Loop { shape, ..self.into_loop() })
     }
 
-    /// Pairs that pass a byte to and fro over pipes, with a little computation before each pass.
+    /// Pairs that pass a byte back and forth through pipes, with a short computation before each pass.
     pub fn message() -> Work {
         Work::blocks([Block::Compute(2_000)]).chain(2, Via::Pipe)
     }
 
-    /// Wakes every `period`, computes a little, sleeps: a frame, a control loop.
+    /// Wakes every `period` and computes briefly, as a renderer or a control loop does.
     pub fn periodic(period: Duration) -> Work {
         Work::blocks([Block::Timer(period), Block::Compute(5_000)])
     }
 
-    /// Computes a while, sleeps a while: a request handler without a queue.
+    /// Alternates between computation and sleep, as a request handler without a queue does.
     pub fn bursty() -> Work {
         Work::blocks([Block::Compute(20_000), Block::Sleep(Duration::from_micros(500))])
     }
 
-    /// Computes a little and yields.
+    /// Computes briefly and yields.
     pub fn yielding() -> Work {
         Work::blocks([Block::Compute(2_000), Block::Yield])
     }
 
-    /// Forks children that live for a moment.
+    /// Forks short-lived children.
     pub fn fork_churn() -> Work {
         Work::blocks([Block::Fork(2_000)])
     }
 
-    /// Writes through a buffer of `bytes` again and again.
+    /// Writes to each cache line of a buffer of `bytes`.
     pub fn cache(bytes: usize) -> Work {
         Work::blocks([Block::Touch(bytes), Block::Compute(1_000)])
     }
 
-    /// Groups of `len` in which one wakes all others at once, again and again.
+    /// Groups of `len` workers, of which one wakes all others at once.
     pub fn wakeup_storm(len: u32) -> Work {
         Work::blocks([Block::Compute(1_000)]).fan_out(len, Via::Futex)
     }
 
-    /// Rings of `len` stages, each of which works a little and hands over to the next.
+    /// Rings of `len` stages, each of which computes and wakes the next.
     pub fn pipeline(len: u32) -> Work {
         Work::blocks([Block::Compute(5_000)]).chain(len, Via::Eventfd)
     }
 
-    /// What it comes to.
     pub(crate) fn into_loop(self) -> Loop {
         match self {
             Work::Spin => Loop { blocks: vec![Block::Compute(SPIN_ROUNDS)], shape: Shape::Alone },
@@ -135,20 +137,22 @@ impl Work {
         }
     }
 
-    /// Why `workers` workers cannot do it, if they cannot.
-    pub(crate) fn misfit(&self, workers: u32) -> Option<String> {
-        let Work::Loop(l) = self else { return None };
+    /// Checks that this many workers can do it.
+    pub(crate) fn validate(&self, workers: u32) -> Result<(), String> {
+        let Work::Loop(l) = self else { return Ok(()) };
         let (len, what) = match l.shape {
-            Shape::Alone if l.blocks.is_empty() => return Some("work without a block".into()),
-            Shape::Alone => return None,
+            Shape::Alone if l.blocks.is_empty() => return Err("work without a block".into()),
+            Shape::Alone => return Ok(()),
             Shape::Chain(len, _) => (len, "chains"),
             Shape::FanOut(len, _) => (len, "fan-outs"),
         };
         if len < 2 {
-            return Some(format!("{what} take 2 workers or more, not {len}"));
+            return Err(format!("{what} take 2 workers or more, not {len}"));
         }
-        (!workers.is_multiple_of(len))
-            .then(|| format!("{what} of {len} take a multiple of {len} workers, not {workers}"))
+        if !workers.is_multiple_of(len) {
+            return Err(format!("{what} of {len} take a multiple of {len} workers, not {workers}"));
+        }
+        Ok(())
     }
 }
 
@@ -158,12 +162,12 @@ mod tests {
 
     #[test]
     fn groups_have_to_be_whole() {
-        assert_eq!(Work::message().misfit(4), None);
-        let odd = Work::message().misfit(3).unwrap();
+        assert_eq!(Work::message().validate(4), Ok(()));
+        let odd = Work::message().validate(3).unwrap_err();
         assert!(odd.contains("multiple of 2 workers, not 3"), "{odd}");
-        assert!(Work::wakeup_storm(1).misfit(1).unwrap().contains("2 workers or more"));
-        assert!(Work::blocks([]).misfit(1).unwrap().contains("without a block"));
-        assert_eq!(Work::Spin.misfit(1), None);
+        assert!(Work::wakeup_storm(1).validate(1).unwrap_err().contains("2 workers or more"));
+        assert!(Work::blocks([]).validate(1).unwrap_err().contains("without a block"));
+        assert_eq!(Work::Spin.validate(1), Ok(()));
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! A test's body without a guest: what it would do, before a boot.
+//! The dry run: executes a test body without a guest, to learn before a boot which steps it takes.
 //!
-//! The test process starts itself once more with [`ktstr_wire::env::DRY_RUN`] ([`crate::harness::host`] does that before each run) and sends the spec on standard
-//! input. This process calls the body with a [`Ctx`] that records: scenarios and payloads are checked as in the guest, noted, and
-//! not done. Bodies are written for a guest, where they may do anything, often as root; so this process first gives up every
-//! system call that reaches beyond its own memory ([`sandbox`]). A body that wants more than to compute (reads `/sys`, starts
-//! a program, sleeps) ends the dry run there: what came before is known, what follows is open, and nothing is held against it.
-//! The same where a body reads a result that nobody has measured, or asks for the seed, which each boot has its own of.
+//! Before each run [`crate::harness::host`] starts the test binary once more with
+//! [`ktstr_wire::env::DRY_RUN`] and sends the spec on standard input. The new process calls the body with a
+//! [`Ctx`] that checks scenarios and payloads as in the guest, and records them instead of executing them.
+//! Bodies are written for a guest, where they may do anything, often as root. This process therefore first
+//! gives up every system call that reaches beyond its own memory ([`sandbox`]). A body that needs such a call
+//! (it reads `/sys`, starts a program, sleeps), that reads a result, or that asks for the seed of its boot
+//! ends the dry run. The steps before are recorded, the rest stays unknown, and that is no fault of the test.
 //!
-//! What is known is therefore what the guest will do as well: the body has had nothing but the spec to decide by.
+//! The recorded steps are those that the guest will execute, because the body had nothing but the spec to
+//! decide by.
 
 mod sandbox;
 
@@ -40,7 +42,7 @@ pub(crate) fn run(test: &str) -> ExitCode {
     }
 }
 
-/// Reads the spec, and keeps standard output for notes: the body's own words go nowhere.
+/// Reads the spec. Standard output is kept for notes, and output of the body is discarded.
 fn prepare() -> Result<TestSpec> {
     let spec: TestSpec = serde_json::from_reader(io::stdin().lock())?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -59,11 +61,11 @@ fn prepare() -> Result<TestSpec> {
     Ok(spec)
 }
 
-/// Calls the body and gives the last note.
+/// Calls the body and returns the last note.
 pub(crate) fn body(entry: &TestEntry, ctx: &Ctx) -> Note {
     let memory = u64::from(ctx.memory_mib()) << 20;
     if let Err(e) = sandbox::enter(NOTES.load(Ordering::Relaxed), memory) {
-        return Note::Open(format!("is not run dry, for this host has no sandbox for it: {e}"));
+        return Note::Open(format!("is not run dry, because this host has no sandbox for it: {e}"));
     }
     let open = match catch_unwind(AssertUnwindSafe(|| (entry.body)(ctx))) {
         Ok(Ok(result)) => {

@@ -1,4 +1,4 @@
-//! The sandbox of a dry run: what is left can compute, and write its notes.
+//! The sandbox of a dry run: a process in it can compute and write notes, nothing else.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,11 @@ use seccompiler::{
 use crate::Result;
 use crate::note::NOTES;
 
-/// CPU time of a body that computes before it says what it does, seconds. The load of the host does not count into it.
+/// CPU time limit of a dry run, seconds. The load of the host does not count.
 const CPU_SECONDS: u64 = 2;
 
-/// System calls that reach no further than the process's own memory, and its end. A panic asks for the thread's number.
+/// System calls that reach no further than the process's own memory, and the end of the process. A panic
+/// calls `gettid`.
 const ALLOWED: [i64; 14] = [
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -32,8 +33,8 @@ const ALLOWED: [i64; 14] = [
     libc::SYS_exit_group,
 ];
 
-/// Gives up everything else, for good. `notes` stays a descriptor that may be written to, and so do standard output and standard
-/// error; data may take `memory` bytes, as in the guest.
+/// Enters the sandbox for good. The process may write to the descriptor `notes`, to standard output and to
+/// standard error. Its data may take `memory` bytes, as in the guest.
 pub(super) fn enter(notes: i32, memory: u64) -> Result<()> {
     for (what, limit) in
         [(libc::RLIMIT_CPU, CPU_SECONDS), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_DATA, memory)]
@@ -45,7 +46,7 @@ pub(super) fn enter(notes: i32, memory: u64) -> Result<()> {
         }
     }
     let program = filter(notes)?;
-    tell_of_calls()?;
+    report_refused_calls()?;
     Ok(seccompiler::apply_filter(&program)?)
 }
 
@@ -75,20 +76,20 @@ struct Refused {
     call: i32,
 }
 
-/// Lets the process say, as its last word, which call it was refused.
-fn tell_of_calls() -> io::Result<()> {
+/// Installs a handler that writes the number of a refused system call as the last note.
+fn report_refused_calls() -> io::Result<()> {
     // SAFETY: zero is valid for sigaction; it lives until the call returns.
     let r = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-        action.sa_sigaction = tell as extern "C" fn(i32, *const Refused, *mut libc::c_void) as usize;
+        action.sa_sigaction = note_refused as extern "C" fn(i32, *const Refused, *mut libc::c_void) as usize;
         libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut())
     };
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A signal handler: no allocation, no lock. Writes [`crate::note::Note::Call`] as JSON.
-extern "C" fn tell(_signal: i32, refused: *const Refused, _context: *mut libc::c_void) {
+/// The signal handler: it takes no lock and allocates nothing. Writes [`crate::note::Note::Call`] as JSON.
+extern "C" fn note_refused(_signal: i32, refused: *const Refused, _context: *mut libc::c_void) {
     let mut line = *b"{\"Call\":          }\n";
     // SAFETY: the kernel passes a siginfo_t, which begins like this.
     let mut rest = unsafe { (*refused).call }.unsigned_abs();

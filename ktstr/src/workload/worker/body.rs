@@ -1,4 +1,4 @@
-//! A worker's life, from its fork to its sleep.
+//! The code that a worker process runs, from its fork to its final sleep.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::random::{about, compute, random, touch};
 use super::shared::{Region, Series, Slot};
 use crate::clock::now_ns;
 use crate::workload::work::Block;
-use crate::workload::worker::wait::{Door, sleep_on};
+use crate::workload::worker::wait::{WaitPoint, futex_wait};
 
-/// Whom a worker waits for and wakes, by their slots.
+/// The slots of the workers that a worker waits for and wakes.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum Partners {
     Alone,
-    /// In a ring; the first passes the token before it waits for it.
+    /// In a ring. The first worker passes the token before it waits.
     Ring {
         next: usize,
         first: bool,
@@ -26,38 +26,40 @@ pub(super) enum Place {
     },
 }
 
-/// Everything that a worker is told.
-pub(super) struct Worker<'a> {
+/// The parameters of a worker.
+pub(super) struct WorkerBody<'a> {
     pub region: &'a Region,
-    pub doors: &'a [Option<Door>],
+    pub wait_points: &'a [Option<WaitPoint>],
     pub slot: usize,
-    pub place: &'a Place,
+    pub partners: &'a Partners,
     pub blocks: &'a [Block],
     pub role: &'a str,
     pub seed: u64,
 }
 
-/// What changes while it works.
-struct State {
+/// The variables of the work loop.
+struct LoopState {
     x: u64,
     memory: Vec<u8>,
     next_tick_ns: Option<u64>,
 }
 
-impl Worker<'_> {
-    /// Waits for the start, works until the stop, sleeps until the end. Its name is its role.
-    pub(super) fn live(&self) -> ! {
-        // The name is for people: a role with a NUL byte leaves the process its old one.
+impl WorkerBody<'_> {
+    /// Waits for the start flag, works until the stop flag, sleeps until the end. The name of the process is
+    /// the role.
+    pub(super) fn run(&self) -> ! {
+        // The name is informative only; a role with a NUL byte leaves it unchanged.
         let _ = std::ffi::CString::new(self.role).map(|name| {
-            // SAFETY: name is NUL-terminated and lives until the call returns; the kernel takes 15 bytes of it.
+            // SAFETY: name is NUL-terminated and lives until the call returns; the kernel takes 15 bytes of
+            // it.
             unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }
         });
         let touched = self.blocks.iter().map(|b| if let Block::Touch(bytes) = b { *bytes } else { 0 });
-        // Written once before the start, so that the kernel hands out the pages then.
+        // Written before the start, so that the kernel allocates the pages then.
         let memory = vec![1u8; touched.max().unwrap_or(0)];
-        let mut state = State { x: self.seed, memory, next_tick_ns: None };
+        let mut state = LoopState { x: self.seed, memory, next_tick_ns: None };
         while self.region.start.load(Ordering::Acquire) == 0 {
-            sleep_on(self.region.start, 0);
+            futex_wait(self.region.start, 0);
         }
         std::thread::sleep(Duration::from_nanos(random(&mut state.x, START_SPREAD_NS)));
         self.work(&mut state);
@@ -76,13 +78,13 @@ impl Worker<'_> {
         self.me().stop.load(Ordering::Acquire) == 0
     }
 
-    fn work(&self, state: &mut State) {
-        if let Place::Ring { next, first: true } = self.place {
+    fn work(&self, state: &mut LoopState) {
+        if let Partners::Ring { next, first: true } = self.partners {
             self.wake(*next);
         }
         let mut last = now_ns();
         loop {
-            if matches!(self.place, Place::Ring { .. } | Place::Follower { .. }) {
+            if matches!(self.partners, Partners::Ring { .. } | Partners::Follower { .. }) {
                 self.wait();
                 if self.running() {
                     let late = now_ns().saturating_sub(self.me().woken_ns.load(Ordering::Acquire));
@@ -93,16 +95,16 @@ impl Worker<'_> {
                 return;
             }
             let done = self.blocks.iter().all(|b| self.block(*b, state));
-            match self.place {
-                Place::Alone => {}
-                Place::Ring { next, .. } => self.wake(*next),
-                Place::Follower { leader } => self.wake(*leader),
-                Place::Leader { followers } => {
+            match self.partners {
+                Partners::Alone => {}
+                Partners::Ring { next, .. } => self.wake(*next),
+                Partners::Follower { leader } => self.wake(*leader),
+                Partners::Leader { followers } => {
                     followers.iter().for_each(|f| self.wake(*f));
                     followers.iter().take_while(|_| self.running()).for_each(|_| self.wait());
                 }
             }
-            // One that was stopped in the middle has not completed it.
+            // A worker that was stopped in the middle has not completed the iteration.
             if !self.running() {
                 return;
             }
@@ -116,8 +118,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Does one block; `false` if the system refused it.
-    fn block(&self, block: Block, state: &mut State) -> bool {
+    /// Executes a block; `false` if the kernel refused it.
+    fn block(&self, block: Block, state: &mut LoopState) -> bool {
         match block {
             Block::Compute(rounds) => {
                 let rounds = about(&mut state.x, rounds.into());
@@ -168,23 +170,24 @@ impl Worker<'_> {
     }
 
     fn wait(&self) {
-        if let Some(door) = self.doors[self.slot] {
-            door.wait(self.me());
+        if let Some(wait_point) = self.wait_points[self.slot] {
+            wait_point.wait(self.me());
         }
     }
 
     fn wake(&self, slot: usize) {
         let other = &self.region.slots[slot];
-        if let Some(door) = self.doors[slot] {
+        if let Some(wait_point) = self.wait_points[slot] {
             other.woken_ns.store(now_ns(), Ordering::Release);
-            door.knock(other);
+            wait_point.wake(other);
         }
     }
 }
 
-/// A child that computes and exits; `false` if it could not be forked.
+/// Forks a child that computes and exits, and waits for it; `false` if it could not be forked.
 fn fork_child(rounds: u32, x: u64) -> bool {
-    // SAFETY: this process has one thread, so the child's memory is consistent; the child only computes and exits.
+    // SAFETY: this process has one thread, so the child's memory is consistent; the child only computes and
+    // exits.
     match unsafe { libc::fork() } {
         -1 => false,
         0 => {
@@ -199,5 +202,6 @@ fn fork_child(rounds: u32, x: u64) -> bool {
     }
 }
 
-/// Longest time between the start flag and a worker's first work: no two boots with different seeds start alike.
+/// Maximum time between the start flag and the first iteration of a worker, so that boots with different
+/// seeds start differently.
 pub(crate) const START_SPREAD_NS: u64 = 1_000_000;

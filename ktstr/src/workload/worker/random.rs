@@ -1,17 +1,20 @@
-//! Computation, writes and chance of workers: the first and the last from one generator, so that the seed decides everything.
+//! Computation, memory writes and random numbers of workers. One generator, which the seed starts, drives
+//! computation and chance.
 //!
-//! The loops that workers spend their time in are assembly: they cost the same in every build profile of the test's workspace.
+//! The loops in which workers spend their time are assembly, so that they cost the same in every build
+//! profile of the test's workspace.
 
 use std::arch::asm;
 
-/// Factor and summand of a linear congruential generator: MMIX by D. E. Knuth.
+/// Factor and summand of the linear congruential generator of MMIX (D. E. Knuth).
 const FACTOR: u64 = 6_364_136_223_846_793_005;
 const SUMMAND: u64 = 1_442_695_040_888_963_407;
 
-/// Rounds of the generator, four instructions each.
+/// Runs rounds of the generator, four instructions each.
 pub(super) fn compute(mut x: u64, rounds: u32) -> u64 {
     if rounds > 0 {
-        // SAFETY: the loop changes nothing but the registers that it names, and ends when `left` is 0, which it is not at first.
+        // SAFETY: the loop changes nothing but the registers that it names, and ends when `left` is 0, which
+        // it is not at first.
         unsafe {
             asm!(
                 "2:",
@@ -37,8 +40,8 @@ const LINE: usize = 64;
 pub(super) fn touch(memory: &mut [u8], x: u8) {
     let all = memory.as_mut_ptr_range();
     if all.start < all.end {
-        // SAFETY: `at` starts inside the slice and the loop goes on only while it is below the slice's end, so that each byte written
-        // belongs to the slice, which is borrowed mutably.
+        // SAFETY: `at` starts inside the slice and the loop goes on only while it is below the slice's end,
+        // so that each byte written belongs to the slice, which is borrowed mutably.
         unsafe {
             asm!(
                 "2:",
@@ -56,23 +59,24 @@ pub(super) fn touch(memory: &mut [u8], x: u8) {
     }
 }
 
-/// A number of 0 to `bound` - 1 from the generator's better upper bits; `x` moves on.
+/// A number from 0 to `bound` - 1, from the upper bits of the generator, which are the better ones. Advances
+/// `x`.
 pub(super) fn random(x: &mut u64, bound: u64) -> u64 {
     *x = compute(*x, 1);
     ((u128::from(*x) * u128::from(bound)) >> 64) as u64
 }
 
-/// From three quarters to five quarters of `amount`.
+/// A number from 75 % to 125 % of `amount`.
 pub(super) fn about(x: &mut u64, amount: u64) -> u64 {
     amount - amount / 4 + random(x, amount / 2 + 1)
 }
 
-/// Where the generator of a worker starts: neighbouring seeds and slots must not give neighbouring numbers.
+/// The initial state of a worker's generator. Neighbouring seeds and slots have states far apart.
 pub(super) fn generator(seed: u64, slot: usize) -> u64 {
     compute(seed ^ (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), 8)
 }
 
-/// Fisher and Yates.
+/// Shuffles by the algorithm of Fisher and Yates.
 pub(super) fn shuffle<T>(items: &mut [T], mut x: u64) {
     for i in (1..items.len()).rev() {
         items.swap(i, random(&mut x, i as u64 + 1) as usize);

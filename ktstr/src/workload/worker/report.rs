@@ -1,7 +1,7 @@
-//! What workers did, as numbers: a report for each worker, and metrics by role.
+//! Results of workers: a report of each worker, and metrics by role.
 //!
-//! Names, units and meanings of the metrics are in the host's registry (`ktstr-analysis`); here is only the arithmetic.
-//! Percentiles are nearest-rank over all samples of the role's workers, and null if there was no room for one of them.
+//! `ktstr-analysis` defines names, units and meanings of the metrics. Percentiles are nearest-rank over all
+//! samples of the role's workers, and null if there was no room for a sample.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,59 +12,59 @@ use ktstr_wire::stats::DurationStats;
 use super::shared::Series;
 use crate::ctx::Ctx;
 use crate::result::AssertResult;
-use crate::workload::worker::crew::{Crew, STOP_LIMIT};
+use crate::workload::worker::group::{STOP_LIMIT, WorkerGroup};
 
-impl Crew {
-    /// Reports of the workers, and the sentences about those that did not progress or stop. `throttled_us`: for how long each cgroup
-    /// was throttled, microseconds.
+impl WorkerGroup {
+    /// Adds a report of each worker to `result`, and a reason for each that did not progress or stop.
+    /// `throttled_us`: how long each cgroup was throttled, microseconds.
     pub(crate) fn report(
         &self,
         ctx: &Ctx,
         throttled_us: &BTreeMap<String, u64>,
         mut result: AssertResult,
     ) -> AssertResult {
-        for m in &self.members {
-            let slot = &self.region.slots[m.slot];
+        for w in &self.workers {
+            let slot = &self.region.slots[w.slot];
             let iterations = slot.iterations.load(std::sync::atomic::Ordering::Relaxed);
-            let ran_ns = self.start_ns.zip(m.stopped_ns).map(|(a, b)| b.saturating_sub(a));
+            let ran_ns = self.start_ns.zip(w.stopped_ns).map(|(a, b)| b.saturating_sub(a));
             if ctx.spec().expectations.checks(Check::Progress) {
-                let throttled_us = throttled_us.get(&m.now_in).copied().unwrap_or(0);
+                let throttled_us = throttled_us.get(&w.now_in).copied().unwrap_or(0);
                 result = result.ensure(iterations > 0 || is_held_up(throttled_us, ran_ns), || {
-                    format!("worker {} ({}) made no progress", m.tid, m.role)
+                    format!("worker {} ({}) made no progress", w.tid, w.role)
                 });
             }
-            result = result.ensure(m.killed || self.sleeps(m), || {
-                format!("worker {} ({}) did not stop within {} s", m.tid, m.role, STOP_LIMIT.as_secs())
+            result = result.ensure(w.killed || self.sleeps(w), || {
+                format!("worker {} ({}) did not stop within {} s", w.tid, w.role, STOP_LIMIT.as_secs())
             });
             result.workers.push(WorkerReport {
-                tid: m.tid,
-                role: m.role.clone(),
-                cgroup: m.cgroup.clone(),
+                tid: w.tid,
+                role: w.role.clone(),
+                cgroup: w.cgroup.clone(),
                 iterations,
                 ran_ns,
-                iteration: self.region.stats(m.slot, Series::Iteration),
-                lateness: self.region.stats(m.slot, Series::Lateness),
+                iteration: self.region.stats(w.slot, Series::Iteration),
+                lateness: self.region.stats(w.slot, Series::Lateness),
             });
         }
         result
     }
 
-    /// Samples of the role's workers, appended to `all`; `None` if one lacks some.
+    /// Samples of the role's workers; `None` if there was no room for one.
     fn samples(&self, role: &str, series: Series) -> Option<Vec<u64>> {
-        let of_role = self.members.iter().filter(|m| m.role == role);
+        let of_role = self.workers.iter().filter(|m| m.role == role);
         let all: Option<Vec<Vec<u64>>> = of_role.map(|m| self.region.samples(m.slot, series)).collect();
         all.map(|v| v.concat())
     }
 }
 
-/// Whether a worker's cgroup was throttled for at least half of the time that the worker had: then a scheduler that keeps to the quota
-/// may not let it progress.
+/// Whether the cgroup of a worker was throttled for at least half of the worker's time: a scheduler that
+/// enforces the quota may then let it make no progress.
 fn is_held_up(throttled_us: u64, ran_ns: Option<u64>) -> bool {
     ran_ns.is_some_and(|ran_ns| throttled_us > 0 && throttled_us.saturating_mul(2_000) >= ran_ns)
 }
 
 /// The metrics of all workers, by role.
-pub(crate) fn reported(crews: &[Crew], workers: &[WorkerReport]) -> Vec<Reported> {
+pub(crate) fn reported(worker_groups: &[WorkerGroup], workers: &[WorkerReport]) -> Vec<Reported> {
     let roles: BTreeSet<&str> = workers.iter().map(|w| w.role.as_str()).collect();
     let mut values = Vec::new();
     for role in roles {
@@ -80,11 +80,12 @@ pub(crate) fn reported(crews: &[Crew], workers: &[WorkerReport]) -> Vec<Reported
         ];
         for (name, series, of) in series {
             let all: DurationStats = of_role().map(of).sum();
-            // A role that never waits has no lateness at all.
+            // A role that never waits has no lateness.
             if series == Series::Lateness && all.count == 0 {
                 continue;
             }
-            let samples: Option<Vec<Vec<u64>>> = crews.iter().map(|c| c.samples(role, series)).collect();
+            let samples: Option<Vec<Vec<u64>>> =
+                worker_groups.iter().map(|c| c.samples(role, series)).collect();
             values.extend(duration(role, name, &all, samples.map(|s| s.concat())));
         }
     }
@@ -103,7 +104,7 @@ fn value(role: &str, name: &str, stat: &str, value: Option<f64>) -> Reported {
     }
 }
 
-/// The statistics that the registry has for durations.
+/// The statistics of a metric of durations.
 fn duration(role: &str, name: &str, all: &DurationStats, samples: Option<Vec<u64>>) -> Vec<Reported> {
     let sorted = samples.map(|mut s| {
         s.sort_unstable();

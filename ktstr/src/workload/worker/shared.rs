@@ -1,7 +1,8 @@
-//! What the body and its workers share: flags, counters, and the samples of durations.
+//! Memory that the body shares with its workers: flags, counters, and samples of durations.
 //!
-//! A crew has one mapping with a slot for each worker, and one with room for samples. Only a slot's worker writes its
-//! counters and samples; the body reads the samples when the worker is asleep. Pages without samples take no memory.
+//! A group has one mapping with a slot for each worker, and one with room for samples. Only the worker of a
+//! slot writes its counters and samples; the body reads the samples when the worker sleeps. Pages without
+//! samples take no memory.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,17 +12,17 @@ use ktstr_wire::stats::DurationStats;
 /// Flags and counters of one worker, in cache lines of its own.
 #[repr(C, align(128))]
 pub(super) struct Slot {
-    /// Thread id, once it is forked.
+    /// Thread id; 0 before the fork.
     pub tid: AtomicU32,
-    /// It is to stop.
+    /// 1: the worker has to stop.
     pub stop: AtomicU32,
-    /// It has stopped, and sleeps.
+    /// 1: the worker has stopped and sleeps.
     pub asleep: AtomicU32,
-    /// Wakes by futex that it has not taken yet.
+    /// Pending wakes by futex.
     pub tokens: AtomicU32,
-    /// When its waker woke it, nanoseconds.
+    /// Time of its last wake, nanoseconds.
     pub woken_ns: AtomicU64,
-    /// Iterations completed.
+    /// Completed iterations.
     pub iterations: AtomicU64,
     series: [Counters; 2],
 }
@@ -34,27 +35,27 @@ struct Counters {
     most: AtomicU64,
 }
 
-/// What durations are of.
+/// A series of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Series {
-    /// Iterations.
+    /// Durations of iterations.
     Iteration = 0,
-    /// Going on after it could.
+    /// Delays between the time at which a worker could continue and the time at which it did.
     Lateness = 1,
 }
 
-/// The memory of a crew.
+/// The memory of a group.
 pub(super) struct Region {
-    /// Not 0: the workers work.
+    /// 1: the workers may start.
     pub start: &'static AtomicU32,
-    /// The workers' slots.
+    /// A slot for each worker.
     pub slots: &'static [Slot],
     samples: &'static [AtomicU64],
-    /// Samples of a series of a worker that there is room for.
+    /// Maximum number of samples of a series of a worker.
     capacity: usize,
 }
 
-/// Bytes of `T`s that all processes forked from this one share, filled with zeros.
+/// Maps `n` zeroed values that all processes forked from this one share.
 fn map<T>(n: usize) -> io::Result<&'static [T]> {
     // SAFETY: a new shared anonymous mapping; the kernel chooses the place and fills it with zeros.
     let p = unsafe {
@@ -70,7 +71,8 @@ fn map<T>(n: usize) -> io::Result<&'static [T]> {
     if p == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the mapping is page-aligned, large enough, never unmapped; T is made of atomics, for which zero is valid.
+    // SAFETY: the mapping is page-aligned, large enough, never unmapped; T is made of atomics, for which zero
+    // is valid.
     Ok(unsafe { std::slice::from_raw_parts(p.cast::<T>(), n) })
 }
 
@@ -85,7 +87,7 @@ impl Region {
         })
     }
 
-    /// Notes a duration of worker `slot`, which calls this itself.
+    /// Adds a duration. Only the worker of `slot` calls this.
     pub(super) fn note(&self, slot: usize, series: Series, ns: u64) {
         let c = &self.slots[slot].series[series as usize];
         let n = c.count.load(Ordering::Relaxed);
@@ -119,7 +121,7 @@ impl Region {
         }
     }
 
-    /// A worker's durations in their order; `None` if there was no room for some.
+    /// A worker's durations in order; `None` if there was no room for all.
     pub(super) fn samples(&self, slot: usize, series: Series) -> Option<Vec<u64>> {
         let count = self.stats(slot, series).count as usize;
         let first = self.first(slot, series);

@@ -1,4 +1,4 @@
-//! Waiting for a partner and waking it: one door for each worker, at which anybody can knock.
+//! Waiting for a partner and waking it: each worker has a wait point, which any process of the test can wake.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,20 +6,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::shared::Slot;
 use crate::workload::work::Via;
 
-/// Where a worker waits. The descriptors are the same in all processes forked from the body.
+/// The wait point of a worker. Its descriptors are the same in all processes forked from the body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Door {
+pub(super) struct WaitPoint {
     via: Via,
-    /// To read from: a pipe's end or an eventfd.
-    inside: i32,
-    /// To write to.
-    outside: i32,
+    /// Descriptor to read from, of a pipe or an eventfd; -1 for others.
+    read_fd: i32,
+    /// Descriptor to write to.
+    write_fd: i32,
 }
 
-impl Door {
-    /// Makes one.
-    pub(super) fn new(via: Via) -> io::Result<Door> {
-        let (inside, outside) = match via {
+impl WaitPoint {
+    pub(super) fn new(via: Via) -> io::Result<WaitPoint> {
+        let (read_fd, write_fd) = match via {
             Via::Futex | Via::Signal => (-1, -1),
             Via::Pipe => {
                 let mut fds = [0; 2];
@@ -33,45 +32,46 @@ impl Door {
                 (fd, fd)
             }
         };
-        Ok(Door { via, inside, outside })
+        Ok(WaitPoint { via, read_fd, write_fd })
     }
 
-    /// Closes the body's descriptors.
+    /// Closes the descriptors of this process.
     pub(super) fn close(self) {
-        if self.inside >= 0 {
+        if self.read_fd >= 0 {
             // SAFETY: the descriptor is ours and is not used afterwards.
-            unsafe { libc::close(self.inside) };
+            unsafe { libc::close(self.read_fd) };
         }
-        if self.outside >= 0 && self.outside != self.inside {
+        if self.write_fd >= 0 && self.write_fd != self.read_fd {
             // SAFETY: the descriptor is ours and is not used afterwards.
-            unsafe { libc::close(self.outside) };
+            unsafe { libc::close(self.write_fd) };
         }
     }
 
-    /// Wakes the worker of `slot`, whose door this is.
-    pub(super) fn knock(&self, slot: &Slot) {
+    /// Wakes the worker of `slot`, which owns this wait point.
+    pub(super) fn wake(&self, slot: &Slot) {
         match self.via {
             Via::Futex => {
                 slot.tokens.fetch_add(1, Ordering::Release);
-                wake(&slot.tokens, 1);
+                futex_wake(&slot.tokens, 1);
             }
             Via::Signal => {
-                // SAFETY: integer arguments only; workers are never reaped while a crew lives, so the number is theirs.
+                // SAFETY: integer arguments only; workers are never reaped while their group lives, so the
+                // number is theirs.
                 unsafe { libc::kill(slot.tid.load(Ordering::Acquire) as i32, libc::SIGRTMIN()) };
             }
-            // A byte is enough for a pipe; an eventfd takes the eight of a number.
-            Via::Pipe => write(self.outside, &1u64, 1),
-            Via::Eventfd => write(self.outside, &1u64, 8),
+            // A pipe takes one byte, an eventfd a number of eight.
+            Via::Pipe => write(self.write_fd, &1u64, 1),
+            Via::Eventfd => write(self.write_fd, &1u64, 8),
         }
     }
 
-    /// Sleeps until somebody has knocked; one wait for each knock.
+    /// Sleeps until a wake. Each wake ends one wait.
     pub(super) fn wait(&self, slot: &Slot) {
         match self.via {
             Via::Futex => loop {
                 let n = slot.tokens.load(Ordering::Acquire);
                 if n == 0 {
-                    sleep_on(&slot.tokens, 0);
+                    futex_wait(&slot.tokens, 0);
                 } else if slot.tokens.compare_exchange(n, n - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 {
                     return;
@@ -86,7 +86,7 @@ impl Door {
                 let mut value = 0u64;
                 let bytes = if self.via == Via::Pipe { 1 } else { 8 };
                 // SAFETY: value has room for eight bytes.
-                unsafe { libc::read(self.inside, (&raw mut value).cast(), bytes) };
+                unsafe { libc::read(self.read_fd, (&raw mut value).cast(), bytes) };
             }
         }
     }
@@ -110,7 +110,7 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
-/// Holds back the signal of [`Via::Signal`] in this process and all that it forks, so that it can be waited for.
+/// Blocks the signal of [`Via::Signal`] in this process and its children, so that they can wait for it.
 pub(super) fn block_signal() {
     let set = signal_set();
     // SAFETY: set lives until the call returns; the old mask is not asked for.
@@ -118,13 +118,13 @@ pub(super) fn block_signal() {
 }
 
 /// Sleeps while `word` is `value` (futex(2)).
-pub(super) fn sleep_on(word: &AtomicU32, value: u32) {
+pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     // SAFETY: word lives in a mapping that is never unmapped; no timeout is passed.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, std::ptr::null::<u8>()) };
 }
 
-/// Wakes at most `n` of those who sleep on `word`.
-pub(super) fn wake(word: &AtomicU32, n: i32) {
+/// Wakes at most `n` sleepers on `word` (futex(2)).
+pub(super) fn futex_wake(word: &AtomicU32, n: i32) {
     // SAFETY: word lives in a mapping that is never unmapped.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, n) };
 }
