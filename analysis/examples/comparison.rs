@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ktstr_analysis::catalog::metrics::METRICS;
-use ktstr_analysis::compare::comparison::{Comparison, compare};
-use ktstr_analysis::compare::finding::Finding;
-use ktstr_analysis::compare::sides::Sides;
-use ktstr_analysis::compare::thresholds::Policy;
+use ktstr_analysis::compare::Finding;
+use ktstr_analysis::compare::Policy;
+use ktstr_analysis::compare::Sides;
+use ktstr_analysis::compare::{Comparison, compare};
 use ktstr_analysis::runs::index::{self, Filters};
-use ktstr_analysis::runs::sidecar::{HostFacts, Identity};
 use ktstr_analysis::{Collected, MetricRow, Sidecar, Verdict};
+use ktstr_analysis::{HostFacts, Identity};
 use ktstr_wire::topology::Topology;
 
 /// Comparisons in each cell of a table.

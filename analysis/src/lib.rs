@@ -1,18 +1,19 @@
-//! From raw log to numbers: columns, Parquet, metrics, comparison, reports.
+//! From raw log to numbers: columns, Parquet, metrics, comparison.
 //!
-//! [`convert()`] turns the frames of a run into the tables of [`crate::catalog::columns`]; [`compute_metrics`] computes what [`crate::catalog::metrics`]
-//! defines; a [`Sidecar`] describes the run; [`crate::compare::comparison`] decides between two sides. Nothing else in the product defines a
-//! column or a metric. What comes from a guest or a file never panics here.
+//! [`convert()`] turns the frames of a run into the tables of [`catalog::columns`]. [`compute_metrics`] computes the metrics that
+//! [`catalog::metrics`] defines. A [`Sidecar`] describes the run, and [`compare::compare`] compares two sides. No other crate defines a
+//! column or a metric. Input from a guest or a file never causes a panic here.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod catalog;
 pub mod compare;
 pub mod conditions;
-pub mod ingest;
-pub mod metrics;
-pub mod model;
+mod ingest;
+mod metrics;
+mod model;
 pub mod runs;
-pub mod tables;
+mod tables;
 
 pub use crate::ingest::convert::{DRAINED_LOG, convert};
 pub use crate::metrics::compute::{Computed, MetricsError, compute_metrics};

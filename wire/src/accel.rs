@@ -10,7 +10,8 @@ pub enum Accel {
     Kvm,
     /// QEMU's multi-threaded emulation, in real time.
     Tcg,
-    /// QEMU's single-threaded emulation in virtual time, which counts instructions: the same run for the same seed.
+    /// QEMU's single-threaded emulation in virtual time, which counts instructions: the same run for the same
+    /// seed.
     Sim,
 }
 

@@ -1,9 +1,10 @@
-//! Lines between the agent and the process that runs the test body, inside the guest.
+//! The protocol between the agent and the process of the test body, in the guest.
 //!
-//! The agent starts the test binary with [`crate::env::BODY`] set to the test's name and a connected Unix stream socket whose
-//! descriptor number is in [`crate::env::AGENT_FD`]. Each line is one JSON value. The body announces its workers as they start and
-//! ends with [`ToAgent::Finished`]; its workers must then be asleep but alive. The agent closes the window, reads what
-//! it needs from `/proc`, and answers [`ToBody::Release`]; then the body process exits.
+//! The agent starts the test binary with [`crate::env::BODY`] set to the test's name and a connected Unix
+//! stream socket whose descriptor number is in [`crate::env::AGENT_FD`]. Each line is one JSON value. The
+//! body announces its workers as they start and ends with [`ToAgent::Finished`]; its workers must then be
+//! asleep but alive. The agent closes the window, reads what it needs from `/proc`, and answers
+//! [`ToBody::Release`]; then the body process exits.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,24 +17,25 @@ use crate::stats::DurationStats;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToAgent {
-    /// A worker task was started and plays this role.
+    /// A worker has started.
     Worker {
-        /// Its thread id.
+        /// Thread id.
         tid: u32,
-        /// Its role.
+        /// Role in results.
         role: String,
     },
-    /// Tasks in a cgroup that have no role by announcement or by birth have this one.
+    /// Default role of tasks in a cgroup, for those that neither have nor inherit one.
     Cgroup {
-        /// Its path below the cgroup root.
+        /// Path below the cgroup root.
         path: String,
-        /// Its role.
+        /// Role in results.
         role: String,
     },
-    /// End the scheduler under test, if one is in charge, and start the one of this name, if there is one. The agent answers
-    /// with [`ToBody::Scheduler`].
+    /// Request to stop the scheduler in charge, if there is one, and to start another. The agent answers with
+    /// [`ToBody::Scheduler`].
     Scheduler {
-        /// Name of the test's own scheduler or of one in [`crate::spec::Expectations::also`].
+        /// Name of the test's own scheduler or of one in [`crate::spec::Expectations::also`]; `None`: start
+        /// none.
         start: Option<String>,
     },
     /// The body has ended.
@@ -44,28 +46,28 @@ pub enum ToAgent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToBody {
-    /// The scheduler has changed, or why it has not.
+    /// Answer to [`ToAgent::Scheduler`].
     Scheduler {
-        /// `None`: it has.
+        /// Why the scheduler did not change; `None`: it did.
         error: Option<String>,
     },
-    /// The window is closed: exit now.
+    /// The window is closed: the process has to exit.
     Release,
 }
 
-/// What the test body returned.
+/// The result of a test body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BodyResult {
-    /// How it went.
+    /// Outcome of the body.
     pub outcome: Outcome,
-    /// What failed, or why it was skipped, a sentence each; empty on a pass.
+    /// Failed assertions, or why the body was skipped, a sentence each; empty on a pass.
     pub reasons: Vec<String>,
-    /// Iterations that each worker completed.
+    /// Report of each worker.
     pub workers: Vec<WorkerReport>,
-    /// Numbers that the body measured itself; they become metrics.
+    /// Numbers that the body measured; they become metrics.
     #[serde(default)]
     pub values: Vec<Reported>,
-    /// The named parts of the body, in their order; they do not overlap.
+    /// Phases in order; they do not overlap.
     #[serde(default)]
     pub phases: Vec<Phase>,
 }
@@ -75,65 +77,65 @@ pub struct BodyResult {
 pub struct Reported {
     /// Name of the metric.
     pub name: String,
-    /// The role whose number it is; `None`: the run's.
+    /// Role of the metric; `None`: the whole workload.
     pub role: Option<String>,
-    /// The phase whose number it is; `None`: of the whole run.
+    /// Phase of the metric; `None`: the whole window.
     pub phase: Option<String>,
-    /// The statistic, `value` for a number that is none.
+    /// Name of the statistic; `value` for a single number.
     pub stat: String,
     /// `None`: could not be measured.
     pub value: Option<f64>,
-    /// Unit, for metrics that the host's registry does not know.
+    /// Unit, for metrics that are not in the host's catalogue.
     pub unit: Option<String>,
-    /// `lower`, `higher` or `neutral` is better, for metrics that the host's registry does not know.
+    /// `lower`, `higher` or `neutral`, for metrics that are not in the host's catalogue.
     pub polarity: Option<String>,
 }
 
-/// A named part of a test body.
+/// A phase of a test body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// Its name.
+    /// Name in results.
     pub name: String,
-    /// Its start, nanoseconds of `CLOCK_MONOTONIC`.
+    /// Start, nanoseconds of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
-    /// Its end, nanoseconds of `CLOCK_MONOTONIC`.
+    /// End, nanoseconds of `CLOCK_MONOTONIC`.
     pub end_ns: u64,
 }
 
-/// How a test body ended.
+/// Outcome of a test body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every assertion held.
+    /// No assertion failed.
     Pass,
-    /// An assertion did not hold.
+    /// An assertion failed.
     Fail,
     /// The body returned an error.
     Error,
     /// The body panicked.
     Panic,
-    /// The body says that this guest cannot run it.
+    /// The body cannot run in this guest.
     Skip,
 }
 
-/// What one worker did.
+/// Report of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// Its thread id.
+    /// Thread id.
     pub tid: u32,
-    /// Its role.
+    /// Role in results.
     pub role: String,
-    /// The cgroup it ran in, as named by the test.
+    /// Name of the cgroup in which it started.
     pub cgroup: String,
-    /// Loop iterations completed.
+    /// Completed iterations.
     pub iterations: u64,
-    /// Time from its start to the moment at which it was told to stop, nanoseconds.
+    /// Time from the start flag to the stop flag, nanoseconds.
     #[serde(default)]
     pub ran_ns: Option<u64>,
-    /// Durations of its iterations, as it saw them.
+    /// Durations of iterations, as the worker measured them.
     #[serde(default)]
     pub iteration: DurationStats,
-    /// How late it went on after each moment at which it could: the expiry of its timer, or a partner's wake.
+    /// Delays from the expiry of a timer, or from the wake by a partner, to the worker's next instruction.
     #[serde(default)]
     pub lateness: DurationStats,
 }

@@ -1,8 +1,9 @@
 //! Frames: the unit of the byte stream from guest to host.
 //!
-//! A frame is a 24-byte header and a payload: `magic u32, version u16, kind u16, len u32, seq u64, crc32c u32`, little
-//! endian. The checksum covers the header's first 20 bytes and the payload. Sequence numbers start at 0 and rise by
-//! one, so that a lost frame is noticed.
+//! A frame is a 24-byte header and a payload:
+//! `magic u32, version u16, kind u16, len u32, seq u64, crc32c u32`, little endian. The checksum covers the
+//! header's first 20 bytes and the payload. Sequence numbers start at 0 and rise by one, so that a lost frame
+//! is noticed.
 
 use alloc::vec::Vec;
 
@@ -16,10 +17,10 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"KTF1");
 /// Bytes of a frame header.
 pub const HEADER_BYTES: usize = 24;
 
-/// The largest payload that a decoder takes, in bytes. Senders split what is larger.
+/// The largest payload of a frame, bytes. Senders split larger ones.
 pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
 
-/// What the payload of a frame is. The numbers are part of the format: append, never renumber.
+/// The kind of a payload. The numbers are part of the format: append, never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Kind {
@@ -43,23 +44,24 @@ pub enum Kind {
     TestResult = 9,
     /// JSON [`crate::message::SchedulerExit`].
     SchedulerExit = 10,
-    /// JSON [`crate::message::Log`].
+    /// JSON [`crate::message::LogLine`].
     Log = 11,
     /// JSON [`crate::message::Bye`]: the last frame of a guest that ended in order.
     Bye = 12,
-    /// JSON [`crate::message::ClockReading`]: the window is about to open. Sent at once, as `WindowOpen` is not, by a guest that is
-    /// not deterministic, so that the host can look at its own clocks.
+    /// JSON [`crate::message::ClockReading`]: the window is about to open. Other than `WindowOpen` it is sent
+    /// at once, so that the host can read its own clocks. Deterministic guests do not send it.
     WindowOpening = 13,
-    /// JSON [`crate::message::ClockReading`]: the window has closed; the same.
+    /// JSON [`crate::message::ClockReading`]: the window has closed; sent at once as well.
     WindowClosed = 14,
-    /// JSON [`crate::message::LogMemory`], before the window: the host is asked to read the probes' logs while they fill, and
-    /// answers with `Reading` or `NotReading`.
+    /// JSON [`crate::message::LogMemory`], before the window: a request to the host to read the probes' logs
+    /// while they fill. The host answers with `Reading` or `NotReading`.
     LogMemory = 15,
     /// No payload, host to guest: `Bye` has arrived, the guest may power off.
     Ack = 100,
-    /// No payload, host to guest: the host reads the logs, until it has been told `WindowClosed` and answers `NotReading`.
+    /// No payload, host to guest: the host reads the logs until `WindowClosed`, which it answers with
+    /// `NotReading`.
     Reading = 101,
-    /// No payload, host to guest: the logs are the guest's to send, from where their readers' positions are.
+    /// No payload, host to guest: the guest sends the logs from the readers' positions on.
     NotReading = 102,
 }
 
@@ -92,10 +94,10 @@ impl Kind {
     }
 }
 
-/// Why bytes are no frame.
+/// Error of bytes that are not a frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FrameError {
-    /// The stream does not hold a frame at this place.
+    /// The bytes do not begin with [`MAGIC`].
     #[error("bad frame magic {0:#010x}")]
     Magic(u32),
     /// Guest and host were built from different versions.
@@ -114,7 +116,7 @@ pub enum FrameError {
         seq: u64,
         /// Checksum in the header.
         found: u32,
-        /// Checksum of what arrived.
+        /// Checksum of the bytes that arrived.
         computed: u32,
     },
 }
@@ -122,7 +124,7 @@ pub enum FrameError {
 /// A decoded frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The raw kind, see [`Kind::from_u16`]; an unknown one is to be skipped.
+    /// The raw kind, see [`Kind::from_u16`]; readers skip unknown ones.
     pub kind: u16,
     /// Sequence number in the stream, from 0.
     pub seq: u64,
@@ -161,10 +163,10 @@ fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
 }
 
-/// A frame's header, of which magic, version and length are as they should be.
+/// A frame header whose magic, version and length are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The raw kind, see [`Kind::from_u16`]; an unknown one is to be skipped.
+    /// The raw kind, see [`Kind::from_u16`]; readers skip unknown ones.
     pub kind: u16,
     /// Bytes of the payload, at most [`MAX_PAYLOAD_BYTES`].
     pub len: usize,
@@ -222,7 +224,8 @@ impl Decoder {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, or `None` if more bytes are needed. After an error the stream cannot be read further.
+    /// The next whole frame, or `None` if more bytes are needed. After an error the stream cannot be read
+    /// further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let b = &self.buf[self.start..];
         let Some((bytes, rest)) = b.split_first_chunk() else { return Ok(None) };

@@ -1,15 +1,16 @@
-//! Log-linear histograms of durations, which add up: 16 buckets for each octave.
+//! Log-linear histograms of durations with 16 buckets per octave. Histograms are added bucket by bucket.
 //!
-//! Durations below 16 ns have a bucket each; from there on a bucket is a sixteenth of its octave, so that its width is at most
-//! 6.25 % of what it holds. `bucket_of` in `guest-probes/src/bpf/durations.h` is the same function.
+//! Each duration below 16 ns has a bucket of its own. Above, a bucket is a sixteenth of its octave: its width
+//! is at most 6.25 % of its durations. `bucket_of` in `guest-probes/src/bpf/durations.h` is the same
+//! function.
 
-/// Buckets: 16 for the durations below 16 ns, and 16 for each of the 36 octaves up to 2^40 ns.
+/// Number of buckets: 16 for the durations below 16 ns, and 16 for each of the 36 octaves up to 2^40 ns.
 pub const BUCKETS: usize = 592;
 
-/// The longest duration that is told apart, nanoseconds (18 minutes); longer ones count as this.
+/// Upper limit of the last bucket, nanoseconds (18 minutes). Longer durations count as this.
 pub const MAX_NS: u64 = (1 << 40) - 1;
 
-/// The bucket that holds a duration.
+/// Number of the bucket of a duration.
 pub fn bucket_of(ns: u64) -> u16 {
     let ns = ns.min(MAX_NS);
     if ns < 16 {

@@ -1,5 +1,5 @@
-//! What a test binary and `cargo ktstr test` say to each other while tests are listed, by the environment
-//! ([`crate::env`]) and by files.
+//! Data that a test binary and `cargo ktstr test` exchange while tests are listed, through the environment
+//! ([`crate::env`]) and through files.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,53 +8,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::accel::Accel;
 
-/// One of several kernels.
+/// One of the kernels of a run with several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelChoice {
-    /// What test names have of it.
+    /// The part of test names that stands for it.
     pub label: String,
-    /// The file that describes it, for [`crate::env::RESOLVED_KERNEL`].
+    /// Path of its description, for [`crate::env::RESOLVED_KERNEL`].
     pub path: String,
 }
 
-/// One test as its binary lists it.
+/// A test in the list of its binary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {
     /// Path of the binary.
     pub binary: String,
-    /// Name of the package that it belongs to.
+    /// Name of its package.
     #[serde(default)]
     pub package: String,
-    /// Name as nextest lists it.
+    /// Name in the list of nextest.
     pub name: String,
-    /// Name of the test whose body it runs.
+    /// Name of the test body.
     pub test: String,
-    /// It runs only if it is asked for.
+    /// Whether it runs only on request.
     pub ignored: bool,
-    /// CPUs, as `1n2l4c2t`.
+    /// Topology, as in `1n2l4c2t`.
     pub topology: String,
     /// Duration of the workload, nanoseconds.
     pub duration_ns: u64,
     /// The only accelerator that it runs on; `None`: any.
     pub accel: Option<Accel>,
-    /// What it covers, as `dimension=value`.
+    /// Properties that it covers, as `dimension=value`.
     pub properties: Vec<String>,
 }
 
-/// What the runner selected.
+/// The tests that the runner selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// Every binary whose tests the runner chose from. Another one has not been asked for its tests, and so must not leave any out.
+    /// Paths of the binaries whose tests the runner knew. Another binary must not leave out any of its tests.
     pub binaries: Vec<String>,
-    /// The tests that are to be run.
+    /// The tests to run.
     pub tests: Vec<Selected>,
 }
 
-/// A test that is to be run.
+/// A test to run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Selected {
     /// Path of the binary.
     pub binary: String,
-    /// Name as nextest lists it.
+    /// Name in the list of nextest.
     pub name: String,
 }

@@ -1,4 +1,4 @@
-//! JSON payloads of frames, guest to host. Unknown fields are ignored by older readers; fields are only added.
+//! JSON payloads of frames, guest to host. Readers ignore unknown fields; fields are only added.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -11,12 +11,12 @@ use crate::spec::Drain;
 use crate::stats::{DurationStats, LengthStats};
 use crate::topology::Observed;
 
-/// The agent is up and `/sys` shows the topology that was asked for.
+/// The agent is up and `/sys` shows the requested topology.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// `uname -r`.
     pub kernel_release: String,
-    /// What `/sys` shows.
+    /// The topology in `/sys`.
     pub topology: Observed,
     /// Guest time of the agent's start, nanoseconds since boot.
     pub started_ns: u64,
@@ -27,9 +27,9 @@ pub struct Hello {
 /// The guest cannot run the test; the last frame before [`Bye`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootError {
-    /// What went wrong, one sentence, with what was asked and what was found where that applies.
+    /// What failed, in one sentence, with the requested and the actual state where there are such.
     pub reason: String,
-    /// What kind of trouble it is.
+    /// Kind of the failure.
     pub kind: BootErrorKind,
 }
 
@@ -52,9 +52,9 @@ pub enum BootErrorKind {
 /// The scheduler under test is in charge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerStarted {
-    /// `/sys/kernel/sched_ext/root/ops`, to which real schedulers append their version.
+    /// `/sys/kernel/sched_ext/root/ops`. Real schedulers append their version to the name.
     pub ops: String,
-    /// `/sys/kernel/sched_ext/enable_seq` after the start; it has grown by one.
+    /// `/sys/kernel/sched_ext/enable_seq` after the start, one more than before.
     pub enable_seq: u64,
 }
 
@@ -63,7 +63,8 @@ pub struct SchedulerStarted {
 pub struct WindowEdge {
     /// The clip edge that the probes use, nanoseconds since boot.
     pub ts_ns: u64,
-    /// `ctxt` of `/proc/stat` just before this edge and just after it (context switches of the whole machine since boot).
+    /// `ctxt` of `/proc/stat` just before this edge and just after it (context switches of the whole machine
+    /// since boot).
     pub nr_switches: [u64; 2],
 }
 
@@ -72,28 +73,29 @@ pub struct WindowEdge {
 pub struct ClockReading {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub ts_ns: u64,
-    /// What RDTSC read.
+    /// Time stamp counter (RDTSC).
     pub tsc: u64,
 }
 
-/// What the enqueues before a task's slices met, of slices whose switch-in lies in the window.
+/// State of the queues at the enqueues before a task's slices, for slices whose switch-in lies in the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enqueues {
-    /// Other tasks on the runqueue, the running one included, at each wakeup; `None`: could not be measured.
+    /// Number of other tasks on the runqueue at each wakeup, the running one included; `None`: could not be
+    /// measured.
     pub rq_length: Option<LengthStats>,
-    /// Wakeups that found no other.
+    /// Wakeups on a runqueue without another task.
     pub nr_to_idle: Option<u64>,
     /// Wakeups under sched_ext that put the task into the local DSQ of a CPU.
     pub nr_direct: u64,
-    /// Those that put it into another DSQ.
+    /// Wakeups under sched_ext that put the task into another DSQ.
     pub nr_queued: u64,
-    /// Those that left it with the scheduler.
+    /// Wakeups under sched_ext that left the task with the scheduler, in no DSQ.
     pub nr_held: u64,
-    /// Other tasks in these other DSQs, at each enqueue, also of one that was switched out while runnable.
+    /// Number of other tasks in these other DSQs at each enqueue, also after a switch-out while runnable.
     pub dsq_length: LengthStats,
 }
 
-/// What sort of task it is.
+/// Class of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskClass {
@@ -101,7 +103,7 @@ pub enum TaskClass {
     Workload,
     /// The agent and the process of the test body.
     Harness,
-    /// The scheduler's user-space side.
+    /// The user-space part of the scheduler.
     Scheduler,
     /// A kernel thread.
     Kernel,
@@ -125,40 +127,42 @@ pub struct TaskInfo {
     pub comm: String,
     /// Path below the cgroup root, `/` for the root itself; `None` if it could not be read.
     pub cgroup: Option<String>,
-    /// Role that the test gave it, or that it inherited.
+    /// Role from the test, or an inherited one.
     pub role: Option<String>,
-    /// It has its role from the task that forked it, or from its cgroup: the test did not announce it.
+    /// The role comes from the task that forked it or from its cgroup; the test did not announce the task.
     #[serde(default)]
     pub role_inherited: bool,
-    /// What sort of task it is.
+    /// Class of the task.
     pub class: TaskClass,
-    /// CPUs it may run on at its end, as a CPU list (`0-3`).
+    /// CPUs on which it may run at its end, as a CPU list (`0-3`).
     pub cpus_allowed: Option<String>,
     /// It ended inside the window.
     pub exited: bool,
-    /// Slices, from switch-in to switch-out: those that ended in the window, or were running when it closed; clipped to the window.
+    /// Slices that ended in the window or were running when it closed, clipped to the window.
     pub on_cpu: DurationStats,
-    /// On-CPU time of these by the kernel's own clock, growth of `se.sum_exec_runtime`, nanoseconds.
+    /// On-CPU time of these slices by the kernel's clock (growth of `se.sum_exec_runtime`), nanoseconds.
     #[serde(default)]
     pub sum_exec_runtime_ns: u64,
-    /// `sched_wakeup` to switch-in, as the next without [`TaskInfo::throttled_wait`].
+    /// `sched_wakeup` to switch-in, without [`TaskInfo::throttled_wait`].
     pub wakeup_latency: DurationStats,
-    /// Switch-out while runnable to the next switch-in.
+    /// Switch-out while runnable to the next switch-in, without [`TaskInfo::throttled_wait`].
     #[serde(default)]
     pub preemption_wait: DurationStats,
-    /// How long the task's cgroup, or one above it, was throttled by `cpu.max` during the wait before a slice, where it was.
+    /// How long `cpu.max` throttled the task's cgroup, or an ancestor, during the wait before a slice. Waits
+    /// without throttling do not count.
     #[serde(default)]
     pub throttled_wait: DurationStats,
-    /// Fork to the first switch-in, nanoseconds; `None`: that was not in the window.
+    /// Fork to the first switch-in, nanoseconds; `None`: the first switch-in was not in the window.
     #[serde(default)]
     pub new_wait_ns: Option<u64>,
-    /// Switch-in to switch-out of slices that lie in the window whole.
+    /// Length of slices that lie in the window completely.
     #[serde(default)]
     pub slice_length: DurationStats,
-    /// What it met where it was enqueued.
+    /// State of the queues at its enqueues.
     #[serde(default)]
     pub enqueues: Enqueues,
-    /// How these durations are spread; `None`: it had no slice, or there was no room for the histograms of more tasks.
+    /// Histograms of these durations; `None`: it had no slice, or there was no room for the histograms of
+    /// more tasks.
     #[serde(default)]
     pub histograms: Option<Histograms>,
     /// Nice value at its end.
@@ -167,12 +171,13 @@ pub struct TaskInfo {
     /// Weight of its scheduling entity at its end, 1024 for nice 0.
     #[serde(default)]
     pub weight: Option<u32>,
-    /// Scheduling policy at its end (`SCHED_NORMAL` 0, `SCHED_FIFO` 1, `SCHED_EXT` 7; include/uapi/linux/sched.h).
+    /// Scheduling policy at its end (`SCHED_NORMAL` 0, `SCHED_FIFO` 1, `SCHED_EXT` 7;
+    /// include/uapi/linux/sched.h).
     #[serde(default)]
     pub policy: Option<u8>,
     /// Switch-outs into sleep.
     pub nr_blocked: u64,
-    /// Switch-outs while runnable without asking.
+    /// Switch-outs while runnable, except by `sched_yield`.
     pub nr_preempted: u64,
     /// Switch-outs by `sched_yield`.
     pub nr_yielded: u64,
@@ -181,16 +186,17 @@ pub struct TaskInfo {
     /// Slices that began in the window.
     #[serde(default)]
     pub nr_begun: u64,
-    /// Growth of the kernel's `sched_info.run_delay` before these, nanoseconds.
+    /// Growth of the kernel's `sched_info.run_delay` before these slices, nanoseconds.
     #[serde(default)]
     pub sched_info_run_delay_ns: u64,
-    /// Of these, those after a preemption on its way to sleep, from which no move to another runqueue freed it:
+    /// Of these slices, those after a preemption on the way to sleep that no migration followed:
     /// `/proc/<tid>/schedstat` counts neither the wait nor the slice.
     #[serde(default)]
     pub nr_unqueued: u64,
-    /// It waited for a CPU when the window closed, this long so far, nanoseconds (a censored wait), without `open_throttled_ns`.
+    /// Length so far of a wait for a CPU that was open when the window closed (a censored wait), nanoseconds,
+    /// without `open_throttled_ns`; `None`: it did not wait.
     pub open_wait_ns: Option<u64>,
-    /// How long it was throttled in that wait, nanoseconds.
+    /// How long the task was throttled in that wait, nanoseconds.
     #[serde(default)]
     pub open_throttled_ns: u64,
     /// Growth of `/proc/<tid>/schedstat` over the window: an independent account of the same time.
@@ -198,7 +204,7 @@ pub struct TaskInfo {
 }
 
 impl TaskInfo {
-    /// A task of which nothing but the number and the class is known.
+    /// A task of which only thread id and class are known.
     pub fn unknown(tid: u32, class: TaskClass) -> TaskInfo {
         TaskInfo {
             tid,
@@ -236,28 +242,28 @@ impl TaskInfo {
     }
 }
 
-/// How the durations of a task are spread, for each kind the filled buckets of [`crate::histogram`].
+/// Histograms of a task's durations: for each kind the filled buckets of [`crate::histogram`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histograms {
-    /// Of [`TaskInfo::wakeup_latency`].
+    /// Histogram of [`TaskInfo::wakeup_latency`].
     pub wakeup_latency: Buckets,
-    /// Of [`TaskInfo::preemption_wait`].
+    /// Histogram of [`TaskInfo::preemption_wait`].
     pub preemption_wait: Buckets,
-    /// Of [`TaskInfo::slice_length`].
+    /// Histogram of [`TaskInfo::slice_length`].
     pub slice_length: Buckets,
 }
 
-/// Number of a bucket and how many durations it holds, in order of the numbers, without empty ones.
+/// Number of a bucket and the number of durations in it, in ascending order, without empty buckets.
 pub type Buckets = Vec<(u16, u64)>;
 
-/// What `/proc/<tid>/schedstat` and `/proc/<tid>/status` count.
+/// Counters of `/proc/<tid>/schedstat` and `/proc/<tid>/status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedstat {
     /// Time on a CPU, nanoseconds.
     pub on_cpu_ns: u64,
     /// Time runnable but not running, nanoseconds.
     pub run_delay_ns: u64,
-    /// Times it was given a CPU.
+    /// Number of slices.
     pub nr_slices: u64,
     /// Voluntary context switches.
     #[serde(default)]
@@ -270,17 +276,17 @@ pub struct Schedstat {
 /// Probe counters of one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuCounters {
-    /// Its number.
+    /// Number of the CPU.
     pub cpu: u32,
-    /// Records that the probes wanted to write.
+    /// Records that the probes tried to write.
     pub emitted: u64,
-    /// Of these, the ones for which there was no room.
+    /// Of these, records for which there was no room.
     pub dropped: u64,
-    /// Time of the first and of the last of these, nanoseconds since boot. Between the two nothing was kept, unless the log was
-    /// read meanwhile.
+    /// Times of the first and the last dropped record, nanoseconds since boot. No record between them was
+    /// kept, unless the log was read in that time.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
-    /// Of the dropped ones, how many followed each other at most without one that was kept.
+    /// The longest run of dropped records without a kept one in between.
     #[serde(default)]
     pub dropped_in_a_row: u64,
     /// Context switches in the window.
@@ -290,69 +296,74 @@ pub struct CpuCounters {
     pub idle_ns: u64,
     /// Time other tasks were on the CPU, clipped to the window, nanoseconds.
     pub busy_ns: u64,
-    /// Ticks of this CPU's timer that were due in the window and whose lateness was measured.
+    /// Timer ticks of this CPU that were due in the window and whose delay was measured.
     #[serde(default)]
     pub nr_ticks: u64,
-    /// How late one of these was at most, nanoseconds: how long the CPU was kept from running, or ran with interrupts off; `None`:
-    /// none was measured.
+    /// Longest delay of such a tick, nanoseconds: how long the CPU did not run, or ran with interrupts off;
+    /// `None`: none was measured.
     #[serde(default)]
     pub tick_late_max_ns: Option<u64>,
-    /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None` where it is not kept.
+    /// Growth of `steal` in `/proc/stat` over the window, nanoseconds; `None`: the kernel does not count it.
     pub steal_ns: Option<u64>,
 }
 
-/// How [`TestResult::abnormal_end`] of a body begins that took too long.
+/// The beginning of [`TestResult::abnormal_end`] of a body that took too long.
 pub const TIMED_OUT: &str = "timed out";
 
 /// How the test body ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
-    /// What it said, or `None` if its process died without a word.
+    /// The result of the body; `None`: its process ended without one.
     pub body: Option<BodyResult>,
-    /// How its process ended where that was not in order: "killed by signal 11", "timed out after 30 s".
+    /// Abnormal end of its process, as in "killed by signal 11" or "timed out after 30 s".
     pub abnormal_end: Option<String>,
-    /// The last of what it printed.
+    /// The end of its output.
     pub output: String,
 }
 
 /// How the scheduler under test ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerExit {
-    /// Its name in the test.
+    /// Name of the scheduler in the test.
     #[serde(default)]
     pub scheduler: String,
-    /// It was in charge, but for the restarts, until the window had closed and the agent stopped it, and ended in order.
+    /// The scheduler was in charge, except during restarts, until the window had closed, and ended in order
+    /// when the agent stopped it.
     pub clean: bool,
     /// Exit kind: `not_started`, `unknown`, or one of [`EXIT_KINDS`].
     pub kind: String,
-    /// The kernel's reason ("runnable task stall"), else what the agent saw ("not in charge 60 s after its start"), if any.
+    /// The kernel's reason ("runnable task stall"), else the agent's ("not in charge 60 s after its start"),
+    /// if there is one.
     pub reason: Option<String>,
-    /// The message beside the reason, if any; of a scheduler that did not take over what its output complains of.
+    /// The kernel's message, if there is one. For a scheduler that did not take over: the error in its
+    /// output.
     pub message: Option<String>,
-    /// The debug dump, if any; of one longer than a MiB its beginning, the victim's section and its end.
+    /// The debug dump, if there is one. A dump longer than a MiB is cut to its beginning, the victim's
+    /// section and its end.
     pub dump: Option<String>,
-    /// How the process ended: "exit status 1", "killed by signal 9".
+    /// How the process ended, as in "exit status 1" or "killed by signal 9".
     pub process_end: Option<String>,
-    /// What it wrote to standard output and standard error, the last 256 KiB, without dumps and without escape sequences.
+    /// The last 256 KiB of its standard output and standard error, without dumps and escape sequences.
     pub output: String,
-    /// Ends after which it was in charge again without having been told to, in order.
+    /// Exits after which the scheduler restarted by itself, in order.
     #[serde(default)]
     pub restarts: Vec<SchedulerRestart>,
 }
 
-/// An end of a scheduler that it came back from, as it does on hotplug.
+/// An exit after which a scheduler restarted by itself, as schedulers do on hotplug.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerRestart {
     /// Exit kind.
     pub kind: String,
     /// The kernel's reason.
     pub reason: String,
-    /// The message beside it, if any.
+    /// The kernel's message, if there is one.
     pub message: Option<String>,
 }
 
-/// How a scheduler that took over can end, as a test may expect it. The kernel's kinds (`enum scx_exit_kind` of Linux 7.3), then the
-/// agent's: the process ended by itself, was killed by a signal that the agent had not sent, or did not end when it was told to.
+/// Exit kinds of a scheduler that took over: those of the kernel (`enum scx_exit_kind` of Linux 7.3), then
+/// those of the agent. `exited`: the process ended by itself; `crashed`: a signal that the agent had not sent
+/// killed it; `hung`: it did not end on request.
 pub const EXIT_KINDS: [&str; 14] = [
     "unreg",
     "unreg_bpf",
@@ -372,80 +383,82 @@ pub const EXIT_KINDS: [&str; 14] = [
 
 /// A line for the log of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Log {
-    /// The line.
+pub struct LogLine {
+    /// Text of the line.
     pub text: String,
 }
 
-/// Where the probes' logs lie in the guest's memory ([`crate::ring`]).
+/// Locations of the probes' logs in the guest's memory ([`crate::ring`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogMemory {
-    /// CPUs.
+    /// Number of CPUs.
     pub nr_cpus: u32,
-    /// Records that each CPU's part of the log holds.
+    /// Capacity of each CPU's log in records.
     pub records_per_cpu: u32,
-    /// The records of all CPUs.
+    /// Pages of the records of all CPUs.
     pub records: Pages,
-    /// The probes' positions, [`crate::ring::STATE_BYTES`] for each CPU.
+    /// Pages of the probes' positions, [`crate::ring::STATE_BYTES`] for each CPU.
     pub states: Pages,
-    /// The readers' positions, [`crate::ring::READER_BYTES`] for each CPU.
+    /// Pages of the readers' positions, [`crate::ring::READER_BYTES`] for each CPU.
     pub readers: Pages,
 }
 
-/// What is one piece of memory to a process, as frames of guest-physical memory: runs of a first frame's number and how many follow
-/// each other from there.
+/// A contiguous piece of a process' memory as runs of frames of guest-physical memory: number of the first
+/// frame, and number of frames.
 pub type Pages = Vec<(u64, u32)>;
 
-/// Bytes of a page and of a frame.
+/// Size of a page and of a frame, bytes.
 pub const PAGE_BYTES: usize = 4096;
 
-/// What was read of the logs while they filled; by the host also the rest after that.
+/// Records that were read from the logs while they filled. For the host also the rest after the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
-    /// Who read.
+    /// The reader.
     pub by: Drain,
-    /// Records.
+    /// Number of records.
     pub records: u64,
-    /// Their size.
+    /// Size of these records.
     pub bytes: u64,
-    /// CPU time that this took the reader, nanoseconds.
+    /// CPU time of the reader, nanoseconds.
     pub cpu_ns: u64,
 }
 
 /// The end of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
-    /// Records sent over all CPUs.
+    /// Number of records sent, over all CPUs.
     pub nr_records: u64,
-    /// CPU time that the agent itself used inside the window, nanoseconds.
+    /// CPU time of the agent in the window, nanoseconds.
     pub agent_cpu_ns: u64,
-    /// Times a probe was skipped because it interrupted itself; not 0 means that events are missing.
+    /// How often the kernel skipped a probe because it interrupted itself. If not 0, events are missing.
     pub recursion_misses: u64,
-    /// Events of tasks that the probes could not tell apart for want of room; not 0 means that counters are missing.
+    /// Events of tasks for which the probes had no room. If not 0, counters are missing.
     #[serde(default)]
     pub events_untracked: u64,
     /// Tasks that ended in the window and are missing from the tasks table.
     #[serde(default)]
     pub rows_dropped: u64,
-    /// Every program of the probes that was to be attached; empty: there were no probes.
+    /// Every program of the probes that had to be attached; empty: there were no probes.
     #[serde(default)]
     pub probes: Vec<ProbeRun>,
-    /// How far the CPUs of a deterministic guest came that were busy at the same time, before its window opened.
+    /// Progress of CPUs of a deterministic guest that were busy at the same time, before the window opened.
     #[serde(default)]
     pub races: Vec<Race>,
-    /// What sched_ext counted in the window.
+    /// Counters of sched_ext over the window.
     #[serde(default)]
     pub sched_ext: SchedExtCounts,
-    /// What the programs of the scheduler took; `None`: not asked for, or there was no scheduler.
+    /// Cost of the scheduler's programs; `None`: not requested, or there was no scheduler.
     #[serde(default)]
     pub programs: Option<ProgramRuns>,
-    /// The cgroups of the test that were there when the window closed.
+    /// Cgroups of the test that existed when the window closed.
     #[serde(default)]
     pub cgroups: Vec<CgroupStat>,
-    /// The kernel's clock after the window, `current_clocksource` in /sys/devices/system/clocksource/clocksource0.
+    /// The kernel's clock after the window, `current_clocksource` in
+    /// /sys/devices/system/clocksource/clocksource0.
     #[serde(default)]
     pub clocksource: Option<String>,
-    /// What the agent read of the logs while the window was open; `None`: it left that to the host, or it was not needed.
+    /// Records that the agent read while the window was open; `None`: the host read them, or the logs held
+    /// the window.
     #[serde(default)]
     pub drained: Option<Drained>,
 }
@@ -453,23 +466,24 @@ pub struct Bye {
 /// A program of the probes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeRun {
-    /// The tracepoint or the function that it is attached to.
+    /// The tracepoint or function to which it is attached.
     pub name: String,
-    /// The kernel has that, and took the program.
+    /// The kernel has it and accepted the program.
     pub attached: bool,
-    /// It has run since.
+    /// The program has run.
     pub ran: bool,
 }
 
-/// CPUs that counted at the same time, each alone on its CPU, and how far they came.
+/// Progress of a loop that ran on several CPUs at the same time, alone on each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Race {
-    /// CPU and rounds of one loop, the same on all.
+    /// CPU and completed rounds of the loop.
     pub rounds: Vec<(u32, u64)>,
 }
 
 impl Race {
-    /// How far the slowest came, as a part of the way of the fastest; `None`: there were not two, or none moved.
+    /// Rounds of the slowest CPU as a fraction of the fastest; `None`: with fewer than two CPUs, or without
+    /// progress.
     pub fn slowest_frac(&self) -> Option<f64> {
         let rounds = || self.rounds.iter().map(|(_, n)| *n);
         let (least, most) = (rounds().min()?, rounds().max()?);
@@ -477,36 +491,36 @@ impl Race {
     }
 }
 
-/// A program of a scheduler, in the window.
+/// A BPF program of a scheduler, over the window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRun {
-    /// Which operation it is: its member of `struct sched_ext_ops`.
+    /// The operation: a member of `struct sched_ext_ops`.
     pub member: String,
-    /// Its name.
+    /// Name of the program.
     pub name: String,
-    /// Times it was called.
+    /// Number of calls.
     pub calls: u64,
-    /// What the kernel's statistics say that it took, nanoseconds.
+    /// Run time by the kernel's statistics, nanoseconds.
     pub run_ns: u64,
 }
 
-/// What the programs of the scheduler took.
+/// Cost of the BPF programs of the schedulers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRuns {
-    /// What the kernel's statistics say of a call of a program that does nothing, nanoseconds.
+    /// Run time of a call of an empty program by the kernel's statistics, nanoseconds.
     pub baseline_ns: u64,
     /// Every program of every scheduler that was in charge.
     pub programs: Vec<ProgramRun>,
 }
 
-/// A cgroup of the test, in the window, by `cpu.stat`.
+/// Growth of `cpu.stat` of a cgroup of the test over the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupStat {
     /// Path below the cgroup root.
     pub path: String,
-    /// CPU time of its tasks and of those below it, nanoseconds.
+    /// CPU time of its tasks and of its descendants, nanoseconds.
     pub usage_ns: u64,
-    /// Periods of its CPU bandwidth; `None`, as the next two: the cpu controller is not at work there.
+    /// Periods of its CPU bandwidth; `None`, as for the next two: the cpu controller is not enabled there.
     pub nr_periods: Option<u64>,
     /// Periods in which it was throttled.
     pub nr_throttled: Option<u64>,
@@ -514,20 +528,20 @@ pub struct CgroupStat {
     pub throttled_ns: Option<u64>,
 }
 
-/// What sched_ext counts, as growth over the window: the sum over all schedulers that were in charge, for each takes over with counters
-/// of its own.
+/// Growth of the counters of sched_ext over the window, summed over all schedulers that were in charge,
+/// because each has its own counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedExtCounts {
-    /// `/sys/kernel/sched_ext/nr_rejected`: tasks that the scheduler refused; `None`: the kernel has no sched_ext, or the number was lost
-    /// when a scheduler restarted itself.
+    /// `/sys/kernel/sched_ext/nr_rejected`: tasks that the scheduler refused; `None`: the kernel has no
+    /// sched_ext, or a scheduler restarted itself and the number was lost.
     pub nr_rejected: Option<u64>,
-    /// `/sys/kernel/sched_ext/root/events` by name; empty where the kernel has none (before 6.15), or where they were lost: they go with
-    /// their scheduler, and of one that ended by itself only a debug dump tells them.
+    /// `/sys/kernel/sched_ext/root/events` by name. Empty if the kernel has none (before 6.15) or if they
+    /// were lost: they end with their scheduler, and after an exit by itself only a debug dump has them.
     pub events: BTreeMap<String, u64>,
 }
 
 impl SchedExtCounts {
-    /// What was counted between `before` and this. A counter that is less than before has started anew meanwhile, and is left out.
+    /// The growth since `before`. A counter that is lower than before has restarted and is left out.
     pub fn since(&self, before: &SchedExtCounts) -> SchedExtCounts {
         let grown = |(name, n): (&String, &u64)| {
             Some((name.clone(), n.checked_sub(before.events.get(name).copied().unwrap_or(0))?))
@@ -538,7 +552,8 @@ impl SchedExtCounts {
         }
     }
 
-    /// Adds what was counted under another scheduler. What one of them lacks could not be measured.
+    /// Adds the counts under another scheduler. A counter that one of them lacks could not be measured and is
+    /// left out.
     pub fn add(&mut self, other: &SchedExtCounts) {
         self.nr_rejected = self.nr_rejected.zip(other.nr_rejected).map(|(a, b)| a.saturating_add(b));
         self.events.retain(|name, _| other.events.contains_key(name));
@@ -548,7 +563,7 @@ impl SchedExtCounts {
     }
 }
 
-/// Serializes a message.
+/// Serializes a message as JSON.
 pub fn to_json<T: Serialize>(message: &T) -> Vec<u8> {
     serde_json::to_vec(message).expect("messages hold only strings, integers and lists")
 }

@@ -1,6 +1,7 @@
 //! Names of enum values, once, beside their enum.
 
-/// Gives a field-less enum its names. Variants are listed in the order of their discriminants, which have no gap.
+/// Gives a field-less enum its names. Variants are listed in the order of their discriminants, which have no
+/// gap.
 macro_rules! names {
     ($type:ident: $($variant:ident = $name:literal,)+) => {
         impl $type {

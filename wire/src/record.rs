@@ -1,24 +1,25 @@
-//! Probe records: what the BPF programs write, 64 bytes each, one layout for all kinds.
+//! Probe records, which the BPF programs write: 64 bytes each, one layout for all kinds.
 //!
 //! The C definition with the same offsets is `struct record` in `guest-probes/src/bpf/record.h`; a test in
-//! `guest-probes/src/probes/skeleton.rs` compares the two. Records are read field by field, so no alignment is needed.
+//! `guest-probes/src/probes/skeleton.rs` compares the two. Records are read field by field, so no alignment
+//! is needed.
 
-/// Bytes of one record.
+/// Size of a record, bytes.
 pub const RECORD_BYTES: usize = 64;
 
-/// Records in one frame at most, whoever sends them: about a megabyte.
+/// Maximum number of records in a frame, about a megabyte.
 pub const RECORDS_PER_FRAME: usize = 14_000;
 
-/// In a record: this duration was not measured.
+/// Value of a duration that was not measured.
 pub const NO_TIME: u64 = u64::MAX;
 
-/// In a record: there is no such CPU.
+/// Value of a CPU that does not exist.
 pub const NO_CPU: u16 = u16::MAX;
 
-/// In a record: this queue was not seen.
+/// Value of a queue length that was not measured.
 pub const NO_LENGTH: u16 = u16::MAX;
 
-/// In a record: the time from waking to wakeup was not measured.
+/// Value of a time from waking to wakeup that was not measured.
 pub const NO_WAKING: u32 = u32::MAX;
 
 /// Throttled time is stored in units of `1 << THROTTLED_SHIFT` nanoseconds.
@@ -28,13 +29,13 @@ pub const THROTTLED_SHIFT: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum WaitKind {
-    /// It was running already when the probes started, or its start was not seen.
+    /// It was running when the probes started, or its wakeup was not seen.
     Unknown = 0,
     /// `sched_wakeup`.
     Wakeup = 1,
-    /// `sched_wakeup_new`: it was just forked.
+    /// `sched_wakeup_new`: it had just been forked.
     New = 2,
-    /// It was switched out while runnable, without asking for it.
+    /// It was switched out while runnable, without `sched_yield`.
     Preempt = 3,
     /// It called `sched_yield`.
     Yield = 4,
@@ -48,15 +49,15 @@ names! { WaitKind:
     Yield = "yield",
 }
 
-/// Where an enqueue under sched_ext put the task.
+/// The queue into which an enqueue under sched_ext put a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Placement {
-    /// Into the local DSQ of a CPU, without a detour.
+    /// The local DSQ of a CPU, directly.
     Direct = 1,
-    /// Into another DSQ, from which a CPU has to take it.
+    /// Another DSQ, from which a CPU has to take it.
     Queued = 2,
-    /// Into none: the scheduler has it in a structure of its own.
+    /// None: the scheduler holds it in a structure of its own.
     Held = 3,
 }
 
@@ -72,7 +73,7 @@ names! { Placement:
 pub enum EndState {
     /// The task went to sleep.
     Blocked = 1,
-    /// The task was switched out while runnable, without asking for it.
+    /// The task was switched out while runnable, without `sched_yield`.
     Preempted = 2,
     /// The task called `sched_yield` in this slice and was switched out while runnable.
     Yielded = 3,
@@ -96,7 +97,7 @@ names! { EndState:
 pub enum MigrationContext {
     /// The wakeup chose another CPU (state `TASK_WAKING` at `sched_migrate_task`).
     Wakeup = 1,
-    /// Load balancing, or under sched_ext the dispatch from a shared DSQ: the task was runnable.
+    /// Load balancing, or under sched_ext a dispatch from a shared DSQ: the task was runnable.
     Balance = 2,
     /// `execve` placed the task anew.
     Exec = 3,
@@ -118,9 +119,11 @@ pub struct SliceRecord {
     pub ts_ns: u64,
     /// Switch-in to switch-out.
     pub dur_ns: u64,
-    /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in, without `throttled_ns`.
+    /// From `sched_wakeup` (or `sched_wakeup_new`, or the switch-out while runnable) to switch-in, without
+    /// `throttled_ns`.
     pub wait_ns: Option<u64>,
-    /// How long within that time the task's cgroup, or one above it, was throttled by `cpu.max`; `None`: not for a microsecond.
+    /// How long in that time `cpu.max` throttled the task's cgroup or an ancestor; `None`: for less than a
+    /// microsecond.
     pub throttled_ns: Option<u64>,
     /// `sched_waking` to `sched_wakeup`, up to 4.3 s.
     pub waking_ns: Option<u64>,
@@ -128,13 +131,13 @@ pub struct SliceRecord {
     pub blocked_ns: Option<u64>,
     /// Thread id; 0 is the idle task.
     pub tid: u32,
-    /// Thread that woke the task, if a task's context did.
+    /// Thread in whose context the wakeup ran, if there was one.
     pub waker_tid: Option<u32>,
     /// CPU of the slice.
     pub cpu: u16,
-    /// CPU of the task's slice before.
+    /// CPU of the task's previous slice.
     pub prev_cpu: Option<u16>,
-    /// CPU that ran the waker.
+    /// CPU on which the wakeup ran.
     pub waker_cpu: Option<u16>,
     /// Kernel priority at switch-out, `task_struct.prio`: 0 to 99 real time, 100 to 139 normal.
     pub prio: i16,
@@ -142,15 +145,17 @@ pub struct SliceRecord {
     pub wait_kind: WaitKind,
     /// How the slice ended.
     pub end_state: EndState,
-    /// Where the enqueue before the slice put the task; `None`: sched_ext did not enqueue it, or it was not seen.
+    /// The queue of the enqueue before the slice; `None`: sched_ext did not enqueue the task, or the enqueue
+    /// was not seen.
     pub placement: Option<Placement>,
-    /// Other tasks on the runqueue at that enqueue, the running one included; `None`: it was no wakeup, or was not seen.
+    /// Number of other tasks on the runqueue at a wakeup, the running one included; `None`: not a wakeup, or
+    /// not seen.
     pub rq_length: Option<u16>,
-    /// Other tasks in the DSQ in which it was queued.
+    /// Number of other tasks in the DSQ of the enqueue.
     pub dsq_length: Option<u16>,
 }
 
-/// One migration.
+/// A migration of a task to another CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MigrationRecord {
     /// `sched_migrate_task`, nanoseconds.
@@ -174,7 +179,7 @@ pub enum Record {
     Migration(MigrationRecord),
 }
 
-/// Why 64 bytes are no record.
+/// Error of bytes that are not a record.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
     /// Fewer bytes than a record has.
@@ -183,17 +188,17 @@ pub enum RecordError {
     /// A kind that this version does not know.
     #[error("unknown record kind {0}")]
     Kind(u8),
-    /// A field holds a number with no meaning.
+    /// A field has a value without a meaning.
     #[error("record field {field} holds {value}")]
     Field {
         /// Name of the field.
         field: &'static str,
-        /// What it holds.
+        /// Value of the field.
         value: u8,
     },
 }
 
-/// Byte offsets of the fields, the same as in the C structure.
+/// Byte offsets of the fields, as in the C structure.
 ///
 /// A migration uses `ts_ns`, `tid`, `cpu` (from), `prev_cpu` (to), and `wait_kind` (context).
 pub mod offset {
@@ -236,7 +241,7 @@ pub mod offset {
 }
 
 impl Record {
-    /// When the record at the beginning of `b` says that it happened, of any kind; `None`: there are too few bytes.
+    /// The time of the record at the beginning of `b`, of any kind; `None`: there are too few bytes.
     #[inline]
     pub fn time(b: &[u8]) -> Option<u64> {
         b.get(offset::TS_NS..)?.first_chunk().map(|ts| u64::from_le_bytes(*ts))

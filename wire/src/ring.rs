@@ -1,42 +1,43 @@
-//! The probes' log of one CPU as its reader sees it: a ring of records in memory that is shared with the probes.
+//! The reader's side of the probes' log of one CPU: a ring of records in memory that is shared with the
+//! probes.
 //!
-//! Positions count records from 0 and only grow. The probes write at `produced`, and wait for nobody: while `produced` is a whole
-//! turn ahead of `consumed` they drop. The reader looks at `produced`, reads, and stores `consumed`. The probes' side is
-//! `guest-probes/src/bpf/log.h`.
+//! Positions count records from 0 and only grow. The probes write at `produced` and never wait: while
+//! `produced` is a whole turn ahead of `consumed`, they drop records. The reader loads `produced`, reads, and
+//! stores `consumed`. The probes' side is `guest-probes/src/bpf/log.h`.
 
 use core::ops::Range;
 use core::time::Duration;
 
 use crate::record::RECORD_BYTES;
 
-/// Bytes of what the probes know of a CPU (`struct cpu_state`), whose first eight are `produced`.
+/// Size of the probes' state of a CPU (`struct cpu_state`). Its first eight bytes are `produced`.
 pub const STATE_BYTES: usize = 128;
 
-/// Bytes of what the reader of a CPU's log says (`struct log_reader`), whose first eight are `consumed`.
+/// Size of the reader's state of a CPU (`struct log_reader`). Its first eight bytes are `consumed`.
 pub const READER_BYTES: usize = 64;
 
-/// CPUs of which there are states and readers (`MAX_CPUS`).
+/// Number of states of probes and of readers (`MAX_CPUS` of the BPF programs).
 pub const MAX_CPUS: u32 = 256;
 
-/// How often the reader looks at a log: a CPU that writes a million records a second, ten times what switches between two tasks on
-/// hardware come to, fills an eighth of it meanwhile.
+/// The interval at which a reader polls a log. In this time a CPU that writes a million records a second, ten
+/// times the rate of two tasks that wake each other on hardware, fills an eighth of the log.
 pub fn step(records_per_cpu: u32) -> Duration {
     Duration::from_micros(u64::from(records_per_cpu / 8).clamp(1_000, 50_000))
 }
 
-/// Positions that cannot be.
+/// Positions that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{produced} records written after {consumed} of them were read, in a log of {capacity}")]
-pub struct Insane {
-    /// Where the probes are.
+pub struct Inconsistent {
+    /// Position of the probes.
     pub produced: u64,
-    /// Where the reader is.
+    /// Position of the reader.
     pub consumed: u64,
-    /// Records that the log holds.
+    /// Capacity of the log in records.
     pub capacity: u32,
 }
 
-/// What there is to read: a part of one CPU's log.
+/// The unread part of one CPU's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filled {
     consumed: u64,
@@ -45,36 +46,36 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// What lies between the positions. Of a log that wraps, `capacity` is a power of two.
-    pub fn new(produced: u64, consumed: u64, capacity: u32) -> Result<Filled, Insane> {
+    /// The part between two positions. The capacity of a log that wraps is a power of two.
+    pub fn new(produced: u64, consumed: u64, capacity: u32) -> Result<Filled, Inconsistent> {
         match produced.checked_sub(consumed) {
             Some(len) if len <= capacity.into() => Ok(Filled { consumed, produced, capacity }),
-            _ => Err(Insane { produced, consumed, capacity }),
+            _ => Err(Inconsistent { produced, consumed, capacity }),
         }
     }
 
-    /// Records.
+    /// Number of unread records.
     pub fn len(&self) -> u64 {
         self.produced - self.consumed
     }
 
-    /// There are none.
+    /// Whether there are no unread records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// More than half of the log.
+    /// Whether more than half of the log is unread.
     pub fn is_high(&self) -> bool {
         self.len() > u64::from(self.capacity) / 2
     }
 
-    /// The position up to which there is something to read, which is then that of the reader.
+    /// The position of the reader after it has read this part.
     pub fn end(&self) -> u64 {
         self.produced
     }
 
-    /// Where the records are, oldest first, in stretches of at most `most` (not 0) records: bytes of the log of all CPUs, of which
-    /// this one's is the `cpu`th.
+    /// Byte ranges of the records in the log of all CPUs, oldest first, each of at most `most` (not 0)
+    /// records. `cpu` is the number of this CPU.
     pub fn stretches(self, cpu: u32, most: usize) -> impl Iterator<Item = Range<usize>> {
         let capacity = u64::from(self.capacity);
         let mut at = self.consumed;
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::single_range_in_vec_init)] // one stretch
+    #[expect(clippy::single_range_in_vec_init, reason = "one range")]
     fn stretches_end_at_the_end_of_the_part() {
         assert_eq!(slots(3, 0, 8, 0, 100), [0..3]);
         // CPU 2 has places 16 to 23; position 6 is the last but one, position 8 the first again.
@@ -126,8 +127,8 @@ mod tests {
     #[test]
     fn positions_of_a_hostile_guest_are_refused() {
         for (produced, consumed) in [(9, 0), (4, 5), (0, 1), (u64::MAX, 0), (u64::MAX, u64::MAX - 9)] {
-            let insane = Filled::new(produced, consumed, 8).unwrap_err();
-            assert_eq!((insane.produced, insane.consumed, insane.capacity), (produced, consumed, 8));
+            let wrong = Filled::new(produced, consumed, 8).unwrap_err();
+            assert_eq!((wrong.produced, wrong.consumed, wrong.capacity), (produced, consumed, 8));
         }
         // As long as they are possible, they do not take a reader out of the log.
         for (produced, consumed) in [(u64::MAX, u64::MAX - 8), (8, 0), (u64::MAX, u64::MAX)] {

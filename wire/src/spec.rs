@@ -1,5 +1,5 @@
-//! What is to be run: the test spec that a test process writes for the runner, and the guest spec that the runner puts
-//! into the initramfs.
+//! The task of a run: the test spec that a test process writes for the runner, and the guest spec that the
+//! runner puts into the initramfs.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,119 +11,119 @@ use serde::{Deserialize, Serialize};
 use crate::accel::Accel;
 use crate::topology::Topology;
 
-/// One boot of one test, as the test process asks the runner for it.
+/// A test, as the test process describes it to the runner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestSpec {
     /// [`crate::WIRE_VERSION`] of the test binary.
     pub wire_version: u16,
-    /// Name of the package that the test belongs to; empty where a spec was written by hand.
+    /// Name of the test's package; empty in a spec that was written by hand.
     #[serde(default)]
     pub package: String,
-    /// Name of the test as nextest lists it.
+    /// Name of the test body.
     pub test: String,
     /// Absolute path of the test binary on the host.
     pub binary: String,
     /// Directory of the Cargo manifest of the test's package.
     pub manifest_dir: String,
-    /// CPUs to show to the guest.
+    /// Topology of the guest.
     pub topology: Topology,
     /// Guest memory in MiB.
     pub memory_mib: u32,
-    /// How long the workload runs, in nanoseconds of guest time.
+    /// Duration of the workload, nanoseconds of guest time.
     pub duration_ns: u64,
     /// The only accelerator that the test runs on; `None`: any.
     #[serde(default)]
     pub accel: Option<Accel>,
     /// The scheduler under test; `None` is the kernel's own (EEVDF).
     pub scheduler: Option<SchedulerSpec>,
-    /// Seed of everything random in the workload.
+    /// Seed of the workload.
     pub seed: u64,
-    /// What is recorded, if the test insists on it.
+    /// What the probes record; `None`: the level of the environment.
     #[serde(default)]
     pub probes: Option<ProbeLevel>,
-    /// Capacity of each CPU's log in records, if it is not to follow from duration and memory. Of a log that wraps it is the next
-    /// smaller power of two.
+    /// Capacity of each CPU's log in records, which is rounded down to a power of two for a log that wraps;
+    /// `None`: by duration and memory.
     #[serde(default)]
     pub records_per_cpu: Option<u32>,
-    /// Who reads logs that fill before the window closes, if the test insists on it.
+    /// Reader of logs that fill before the window closes; `None`: the runner decides.
     #[serde(default)]
     pub drain: Option<Drain>,
-    /// More kernel parameters, if the test insists on some.
+    /// Additional kernel parameters.
     #[serde(default)]
     pub kernel_args: Vec<String>,
-    /// How the guest shares its host with others, if the test says.
+    /// How the guest shares its host; `None`: the default of its accelerator.
     #[serde(default)]
     pub isolation: Option<Isolation>,
-    /// What the test expects of its run.
+    /// Expectations of the test about its run.
     #[serde(default, rename = "terms")]
     pub expectations: Expectations,
-    /// What its body does, where the test process has run it dry.
+    /// Outline of the body; `None`: there was no dry run.
     #[serde(default)]
     pub outline: Option<Outline>,
 }
 
-/// What a test's body does in its guest, as a dry run on the host recorded it.
+/// Outline of a test body, as a dry run on the host recorded it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outline {
-    /// Steps of its scenarios and starts of its payloads in their order, a line of text each.
+    /// Steps of scenarios and starts of payloads in order, a line of text each.
     pub steps: Vec<String>,
-    /// Workers that it starts.
+    /// Workers of the scenarios.
     pub workers: Vec<OutlinedWorkers>,
-    /// Phases in their order.
+    /// Phases in order.
     pub phases: Vec<OutlinedPhase>,
-    /// Roles of its tasks.
+    /// Roles of tasks.
     pub roles: Vec<String>,
-    /// Names of the metrics that it reports itself, `test.NAME`.
+    /// Names of metrics that the body reports itself, `test.NAME`.
     pub metrics: Vec<String>,
-    /// What the guest would refuse.
+    /// The step that the guest would refuse, and why; `None`: none.
     pub fault: Option<String>,
-    /// Why it may do more than is recorded here; `None`: this is all.
+    /// Why the body may do more than is recorded here; `None`: the outline is complete.
     pub open: Option<String>,
 }
 
 /// Workers that start together in a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinedWorkers {
-    /// The cgroup.
+    /// Name of the cgroup.
     pub cgroup: String,
-    /// Their role.
+    /// Role of the workers.
     pub role: String,
-    /// How many.
+    /// Number of workers.
     pub count: u32,
 }
 
 /// A phase of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlinedPhase {
-    /// Its name.
+    /// Name in results.
     pub name: String,
-    /// How long its holds are together, nanoseconds. Changes of the scheduler take time beside that.
+    /// Sum of its holds, nanoseconds, without changes of the scheduler.
     pub hold_ns: u64,
 }
 
-/// Who reads the probes' logs when they are half full before the window has closed.
+/// Reader of the probes' logs that are half full before the window has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Drain {
-    /// The host, out of the guest's memory; where it cannot, the guest.
+    /// The host, from the guest's memory; if it cannot, the guest.
     Host,
-    /// The guest's agent, which sends what it reads.
+    /// The guest agent, which sends the records.
     Guest,
-    /// Nobody: what does not fit is dropped.
+    /// None: records that do not fit are dropped.
     #[default]
     Nobody,
 }
 
-/// How a guest shares the CPUs of its host with the other guests there.
+/// How a guest shares the CPUs of its host with other guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// All of them are its own.
+    /// No other guest runs at the same time.
     Alone,
-    /// As many as it has CPUs are its own.
+    /// The guest has as many CPUs of the host to itself as it has CPUs.
     Share,
-    /// None is.
+    /// The guest shares all CPUs.
     Any,
 }
 
@@ -131,17 +131,18 @@ pub enum Isolation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Expectations {
-    /// Name of the test as nextest lists it with one kernel and one scheduler; `None`: the body's.
+    /// Name of the test in the list of nextest, without kernel and scheduler; `None`: the name of the body.
     pub listed: Option<String>,
-    /// What has to hold of the run's metrics.
+    /// Conditions on metrics of the run.
     pub asserts: Vec<Assertion>,
     /// Checks that are switched off.
     pub without: Vec<Check>,
-    /// The run passes only if the scheduler under test took over and then ended like this.
+    /// The expected exit: the run passes only if the scheduler under test took over and then ended in this
+    /// way.
     pub expect: Option<SchedExit>,
     /// Schedulers that the test may change to.
     pub also: Vec<SchedulerSpec>,
-    /// Programs that the test runs.
+    /// Programs that the test may run.
     pub payloads: Vec<PayloadSpec>,
 }
 
@@ -166,31 +167,31 @@ names! { Check:
 /// A condition on one metric of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assertion {
-    /// Name of the metric and, after a dot, its statistic; without one the statistic is `value`.
+    /// Name of the metric and, after a dot, of the statistic; without one the statistic is `value`.
     pub subject: String,
-    /// How the value relates to the limit.
+    /// Relation of the value to the limit.
     pub relation: Relation,
     /// The limit, in the metric's unit.
     pub limit: f64,
-    /// The limit with its unit, as the test has it.
+    /// The limit with its unit, as in the test's source.
     pub limit_text: String,
-    /// The role whose metric it is; `None`: the run's.
+    /// Role of the metric; `None`: the whole workload.
     pub role: Option<String>,
-    /// The phase whose metric it is; `None`: of the whole run.
+    /// Phase of the metric; `None`: the whole window.
     pub phase: Option<String>,
 }
 
-/// How a value relates to a limit.
+/// Relation of a value to a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Relation {
-    /// `<`
+    /// `<`.
     Below,
-    /// `<=`
+    /// `<=`.
     AtMost,
-    /// `>`
+    /// `>`.
     Above,
-    /// `>=`
+    /// `>=`.
     AtLeast,
 }
 
@@ -202,7 +203,7 @@ impl Expectations {
 }
 
 impl Assertion {
-    /// Of what it is, in words: " of role server in phase narrow".
+    /// Role and phase as text, as in " of role server in phase narrow".
     pub fn scope(&self) -> String {
         let role = self.role.as_ref().map(|r| format!(" of role {r}")).unwrap_or_default();
         let phase = self.phase.as_ref().map(|p| format!(" in phase {p}")).unwrap_or_default();
@@ -211,7 +212,7 @@ impl Assertion {
 }
 
 impl Relation {
-    /// As it is written.
+    /// The operator in a test's source.
     pub fn symbol(self) -> &'static str {
         match self {
             Relation::Below => "<",
@@ -221,7 +222,7 @@ impl Relation {
         }
     }
 
-    /// Whether it holds; of a value that is no number nothing does.
+    /// Whether the relation holds; false for NaN.
     pub fn holds(self, value: f64, limit: f64) -> bool {
         match self {
             Relation::Below => value < limit,
@@ -232,15 +233,15 @@ impl Relation {
     }
 }
 
-/// The end of a scheduler that a test expects.
+/// The exit of a scheduler that a test expects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedExit {
-    /// The exit kind, as in [`crate::message::SchedulerExit`]; `None`: any that is an error.
+    /// The exit kind, as in [`crate::message::SchedulerExit`]; `None`: any exit before the window closed.
     pub kind: Option<String>,
 }
 
 impl fmt::Display for SchedExit {
-    /// As a test writes it.
+    /// As in a test's source.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Some(kind) => write!(f, "sched_exit({kind})"),
@@ -249,14 +250,14 @@ impl fmt::Display for SchedExit {
     }
 }
 
-/// A program that travels into the guest with the libraries that it needs.
+/// A program that is copied into the guest with its shared libraries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayloadSpec {
-    /// Its file name, or its path.
+    /// File name on the host's `PATH`, or path from the package's directory.
     pub binary: String,
-    /// More files, as paths from the package's directory; they keep their names.
+    /// Other files, as paths from the package's directory; they keep their names.
     pub files: Vec<String>,
-    /// Names of the metrics that are read from its output.
+    /// Names of the metrics in its output.
     #[serde(default)]
     pub metrics: Vec<String>,
 }
@@ -265,15 +266,15 @@ pub struct PayloadSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeLevel {
-    /// All of `Full`, and run time and calls of each of the scheduler's programs, for which the kernel reads its clock twice more in
-    /// every run of every BPF program.
+    /// As `Full`, and run time and calls of each program of the scheduler. The kernel then reads its clock
+    /// twice more in every run of every BPF program.
     Programs,
-    /// A record for each slice and migration, and counters and histograms of each task.
+    /// A record of each slice and migration, and counters and histograms of each task.
     #[default]
     Full,
     /// Counters and histograms of each task.
     Summary,
-    /// Nothing.
+    /// Nothing: there are no probes.
     Off,
 }
 
@@ -285,48 +286,48 @@ names! { ProbeLevel:
 }
 
 impl ProbeLevel {
-    /// There is a record for each slice and migration.
+    /// Whether there is a record of each slice and migration.
     pub fn has_records(self) -> bool {
         matches!(self, ProbeLevel::Programs | ProbeLevel::Full)
     }
 }
 
-/// A scheduler as `declare_scheduler!` names it.
+/// A scheduler, as `declare_scheduler!` declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerSpec {
-    /// Its name in results.
+    /// Name in results.
     pub name: String,
-    /// File name of its binary.
+    /// File name of the binary.
     pub binary: String,
     /// Arguments of the binary.
     pub args: Vec<String>,
 }
 
-/// What the agent reads from [`crate::GUEST_SPEC_PATH`].
+/// The task of a guest, which the agent reads from [`crate::GUEST_SPEC_PATH`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GuestSpec {
-    /// The test.
+    /// The spec of the test.
     pub test: TestSpec,
     /// Path of the test binary in the guest.
     pub test_path: String,
     /// Path of the scheduler binary in the guest.
     pub scheduler_path: Option<String>,
-    /// Kernel modules to load, in this order, as paths in the guest.
+    /// Paths in the guest of kernel modules, in the order in which to load them.
     pub modules: Vec<String>,
-    /// Capacity of each CPU's probe log, in records; a power of two where somebody drains it.
+    /// Capacity of each CPU's log in records; a power of two if the log has a reader.
     pub records_per_cpu: u32,
-    /// Who reads the logs while the window is open; nobody in a deterministic guest.
+    /// Reader of the logs while the window is open; [`Drain::Nobody`] in a deterministic guest.
     #[serde(default)]
     pub drain: Drain,
-    /// What is recorded.
+    /// What the probes record.
     #[serde(default)]
     pub probes: ProbeLevel,
-    /// Set in a deterministic guest (`--accel sim`): nothing is sent before the window has ended, and the guest never sleeps
-    /// afterwards, for what the host answers, and when, must not reach it.
+    /// Set in a deterministic guest (`--accel sim`). Such a guest sends nothing before the window has closed
+    /// and never sleeps afterwards, because the content and time of the host's answers must not influence it.
     pub sim: Option<SimSpec>,
-    /// The test body is killed after this time and the test fails, in nanoseconds.
+    /// Time limit of the test body, nanoseconds. A body that takes longer is killed and the test fails.
     pub timeout_ns: u64,
-    /// Set where nothing is measured: somebody wants to look around.
+    /// Set in an interactive guest, in which nothing is measured.
     #[serde(default)]
     pub shell: Option<ShellSpec>,
 }
@@ -334,22 +335,23 @@ pub struct GuestSpec {
 /// An interactive guest. Its kernel has 9p and overlayfs; the host's files are shared as [`HOST_ROOT_TAG`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellSpec {
-    /// What to run, as the shell takes it; `None`: the shell itself.
+    /// Command for the shell; `None`: the shell is interactive.
     pub command: Option<String>,
-    /// Directory to start in, as on the host.
+    /// Working directory, as on the host.
     pub dir: String,
     /// `TERM` of the host.
     pub term: String,
-    /// Rows and columns of the terminal, 0 where there is none.
+    /// Rows and columns of the terminal; 0 without a terminal.
     pub size: (u16, u16),
 }
 
 /// The 9p tag of the host's root directory.
 pub const HOST_ROOT_TAG: &str = "hostroot";
 
-/// What a deterministic guest does beside the rest.
+/// Parameters of a deterministic guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimSpec {
-    /// The window opens this much later, nanoseconds of virtual time: where timer ticks lie in it is up to the seed.
+    /// Delay of the window, nanoseconds of virtual time: it makes the position of timer ticks in the window
+    /// depend on the seed.
     pub phase_ns: u32,
 }

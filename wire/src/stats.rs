@@ -5,17 +5,16 @@ use serde::{Deserialize, Serialize};
 /// Count, sum and extremes of a duration; `min` and `max` are `None` while `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DurationStats {
-    /// How many.
+    /// Number of values.
     pub count: u64,
-    /// Their sum in nanoseconds.
+    /// Sum, nanoseconds.
     pub sum_ns: u64,
-    /// The shortest, nanoseconds.
+    /// Shortest, nanoseconds.
     pub min_ns: Option<u64>,
-    /// The longest, nanoseconds.
+    /// Longest, nanoseconds.
     pub max_ns: Option<u64>,
 }
 
-/// All of them as one.
 impl<'a> core::iter::Sum<&'a DurationStats> for DurationStats {
     fn sum<I: Iterator<Item = &'a DurationStats>>(stats: I) -> DurationStats {
         stats.fold(DurationStats::default(), |a, b| DurationStats {
@@ -27,13 +26,14 @@ impl<'a> core::iter::Sum<&'a DurationStats> for DurationStats {
     }
 }
 
-/// Count, sum and greatest of the lengths of a queue, each as a task found it; `max` is `None` while `count` is 0.
+/// Count, sum and maximum of the lengths of a queue, one for each task that was enqueued; `max` is `None`
+/// while `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LengthStats {
-    /// How many.
+    /// Number of values.
     pub count: u64,
-    /// Their sum.
+    /// Sum of the lengths.
     pub sum: u64,
-    /// The longest.
+    /// Greatest length.
     pub max: Option<u64>,
 }

@@ -1,7 +1,7 @@
-//! CPU topologies: what a test asks for, and what a guest sees in `/sys`.
+//! CPU topologies: the one that a test requests, and the one that a guest sees in `/sys`.
 //!
-//! A topology is written `1n2l4c2t`: NUMA nodes, last-level caches per node, cores per LLC, threads per core; the
-//! number of CPUs is the product. CPU numbers run through threads first, then cores, LLCs, nodes.
+//! A topology is written `1n2l4c2t`: NUMA nodes, last-level caches per node, cores per LLC, threads per core;
+//! the number of CPUs is the product. CPU numbers run through threads first, then cores, LLCs, nodes.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,14 +11,14 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Most CPUs that a guest can have (`CONFIG_NR_CPUS` of our kernel fragment).
+/// Maximum number of CPUs of a guest (`CONFIG_NR_CPUS` of our kernel fragment).
 pub const MAX_CPUS: u32 = 256;
 
-/// A CPU topology as a test asks for it.
+/// A CPU topology that a test requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Topology {
-    /// NUMA nodes.
+    /// Number of NUMA nodes.
     pub numa_nodes: u32,
     /// Last-level caches per node.
     pub llcs: u32,
@@ -28,15 +28,15 @@ pub struct Topology {
     pub threads: u32,
 }
 
-/// Why a text is no topology.
+/// Error of a text or of counts that are not a topology.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TopologyError {
     /// Not of the form `1n2l4c2t`.
     #[error(
-        "'{0}' is no topology: write nodes, LLCs per node, cores per LLC, threads per core, as in 1n2l4c2t"
+        "'{0}' is not a topology: write nodes, LLCs per node, cores per LLC, threads per core, as in 1n2l4c2t"
     )]
     Form(String),
-    /// A count is zero, or there are too many CPUs.
+    /// A count is out of range, or there are too many CPUs.
     #[error("'{0}': every count must be at least 1, threads at most 2, and at most {MAX_CPUS} CPUs in all")]
     Range(String),
 }
@@ -91,7 +91,7 @@ impl Topology {
         llc * per_llc..(llc + 1) * per_llc
     }
 
-    /// What the guest's `/sys` has to show for this topology.
+    /// The expected content of the guest's `/sys` for this topology.
     pub fn expected(&self) -> Observed {
         let (threads, per_llc) = (self.threads, self.threads * self.cores);
         let cpus = (0..self.nr_cpus())
@@ -128,7 +128,8 @@ names! { Distance:
     OtherNode = "other_node",
 }
 
-/// Distance between two nodes as ACPI's SLIT counts it: 10 to itself, 20 to every other (ACPI 6.5, section 5.2.17).
+/// Distance between two nodes as ACPI's SLIT counts it: 10 to itself, 20 to every other (ACPI 6.5, section
+/// 5.2.17).
 pub fn node_distance(a: u32, b: u32) -> u32 {
     if a == b { 10 } else { 20 }
 }
@@ -182,20 +183,20 @@ impl TryFrom<String> for Topology {
 pub struct Observed {
     /// Online CPUs in ascending order.
     pub cpus: Vec<ObservedCpu>,
-    /// `node/nodeN/distance`, one row a node.
+    /// `node/nodeN/distance`, one row per node.
     pub distances: Vec<Vec<u32>>,
 }
 
 /// One CPU in `/sys/devices/system/cpu/cpuN`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedCpu {
-    /// Its number.
+    /// Number of the CPU.
     pub cpu: u32,
     /// `topology/thread_siblings_list`.
     pub siblings: String,
-    /// `cache/index3/shared_cpu_list`; empty where there is no such cache.
+    /// `cache/index3/shared_cpu_list`; empty without such a cache.
     pub llc: String,
-    /// Its NUMA node.
+    /// Number of its NUMA node.
     pub node: u32,
 }
 

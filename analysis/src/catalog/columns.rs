@@ -15,7 +15,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
+/// One row is one on-CPU slice of one task. GuestRows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
 /// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
 pub const SLICES: [Column; 18] = [
     c("ts_ns", "i64", "switch-in"),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::catalog::metrics::{self, Polarity};
 use crate::compare::effect_size::{ALPHA, cliffs_delta, hodges_lehmann, hodges_lehmann_paired, median};
 use crate::compare::finding::Finding;
-use crate::compare::groups::{Group, Grouped};
+use crate::compare::groups::{BootGroup, Grouped};
 use crate::compare::permutation::{self, Block, Design, Sample, Significance};
 use crate::compare::sides::{Side, Sides, set};
 use crate::compare::thresholds::Policy;
@@ -118,7 +118,7 @@ type Key = (String, Option<String>, String);
 pub fn compare(sides: &Sides<'_>, policy: &Policy) -> Comparison {
     let Grouped { groups, boots, inadmissible, hidden_differences, unpaired } = Grouped::new(sides);
     let mut lines: Vec<Vec<Line>> = groups.iter().map(|g| lines(g, policy)).collect();
-    let block = |(g, lines): (&Group<'_>, &Vec<Line>)| Block {
+    let block = |(g, lines): (&BootGroup<'_>, &Vec<Line>)| Block {
         design: g.design(),
         samples: lines.iter().map(|l| Sample { a: l.a.clone(), b: l.b.clone() }).collect(),
     };
@@ -160,7 +160,7 @@ fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
 }
 
 /// A line for each metric that a side has and that is not 0 in every boot of both.
-fn lines(group: &Group<'_>, policy: &Policy) -> Vec<Line> {
+fn lines(group: &BootGroup<'_>, policy: &Policy) -> Vec<Line> {
     let (mut a, mut b) = (values(&group.a), values(&group.b));
     let keys: BTreeSet<Key> = a.keys().chain(b.keys()).cloned().collect();
     let mut sides = |key: Key| {
@@ -194,7 +194,7 @@ fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String>
 }
 
 /// Unit, polarity, whether it is judged, and the least shift that is material.
-fn terms(group: &Group<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
+fn terms(group: &BootGroup<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
     if let Some(m) = metrics::metric(metric) {
         return (m.unit.into(), m.polarity, policy.judges(m), policy.material_frac(m));
     }
@@ -210,7 +210,7 @@ const UNREGISTERED_MATERIAL_FRAC: f64 = 0.05;
 
 impl Line {
     fn new(
-        group: &Group<'_>,
+        group: &BootGroup<'_>,
         (metric, role, stat): Key,
         a: Vec<Option<f64>>,
         b: Vec<Option<f64>>,

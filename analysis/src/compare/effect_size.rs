@@ -1,10 +1,10 @@
 //! Medians, shifts, effect sizes of small samples.
 
 /// The level at which a corrected p-value counts as significant.
-pub const ALPHA: f64 = 0.05;
+pub(crate) const ALPHA: f64 = 0.05;
 
 /// Median; `None` of nothing.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut v = values.to_vec();
     v.sort_by(f64::total_cmp);
     let mid = v.len() / 2;
@@ -18,7 +18,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// Shift from `a` to `b` by Hodges and Lehmann: the median of all differences, with an interval from the order statistics of
 /// the differences at the level of [`ALPHA`] (exact Mann-Whitney distribution without ties). The interval is `None` if the
 /// samples are too small for that level.
-pub fn hodges_lehmann(a: &[f64], b: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
+pub(crate) fn hodges_lehmann(a: &[f64], b: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
     let mut differences: Vec<f64> = a.iter().flat_map(|x| b.iter().map(move |y| y - x)).collect();
     differences.sort_by(f64::total_cmp);
     let Some(k) = interval_rank(a.len(), b.len()) else { return (median(&differences), None) };
@@ -62,7 +62,7 @@ fn interval_rank(n: usize, m: usize) -> Option<usize> {
 }
 
 /// Cliff's delta: how much more often a value of `b` is above one of `a` than below it, from -1 to 1.
-pub fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(crate) fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.is_empty() || b.is_empty() {
         return None;
     }
@@ -74,7 +74,7 @@ pub fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
 /// Shift of pairs by Hodges and Lehmann: the median of the averages of all two differences (and of each with itself), with
 /// an interval from their order statistics at the level of [`ALPHA`] (exact signed-rank distribution of Wilcoxon without
 /// ties). The interval is `None` if there are too few pairs for that level.
-pub fn hodges_lehmann_paired(differences: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
+pub(crate) fn hodges_lehmann_paired(differences: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
     let averages = |i: usize| differences[i..].iter().map(move |d| (differences[i] + d) / 2.0);
     let mut walsh: Vec<f64> = (0..differences.len()).flat_map(averages).collect();
     walsh.sort_by(f64::total_cmp);

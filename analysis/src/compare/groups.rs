@@ -10,7 +10,7 @@ use crate::compare::verdicts::Boots;
 use crate::runs::sidecar::Sidecar;
 
 /// The comparable boots of both sides that share every dimension that pairs.
-pub(crate) struct Group<'a> {
+pub(crate) struct BootGroup<'a> {
     pub(crate) pair: BTreeMap<String, String>,
     pub(crate) a: Vec<&'a Sidecar>,
     /// In pairs with `a`, at the same index, if `paired`.
@@ -21,7 +21,7 @@ pub(crate) struct Group<'a> {
 /// Everything that is compared, and what is not.
 #[derive(Default)]
 pub(crate) struct Grouped<'a> {
-    pub(crate) groups: Vec<Group<'a>>,
+    pub(crate) groups: Vec<BootGroup<'a>>,
     pub(crate) boots: Vec<Boots<'a>>,
     pub(crate) inadmissible: Vec<String>,
     pub(crate) hidden_differences: Vec<String>,
@@ -79,12 +79,12 @@ impl<'a> Grouped<'a> {
                 left_out(pairs.len() - a.len(), "pairs in which a boot cannot be compared");
                 let alone = boots.a.len() + boots.b.len() - 2 * pairs.len();
                 left_out(alone, "boots whose seeds the other side has not");
-                Group { pair: boots.pair.clone(), a, b, paired: true }
+                BootGroup { pair: boots.pair.clone(), a, b, paired: true }
             }
             None => {
                 let admissible =
                     |side: &[&'a Sidecar]| side.iter().copied().filter(|r| r.is_admissible()).collect();
-                Group {
+                BootGroup {
                     pair: boots.pair.clone(),
                     a: admissible(&boots.a),
                     b: admissible(&boots.b),
@@ -125,7 +125,7 @@ fn paired<'a>(pair: BTreeMap<String, String>, a: Vec<&'a Sidecar>, b: Vec<&'a Si
     }
 }
 
-impl Group<'_> {
+impl BootGroup<'_> {
     pub(crate) fn design(&self) -> Design {
         if self.paired { Design::Paired(self.a.len()) } else { Design::Unpaired(self.a.len(), self.b.len()) }
     }
@@ -148,7 +148,7 @@ fn describe(pair: &BTreeMap<String, String>) -> String {
 }
 
 /// What differs between the sides although nobody asked for it.
-fn hidden(sides: &Sides<'_>, group: &Group<'_>) -> Vec<String> {
+fn hidden(sides: &Sides<'_>, group: &BootGroup<'_>) -> Vec<String> {
     type Fact = (&'static str, fn(&Sidecar) -> String);
     let facts: [Fact; 8] = [
         ("kernel image", |s| s.identity.kernel_sha256.clone()),

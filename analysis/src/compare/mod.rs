@@ -1,10 +1,16 @@
 //! Comparison of two sides: relabelling of boots, effect sizes, thresholds, verdicts.
 
-pub mod comparison;
-pub mod effect_size;
-pub mod finding;
-pub(crate) mod groups;
-pub mod permutation;
-pub mod sides;
-pub mod thresholds;
-pub mod verdicts;
+mod comparison;
+mod effect_size;
+mod finding;
+mod groups;
+mod permutation;
+mod sides;
+mod thresholds;
+mod verdicts;
+
+pub use comparison::{Comparison, Line, MOST_BOOTS, compare};
+pub use finding::Finding;
+pub use sides::{Side, Sides, SidesError};
+pub use thresholds::{Policy, PolicyError};
+pub use verdicts::{VerdictCounts, VerdictLine};

@@ -19,7 +19,7 @@ const ROUNDING: f64 = 1e-9;
 
 /// How the boots of a block may be relabelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Design {
+pub(crate) enum Design {
     /// So many boots on side A and on side B.
     Unpaired(usize, usize),
     /// So many pairs.
@@ -36,7 +36,7 @@ impl Design {
     }
 
     /// The least p-value that is possible: the labels as they are, and all of them turned round.
-    pub fn least_p(self) -> f64 {
+    pub(crate) fn least_p(self) -> f64 {
         let mirrored = match self {
             Design::Unpaired(a, b) if a != b => 1.0,
             _ => 2.0,
@@ -48,7 +48,7 @@ impl Design {
 /// One metric: a value for each boot of side A and of side B, null where it could not be measured. Pairs are at the same
 /// index.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Side A.
     pub a: Vec<Option<f64>>,
     /// Side B.
@@ -57,7 +57,7 @@ pub struct Sample {
 
 /// Boots that may be relabelled among themselves, with their metrics.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// How.
     pub design: Design,
     /// The metrics.
@@ -66,7 +66,7 @@ pub struct Block {
 
 /// What was found of one metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Significance {
+pub(crate) struct Significance {
     /// Student's t as it is, absolute.
     pub t: f64,
     /// Two-sided p-value of this metric alone.
@@ -77,7 +77,7 @@ pub struct Significance {
 
 /// What was found of all of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tested {
+pub(crate) struct Tested {
     /// In the order of blocks and samples.
     pub of: Vec<Significance>,
     /// The t from which on a metric would be significant.
@@ -216,7 +216,7 @@ impl Random {
 }
 
 /// Tests every metric of every block.
-pub fn test(blocks: &[Block]) -> Tested {
+pub(crate) fn test(blocks: &[Block]) -> Tested {
     let prepared: Vec<Vec<Vec<Option<f64>>>> =
         blocks.iter().map(|b| b.samples.iter().map(|s| prepared(b.design, s)).collect()).collect();
     let mut labels: Vec<Labels> = blocks.iter().map(|b| Labels::new(b.design)).collect();

@@ -17,7 +17,7 @@ use crate::runs::sidecar::{Sidecar, Verdict};
 
 /// How the boots of a side ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Ends {
+pub struct VerdictCounts {
     /// Passed.
     pub pass: usize,
     /// The test failed.
@@ -46,10 +46,10 @@ fn undecided(v: Verdict) -> bool {
     matches!(v, Verdict::Inconclusive | Verdict::Skip)
 }
 
-impl Ends {
-    fn of(runs: &[&Sidecar]) -> Ends {
+impl VerdictCounts {
+    fn of(runs: &[&Sidecar]) -> VerdictCounts {
         let count = |v: Verdict| runs.iter().filter(|r| r.verdict == v).count();
-        Ends {
+        VerdictCounts {
             pass: count(Verdict::Pass),
             fail: count(Verdict::Fail),
             sched_exit: count(Verdict::SchedExit),
@@ -86,8 +86,8 @@ impl Ends {
         self.admissible > 0 || self.pass == self.boots()
     }
 
-    fn plus(self, o: Ends) -> Ends {
-        Ends {
+    fn plus(self, o: VerdictCounts) -> VerdictCounts {
+        VerdictCounts {
             pass: self.pass + o.pass,
             fail: self.fail + o.fail,
             sched_exit: self.sched_exit + o.sched_exit,
@@ -108,9 +108,9 @@ pub struct VerdictLine {
     /// The boots are pairs, of the same seeds.
     pub paired: bool,
     /// Side A.
-    pub a: Ends,
+    pub a: VerdictCounts,
     /// Side B.
-    pub b: Ends,
+    pub b: VerdictCounts,
     /// Two-sided p-value of this line alone.
     pub p: f64,
     /// Corrected over the pairs; that of all pairs together is not corrected.
@@ -179,7 +179,7 @@ impl Null {
                 Null::paired(on_a + on_b, on_b)
             }
             None => {
-                let (a, b) = (Ends::of(&boots.a), Ends::of(&boots.b));
+                let (a, b) = (VerdictCounts::of(&boots.a), VerdictCounts::of(&boots.b));
                 Null::unpaired(a.decided(), b.decided(), a.failed() + b.failed(), b.failed())
             }
         }
@@ -247,8 +247,8 @@ impl Boots<'_> {
     fn more_on_b(
         &self,
         is: fn(Verdict) -> bool,
-        count: fn(&Ends) -> (usize, usize),
-        ends: &[Ends; 2],
+        count: fn(&VerdictCounts) -> (usize, usize),
+        ends: &[VerdictCounts; 2],
     ) -> bool {
         match &self.pairs {
             Some(pairs) => {
@@ -261,7 +261,7 @@ impl Boots<'_> {
     }
 
     /// Why B cannot be said to be no worse, if that is so and its failures are no evidence.
-    fn open(&self, ends: &[Ends; 2]) -> Option<String> {
+    fn open(&self, ends: &[VerdictCounts; 2]) -> Option<String> {
         let [a, b] = ends;
         if self.more_on_b(failed, |e| (e.failed(), e.decided()), ends) {
             return Some("boots failed on B that did not on A, too few to tell this from chance".into());
@@ -282,8 +282,8 @@ impl Boots<'_> {
         }
     }
 
-    fn ends(&self) -> [Ends; 2] {
-        let with = |runs: &[&Sidecar], no_result| Ends { no_result, ..Ends::of(runs) };
+    fn ends(&self) -> [VerdictCounts; 2] {
+        let with = |runs: &[&Sidecar], no_result| VerdictCounts { no_result, ..VerdictCounts::of(runs) };
         [with(&self.a, self.no_result[0]), with(&self.b, self.no_result[1])]
     }
 }
@@ -322,7 +322,9 @@ pub(crate) fn judge(all: &[Boots<'_>]) -> (Vec<VerdictLine>, VerdictLine) {
     let lines: Vec<VerdictLine> = all.iter().zip(&nulls).zip(corrected).map(line).collect();
     let open = lines.iter().find(|l| l.finding == Finding::CannotDecide).and_then(|l| l.reason.clone());
     let (finding, reason) = finding(significant, together.excess(), open);
-    let sum = |side: fn(&VerdictLine) -> Ends| lines.iter().map(side).fold(Ends::default(), Ends::plus);
+    let sum = |side: fn(&VerdictLine) -> VerdictCounts| {
+        lines.iter().map(side).fold(VerdictCounts::default(), VerdictCounts::plus)
+    };
     let all = VerdictLine {
         pair: BTreeMap::new(),
         paired: lines.iter().all(|l| l.paired),

@@ -9,13 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ktstr_wire::frame::{Header, Kind};
-use ktstr_wire::message::{Bye, CpuCounters, Log, TaskInfo};
+use ktstr_wire::message::{Bye, CpuCounters, LogLine, TaskInfo};
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 
-use crate::ingest::raw_log::{self, Frames, Next, Place, Places};
-use crate::model::collected::{Collected, Rows};
+use crate::ingest::raw_log::{self, Extent, Extents, Frames, Next};
+use crate::model::collected::{Collected, GuestRows};
 use crate::model::error::ConvertError;
 use crate::model::host_account::HostAccount;
 use crate::model::quality::CpuQuality;
@@ -31,19 +31,19 @@ pub fn convert(
     topology: Topology,
     host: &HostAccount,
 ) -> Result<Collected, ConvertError> {
-    let mut state = State {
+    let mut state = Conversion {
         collected: Collected::default(),
-        rows: Rows {
+        rows: GuestRows {
             host_run_delay_ns: host.run_delay_ns.clone(),
             host_uncounted_ns: host.stolen.as_ref().map(|s| s.uncounted_ns().clone()),
-            ..Rows::default()
+            ..GuestRows::default()
         },
         logs: Vec::new(),
-        places: Places::new(),
+        places: Extents::new(),
         next_seq: 0,
     };
     state.read_all(raw_log)?;
-    let State { mut collected, mut rows, logs, places, .. } = state;
+    let Conversion { mut collected, mut rows, logs, places, .. } = state;
     let mut records = RecordTables::create(out_dir, topology, host.stolen.as_ref())?;
     raw_log::in_order(&logs, places, |record| records.push(record))?;
     rows.tasks.sort_by_key(|t| t.tid);
@@ -62,7 +62,7 @@ pub fn convert(
     Ok(collected)
 }
 
-pub(crate) fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
+pub(crate) fn quality(rows: &GuestRows, collected: &Collected) -> Vec<CpuQuality> {
     let edges = collected.window_open.zip(collected.window_close);
     let window_ns = edges.map(|(open, close)| close.ts_ns.saturating_sub(open.ts_ns)).filter(|ns| *ns > 0);
     let frac = |(from, to): (u64, u64)| Some(to.saturating_sub(from) as f64 / window_ns? as f64);
@@ -80,16 +80,16 @@ pub(crate) fn quality(rows: &Rows, collected: &Collected) -> Vec<CpuQuality> {
     cpus
 }
 
-struct State {
+struct Conversion {
     collected: Collected,
-    rows: Rows,
+    rows: GuestRows,
     /// The files that have been read.
     logs: Vec<PathBuf>,
-    places: Places,
+    places: Extents,
     next_seq: u64,
 }
 
-impl State {
+impl Conversion {
     /// Reads what the host took, and then what arrived: of each CPU the older records are first.
     fn read_all(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
         let drained = self.read(&raw_log.with_file_name(DRAINED_LOG))?;
@@ -151,7 +151,7 @@ impl State {
             Kind::Cpus => self.rows.cpus.extend(json::<Vec<CpuCounters>>(frame)?),
             Kind::TestResult => c.test_result = Some(json(frame)?),
             Kind::SchedulerExit => c.scheduler_exit = Some(json(frame)?),
-            Kind::Log => c.logs.push(json::<Log>(frame)?.text),
+            Kind::Log => c.logs.push(json::<LogLine>(frame)?.text),
             Kind::Bye => {
                 let bye: Bye = json(frame)?;
                 c.quality.recursion_misses = Some(bye.recursion_misses);
@@ -190,7 +190,7 @@ impl State {
             }
         }
         let end = payload_at + payload.len() as u64;
-        let place = Place { log: self.logs.len() - 1, bytes: end - records.len() as u64..end };
+        let place = Extent { log: self.logs.len() - 1, bytes: end - records.len() as u64..end };
         self.places.entry(cpu).or_default().push(place);
         *self.rows.received.entry(cpu).or_default() += (records.len() / RECORD_BYTES) as u64;
         Ok(())

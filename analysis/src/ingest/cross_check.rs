@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use ktstr_wire::message::{CpuCounters, ProbeRun, SchedExtCounts, TaskInfo, WindowEdge};
 
-use crate::model::collected::{Collected, Rows};
+use crate::model::collected::{Collected, GuestRows};
 
 /// Allowed difference as a part of the kernel's number.
 const RELATIVE: f64 = 0.01;
@@ -95,7 +95,7 @@ fn probes_that_never_ran(probes: &[ProbeRun]) -> impl Iterator<Item = String> {
 }
 
 /// Where one side of a comparison is missing.
-fn missing(rows: &Rows, collected: &Collected) -> Vec<String> {
+fn missing(rows: &GuestRows, collected: &Collected) -> Vec<String> {
     let cpus: BTreeSet<u32> = rows.cpus.iter().map(|c| c.cpu).collect();
     let mut reasons = Vec::new();
     if collected.quality.probes.is_empty() != cpus.is_empty() {
@@ -132,7 +132,7 @@ fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
 }
 
 /// Fills in the quality's switches, ticks and disagreements.
-pub(crate) fn check(rows: &Rows, collected: &mut Collected) {
+pub(crate) fn check(rows: &GuestRows, collected: &mut Collected) {
     let missing = missing(rows, collected);
     let quality = &mut collected.quality;
     quality.switches_seen = rows.cpus.iter().map(|c| c.nr_switches).sum();

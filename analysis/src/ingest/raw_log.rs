@@ -23,7 +23,7 @@ const RECORDS_READ: usize = 1 << 10;
 
 /// Where the records of a frame are.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Extent {
     /// The number of the log.
     pub log: usize,
     /// Their bytes there.
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 }
 
 /// For each CPU where its records are, in their order.
-pub(crate) type Places = BTreeMap<u32, Vec<Place>>;
+pub(crate) type Extents = BTreeMap<u32, Vec<Extent>>;
 
 /// What comes next in the log.
 pub(crate) enum Next<'a> {
@@ -52,13 +52,13 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// Opens the log.
-    pub fn open(path: &Path) -> io::Result<Frames> {
+    pub(crate) fn open(path: &Path) -> io::Result<Frames> {
         let file = BufReader::with_capacity(READ_BYTES, File::open(path)?);
         Ok(Frames { file, position: 0, payload: Vec::new() })
     }
 
     /// The next one.
-    pub fn next_frame(&mut self) -> io::Result<Next<'_>> {
+    pub(crate) fn next_frame(&mut self) -> io::Result<Next<'_>> {
         let mut bytes = [0; HEADER_BYTES];
         let n = read_full(&mut self.file, &mut bytes)?;
         if n < HEADER_BYTES {
@@ -100,10 +100,10 @@ fn read_full(file: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
 /// the same time for that of the first CPU. An error of `each` ends it.
 pub(crate) fn in_order(
     logs: &[PathBuf],
-    places: Places,
+    places: Extents,
     mut each: impl FnMut(&Record) -> Result<(), ConvertError>,
 ) -> Result<(), ConvertError> {
-    let logs = logs.iter().map(Log::open).collect::<Result<Vec<_>, _>>()?;
+    let logs = logs.iter().map(RawLog::open).collect::<Result<Vec<_>, _>>()?;
     let mut streams: Vec<Stream<'_>> = places.into_values().map(|p| Stream::new(&logs, p)).collect();
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (i, stream) in streams.iter_mut().enumerate() {
@@ -123,15 +123,15 @@ pub(crate) fn in_order(
 }
 
 /// A log in its second reading.
-struct Log<'a> {
+struct RawLog<'a> {
     path: &'a Path,
     file: File,
 }
 
-impl Log<'_> {
-    fn open(path: &PathBuf) -> Result<Log<'_>, ConvertError> {
+impl RawLog<'_> {
+    fn open(path: &PathBuf) -> Result<RawLog<'_>, ConvertError> {
         let file = File::open(path).map_err(|source| ConvertError::Read { path: path.clone(), source })?;
-        Ok(Log { path, file })
+        Ok(RawLog { path, file })
     }
 
     fn error(&self, source: io::Error) -> ConvertError {
@@ -141,16 +141,16 @@ impl Log<'_> {
 
 /// The records of one CPU.
 struct Stream<'a> {
-    logs: &'a [Log<'a>],
-    places: IntoIter<Place>,
-    rest: Place,
+    logs: &'a [RawLog<'a>],
+    places: IntoIter<Extent>,
+    rest: Extent,
     buf: Vec<u8>,
     at: usize,
 }
 
 impl<'a> Stream<'a> {
-    fn new(logs: &'a [Log<'a>], places: Vec<Place>) -> Stream<'a> {
-        let rest = Place { log: 0, bytes: 0..0 };
+    fn new(logs: &'a [RawLog<'a>], places: Vec<Extent>) -> Stream<'a> {
+        let rest = Extent { log: 0, bytes: 0..0 };
         Stream { logs, places: places.into_iter(), rest, buf: Vec::new(), at: 0 }
     }
 
@@ -161,7 +161,7 @@ impl<'a> Stream<'a> {
                 let Some(place) = self.places.next() else { return Ok(None) };
                 self.rest = place;
             }
-            let Place { log, bytes } = &mut self.rest;
+            let Extent { log, bytes } = &mut self.rest;
             let end = bytes.end.min(bytes.start + (RECORDS_READ * RECORD_BYTES) as u64);
             self.buf.resize((end - bytes.start) as usize, 0);
             let log = &self.logs[*log];
@@ -203,11 +203,11 @@ mod tests {
         let (first, second) = even.split_at(RECORDS_READ + 1);
         let dir = tempfile::tempdir().unwrap();
         let logs = ["drained.log", "raw.log"].map(|name| dir.path().join(name));
-        let (mut bytes, mut places) = ([vec![0; 11], vec![0; 7]], Places::from([(7, Vec::new())]));
+        let (mut bytes, mut places) = ([vec![0; 11], vec![0; 7]], Extents::from([(7, Vec::new())]));
         for (cpu, log, records) in [(0, 0, first), (5, 1, &third), (0, 1, second)] {
             let start = bytes[log].len() as u64;
             records.iter().for_each(|r| bytes[log].extend(r.to_bytes()));
-            let place = Place { log, bytes: start..bytes[log].len() as u64 };
+            let place = Extent { log, bytes: start..bytes[log].len() as u64 };
             places.entry(cpu).or_default().push(place);
         }
         logs.iter().zip(bytes).for_each(|(log, bytes)| std::fs::write(log, bytes).unwrap());

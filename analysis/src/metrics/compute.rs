@@ -9,7 +9,7 @@ use polars::prelude::*;
 
 use crate::metrics::from_counters::Totals;
 use crate::metrics::from_events::{self, Counted, phases_without_events};
-use crate::metrics::groups::{Cpu, Group, Place};
+use crate::metrics::groups::{Cpu, CpuPlace, TaskGroup};
 use crate::metrics::work_conservation::{Waiters, idle_while_waiting};
 use crate::metrics::{from_kernel, from_workers, utilization};
 use crate::model::collected::Collected;
@@ -91,7 +91,7 @@ fn window_metrics(
     window: Span,
 ) -> Result<(Vec<MetricRow>, Vec<String>), MetricsError> {
     let read = |source| MetricsError::Read { dir: dir.into(), source };
-    let run = Run::load(dir, window).map_err(read)?;
+    let run = MeasuredRun::load(dir, window).map_err(read)?;
     let totals = Totals::load(dir).map_err(read)?;
     let phases = collected.phases();
     let mut disagreements = Vec::new();
@@ -136,12 +136,12 @@ impl Task {
 }
 
 /// What does not grow with the length of the run.
-struct Run {
+struct MeasuredRun {
     window: Span,
     tasks: Vec<Task>,
     cpus: Vec<Cpu>,
     /// The workload, then the roles.
-    groups: Vec<Group>,
+    groups: Vec<TaskGroup>,
 }
 
 /// What slices and migrations told.
@@ -157,22 +157,22 @@ enum Told<'a> {
     Totals(&'a Totals),
 }
 
-impl Run {
-    fn load(dir: &Path, window: Span) -> PolarsResult<Run> {
-        Ok(Run::new(window, load_tasks(dir)?, load_cpus(dir)?))
+impl MeasuredRun {
+    fn load(dir: &Path, window: Span) -> PolarsResult<MeasuredRun> {
+        Ok(MeasuredRun::new(window, load_tasks(dir)?, load_cpus(dir)?))
     }
 
-    fn new(window: Span, tasks: Vec<Task>, cpus: Vec<Cpu>) -> Run {
+    fn new(window: Span, tasks: Vec<Task>, cpus: Vec<Cpu>) -> MeasuredRun {
         let of = |is: &dyn Fn(&Task) -> bool| tasks.iter().filter(|t| is(t)).map(|t| t.tid).collect();
         let roles: BTreeSet<&str> = tasks.iter().filter_map(|t| t.role.as_deref()).collect();
         let workload = of(&|t| t.class == "workload");
-        let mut groups = vec![Group { role: None, tids: workload, workers: BTreeSet::new() }];
-        groups.extend(roles.into_iter().map(|role| Group {
+        let mut groups = vec![TaskGroup { role: None, tids: workload, workers: BTreeSet::new() }];
+        groups.extend(roles.into_iter().map(|role| TaskGroup {
             role: Some(role.into()),
             tids: of(&|t| t.role.as_deref() == Some(role)),
             workers: of(&|t| t.role.as_deref() == Some(role) && !t.role_inherited),
         }));
-        Run { window, tasks, cpus, groups }
+        MeasuredRun { window, tasks, cpus, groups }
     }
 }
 
@@ -210,17 +210,17 @@ fn load_cpus(dir: &Path) -> PolarsResult<Vec<Cpu>> {
     let busy = i64s(&df, "busy_ns")?;
     Ok((0..df.height())
         .map(|i| Cpu {
-            place: Place { cpu: cpu[i], core: core[i], llc: llc[i], node: node[i] },
+            place: CpuPlace { cpu: cpu[i], core: core[i], llc: llc[i], node: node[i] },
             busy: busy[i].unwrap_or(0),
         })
         .collect())
 }
 
-impl Run {
+impl MeasuredRun {
     /// Reads the slices and migrations.
     fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
         let slices = Slices::open(dir)?;
-        let places: Vec<Place> = self.cpus.iter().map(|c| c.place).collect();
+        let places: Vec<CpuPlace> = self.cpus.iter().map(|c| c.place).collect();
         // A task that had ended before its CPUs could be read counts as allowed everywhere.
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
@@ -288,7 +288,7 @@ impl Run {
         rows
     }
 
-    fn censored_waits(&self, group: &Group) -> MetricRow {
+    fn censored_waits(&self, group: &TaskGroup) -> MetricRow {
         let waits = |t: &&Task| group.tids.contains(&t.tid) && t.open_wait.is_some();
         let count = self.tasks.iter().filter(waits).count();
         row("censored_waits", group.scope(), "value", Some(count as f64))

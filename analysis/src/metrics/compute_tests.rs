@@ -22,7 +22,7 @@ fn slice(
 
 /// Four CPUs: two nodes of two last-level caches of one CPU, all busy for a part of the window.
 fn cpu(cpu: u32, busy: i64) -> Cpu {
-    Cpu { place: Place { cpu, core: cpu, llc: cpu, node: cpu / 2 }, busy }
+    Cpu { place: CpuPlace { cpu, core: cpu, llc: cpu, node: cpu / 2 }, busy }
 }
 
 fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
@@ -76,13 +76,13 @@ struct Case {
 }
 
 impl Case {
-    fn told<T>(self, tell: impl FnOnce(&Run, &Events<'_>) -> T) -> T {
+    fn told<T>(self, tell: impl FnOnce(&MeasuredRun, &Events<'_>) -> T) -> T {
         let (dir, _) = stored::table(&self.slices);
         let topology = "1n1l4c1t".parse().unwrap();
         crate::tables::guest_tables::migrations(&self.migrations, topology)
             .write(dir.path(), "migrations")
             .unwrap();
-        let run = Run::new((1000, 2000), self.tasks, self.cpus);
+        let run = MeasuredRun::new((1000, 2000), self.tasks, self.cpus);
         let told = run.read(dir.path(), &self.phases).unwrap();
         tell(&run, &told)
     }
@@ -117,7 +117,7 @@ fn latencies_and_counts_by_hand() {
     assert_eq!(get(&rows, "wakeup_latency", "run", "p90"), Some(30.0));
     assert_eq!(get(&rows, "wakeup_latency", "run", "max"), Some(30.0));
     assert_eq!(get(&rows, "preemption_wait", "run", "max"), Some(50.0));
-    // Run delays 10, 30, 50.
+    // MeasuredRun delays 10, 30, 50.
     assert_eq!(get(&rows, "run_delay", "run", "mean"), Some(30.0));
     // Slices 100, 300, 100.
     assert_eq!(get(&rows, "slice_length", "run", "p50"), Some(100.0));
@@ -251,8 +251,8 @@ fn wakeups_by_distance_and_pairs_by_hand() {
     let mut r = run();
     // CPUs 0 and 1 are a node, 2 and 3 another; 4 is the second thread of CPU 0's core, 5 a second core in CPU 0's cache.
     r.cpus = (0..4).map(|c| cpu(c, 100 * i64::from(c))).collect();
-    r.cpus.push(Cpu { place: Place { cpu: 4, core: 0, llc: 0, node: 0 }, busy: 0 });
-    r.cpus.push(Cpu { place: Place { cpu: 5, core: 5, llc: 0, node: 0 }, busy: 0 });
+    r.cpus.push(Cpu { place: CpuPlace { cpu: 4, core: 0, llc: 0, node: 0 }, busy: 0 });
+    r.cpus.push(Cpu { place: CpuPlace { cpu: 5, core: 5, llc: 0, node: 0 }, busy: 0 });
     let woken = |i: u64, cpu, from, waker| SliceRecord {
         prev_cpu: from,
         waker_tid: waker,

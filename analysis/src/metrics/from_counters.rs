@@ -91,7 +91,7 @@ pub(crate) struct Totals(pub Vec<TaskTotals>);
 
 impl Totals {
     /// Reads the tables `tasks` and `histograms`.
-    pub fn load(dir: &Path) -> PolarsResult<Totals> {
+    pub(crate) fn load(dir: &Path) -> PolarsResult<Totals> {
         let mut buckets = load_buckets(dir)?;
         let names = ["tid", "nr_blocked", "nr_preempted", "nr_yielded", "exited", "has_histograms"];
         let names = names.into_iter().chain(["nr_to_idle", "nr_direct", "nr_queued", "nr_held"]);
@@ -141,7 +141,12 @@ impl Totals {
     }
 
     /// The rows of a scope: the tasks `tids`, of which `workers` were announced.
-    pub fn rows(&self, scope: Scope<'_>, tids: &BTreeSet<u32>, workers: &BTreeSet<u32>) -> Vec<MetricRow> {
+    pub(crate) fn rows(
+        &self,
+        scope: Scope<'_>,
+        tids: &BTreeSet<u32>,
+        workers: &BTreeSet<u32>,
+    ) -> Vec<MetricRow> {
         let tasks = || self.0.iter().filter(|t| tids.contains(&t.tid));
         let mut rows = Vec::new();
         for (d, (name, _)) in DURATIONS.iter().enumerate() {

@@ -15,7 +15,7 @@ use ktstr_wire::record::{EndState, MigrationContext, Placement, SliceRecord, Wai
 use ktstr_wire::topology::Distance;
 use parquet::errors::ParquetError;
 
-use crate::metrics::groups::{Group, Place};
+use crate::metrics::groups::{CpuPlace, TaskGroup};
 use crate::metrics::quantiles::Durations;
 use crate::model::metric_row::{MetricRow, Scope, row};
 use crate::tables::reader::{Table, numbers, values};
@@ -109,7 +109,7 @@ impl Cell {
 
 /// The counts of all groups.
 pub(crate) struct Counted<'a> {
-    groups: &'a [Group],
+    groups: &'a [TaskGroup],
     phases: &'a [Phase],
     /// For each group that of the window, then those of the phases.
     cells: Vec<Cell>,
@@ -127,7 +127,7 @@ struct Lens<'a> {
 }
 
 impl<'a> Lens<'a> {
-    fn new(window: (u64, u64), phases: &'a [Phase], groups: &[Group], cpus: &[Place]) -> Lens<'a> {
+    fn new(window: (u64, u64), phases: &'a [Phase], groups: &[TaskGroup], cpus: &[CpuPlace]) -> Lens<'a> {
         let mut of_tid = Vec::new();
         let mut kinds = vec![Vec::new()];
         let tids: BTreeSet<u32> = groups.iter().flat_map(|g| g.tids.iter().copied()).collect();
@@ -224,7 +224,7 @@ fn end_of(s: &SliceRecord) -> u64 {
 }
 
 /// For two CPUs the place in [`WAKEUPS`] of their distance; beyond it for a CPU that is not there.
-fn distances(cpus: &[Place]) -> Vec<Vec<u8>> {
+fn distances(cpus: &[CpuPlace]) -> Vec<Vec<u8>> {
     let of = |cpu: u32| cpus.iter().find(|c| c.cpu == cpu);
     let distance = |a: u32, b: u32| {
         let (Some(a), Some(b)) = (of(a), of(b)) else { return u8::MAX };
@@ -242,8 +242,8 @@ pub(crate) fn count<'a, T: Send>(
     slices: &Slices,
     window: (u64, u64),
     phases: &'a [Phase],
-    groups: &'a [Group],
-    cpus: &[Place],
+    groups: &'a [TaskGroup],
+    cpus: &[CpuPlace],
     meanwhile: impl FnOnce(&Before) -> Result<T, ParquetError> + Send,
 ) -> Result<(Counted<'a>, T), ParquetError> {
     let lens = Lens::new(window, phases, groups, cpus);
@@ -263,7 +263,7 @@ pub(crate) fn count<'a, T: Send>(
     let other = thread::scope(|scope| {
         let other = scope.spawn(|| meanwhile(&before));
         slices.each(|s| {
-            lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::place));
+            lens.cells(s, |place, phase| cells[place].take(lens.durations(s, phase), Durations::refine));
         })?;
         other.join().unwrap_or_else(|panic| resume_unwind(panic))
     })?;
@@ -295,7 +295,7 @@ impl Counted<'_> {
     }
 
     /// The rows of a group over the window.
-    pub fn rows(&self, group: usize) -> Vec<MetricRow> {
+    pub(crate) fn rows(&self, group: usize) -> Vec<MetricRow> {
         let (scope, cell) = (self.groups[group].scope(), self.cell(group, None));
         let mut rows: Vec<MetricRow> =
             DURATIONS.iter().zip(&cell.durations).flat_map(|(name, d)| d.rows(name, scope)).collect();
@@ -317,16 +317,16 @@ impl Counted<'_> {
     }
 
     /// The rows of every phase, group by group.
-    pub fn phase_rows(&self) -> Vec<MetricRow> {
-        let rows = |p, (g, group): (usize, &Group)| phase_rows(group, self.cell(g, Some(p)));
+    pub(crate) fn phase_rows(&self) -> Vec<MetricRow> {
+        let rows = |p, (g, group): (usize, &TaskGroup)| phase_rows(group, self.cell(g, Some(p)));
         by_phase(self.phases, self.groups, rows)
     }
 }
 
 /// The rows of every phase where events are missing: null.
-pub(crate) fn phases_without_events(phases: &[Phase], groups: &[Group]) -> Vec<MetricRow> {
-    let tids = |group: &Group| group.tids.iter().map(|t| (*t, 0)).collect();
-    let empty = |group: &Group| Cell { on_cpu_ns: tids(group), ..Cell::default() };
+pub(crate) fn phases_without_events(phases: &[Phase], groups: &[TaskGroup]) -> Vec<MetricRow> {
+    let tids = |group: &TaskGroup| group.tids.iter().map(|t| (*t, 0)).collect();
+    let empty = |group: &TaskGroup| Cell { on_cpu_ns: tids(group), ..Cell::default() };
     let mut rows = by_phase(phases, groups, |_, (_, group)| phase_rows(group, &empty(group)));
     rows.iter_mut().for_each(|r| r.value = None);
     rows
@@ -334,8 +334,8 @@ pub(crate) fn phases_without_events(phases: &[Phase], groups: &[Group]) -> Vec<M
 
 fn by_phase(
     phases: &[Phase],
-    groups: &[Group],
-    rows: impl Fn(usize, (usize, &Group)) -> Vec<MetricRow>,
+    groups: &[TaskGroup],
+    rows: impl Fn(usize, (usize, &TaskGroup)) -> Vec<MetricRow>,
 ) -> Vec<MetricRow> {
     let of_phase = |(p, phase): (usize, &Phase)| {
         let own = groups.iter().enumerate().flat_map(|group| rows(p, group));
@@ -345,7 +345,7 @@ fn by_phase(
     phases.iter().enumerate().flat_map(of_phase).collect()
 }
 
-fn phase_rows(group: &Group, cell: &Cell) -> Vec<MetricRow> {
+fn phase_rows(group: &TaskGroup, cell: &Cell) -> Vec<MetricRow> {
     let scope = group.scope();
     let durations = DURATIONS.iter().zip(&cell.durations).filter(|(name, _)| PHASE_DURATIONS.contains(name));
     let mut rows: Vec<MetricRow> = durations.flat_map(|(name, d)| d.rows(name, scope)).collect();

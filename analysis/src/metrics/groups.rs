@@ -6,13 +6,13 @@ use crate::model::metric_row::Scope;
 
 /// A CPU, and how long it had a task in the window, nanoseconds.
 pub(crate) struct Cpu {
-    pub place: Place,
+    pub place: CpuPlace,
     pub busy: i64,
 }
 
 /// Tasks that are counted together.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
+pub(crate) struct TaskGroup {
     /// Their role; `None`: the workload.
     pub role: Option<String>,
     pub tids: BTreeSet<u32>,
@@ -20,15 +20,15 @@ pub(crate) struct Group {
     pub workers: BTreeSet<u32>,
 }
 
-impl Group {
-    pub fn scope(&self) -> Scope<'_> {
+impl TaskGroup {
+    pub(crate) fn scope(&self) -> Scope<'_> {
         self.role.as_deref().map_or(Scope::Run, Scope::Role)
     }
 }
 
 /// Where a CPU is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct CpuPlace {
     pub cpu: u32,
     pub core: u32,
     pub llc: u32,

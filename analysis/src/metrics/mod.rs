@@ -1,11 +1,11 @@
 //! Metrics of a run, computed from its tables.
 
-pub mod compute;
+pub(crate) mod compute;
 pub(crate) mod from_counters;
 pub(crate) mod from_events;
 pub(crate) mod from_kernel;
 pub(crate) mod from_workers;
-pub mod groups;
+pub(crate) mod groups;
 #[cfg(test)]
 pub(crate) mod proofs;
 pub(crate) mod quantiles;

@@ -85,7 +85,7 @@ impl Stream {
     }
 
     /// The metrics, and what was collected; the tables are then in `dir`.
-    pub fn metrics_in(&self, dir: &Path) -> (Vec<MetricRow>, Collected) {
+    pub(crate) fn metrics_in(&self, dir: &Path) -> (Vec<MetricRow>, Collected) {
         let raw = dir.join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
         let topology = TOPOLOGY.parse().unwrap();

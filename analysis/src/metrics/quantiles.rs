@@ -17,12 +17,12 @@ pub(crate) struct Durations {
     max: Option<u64>,
     /// By bucket; empty until the first is noted.
     buckets: Vec<u64>,
-    places: Vec<Place>,
+    rank_buckets: Vec<RankBucket>,
 }
 
 /// What is in a bucket that holds a wanted rank.
 #[derive(Debug)]
-struct Place {
+struct RankBucket {
     bucket: u16,
     /// Durations in the buckets below.
     below: u64,
@@ -43,7 +43,7 @@ pub(crate) fn rank(per_mille: u64, count: u64) -> u64 {
 
 impl Durations {
     /// The first reading: nanoseconds.
-    pub fn note(&mut self, ns: u64) {
+    pub(crate) fn note(&mut self, ns: u64) {
         if self.buckets.is_empty() {
             self.buckets.resize(BUCKETS, 0);
         }
@@ -54,7 +54,7 @@ impl Durations {
     }
 
     /// Between the readings.
-    pub fn prepare(&mut self) {
+    pub(crate) fn prepare(&mut self) {
         let mut below = 0;
         for (bucket, n) in (0..).zip(&self.buckets) {
             if RANKS.iter().any(|r| (below + 1..=below + n).contains(&rank(*r, self.count))) {
@@ -65,17 +65,17 @@ impl Durations {
                 } else {
                     Values::Counts { from, counts: vec![0; width as usize] }
                 };
-                self.places.push(Place { bucket, below, values });
+                self.rank_buckets.push(RankBucket { bucket, below, values });
             }
             below += n;
         }
     }
 
     /// The second reading, of the same durations.
-    pub fn place(&mut self, ns: u64) {
+    pub(crate) fn refine(&mut self, ns: u64) {
         let bucket = bucket_of(ns);
-        if let Some(place) = self.places.iter_mut().find(|p| p.bucket == bucket) {
-            match &mut place.values {
+        if let Some(rank_bucket) = self.rank_buckets.iter_mut().find(|p| p.bucket == bucket) {
+            match &mut rank_bucket.values {
                 Values::Each(all) => all.push(ns),
                 Values::Counts { from, counts } => counts[(ns - *from) as usize] += 1,
             }
@@ -83,9 +83,9 @@ impl Durations {
     }
 
     /// After the readings.
-    pub fn finish(&mut self) {
-        for place in &mut self.places {
-            if let Values::Each(all) = &mut place.values {
+    pub(crate) fn finish(&mut self) {
+        for rank_bucket in &mut self.rank_buckets {
+            if let Values::Each(all) = &mut rank_bucket.values {
                 all.sort_unstable();
             }
         }
@@ -93,9 +93,9 @@ impl Durations {
 
     fn nearest(&self, per_mille: u64) -> Option<u64> {
         let rank = rank(per_mille, self.count);
-        let place = self.places.iter().rev().find(|p| p.below < rank)?;
-        let mut left = rank - place.below;
-        match &place.values {
+        let rank_bucket = self.rank_buckets.iter().rev().find(|p| p.below < rank)?;
+        let mut left = rank - rank_bucket.below;
+        match &rank_bucket.values {
             Values::Each(all) => all.get(left as usize - 1).copied(),
             Values::Counts { from, counts } => {
                 let nth = counts.iter().position(|n| {
@@ -109,7 +109,7 @@ impl Durations {
     }
 
     /// The statistics of [`DURATION_STATS`]; all but the count are null where there is no value.
-    pub fn rows(&self, name: &str, scope: Scope<'_>) -> Vec<MetricRow> {
+    pub(crate) fn rows(&self, name: &str, scope: Scope<'_>) -> Vec<MetricRow> {
         let mean = (self.count > 0).then(|| self.sum as f64 / self.count as f64);
         let [p50, p90, p99, p999] = RANKS.map(|r| self.nearest(r).map(|ns| ns as f64));
         let stats = [Some(self.count as f64), mean, p50, p90, p99, p999, self.max.map(|ns| ns as f64)];
@@ -125,7 +125,7 @@ mod tests {
         let mut d = Durations::default();
         values.iter().for_each(|v| d.note(*v));
         d.prepare();
-        values.iter().for_each(|v| d.place(*v));
+        values.iter().for_each(|v| d.refine(*v));
         d.finish();
         d
     }

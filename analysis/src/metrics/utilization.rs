@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::metrics::groups::{Cpu, Place};
+use crate::metrics::groups::{Cpu, CpuPlace};
 use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
 
 /// The busy part of the CPUs of each group, by the group's number.
-fn fracs(cpus: &[Cpu], window_ns: f64, group: fn(&Place) -> u32) -> BTreeMap<u32, f64> {
+fn fracs(cpus: &[Cpu], window_ns: f64, group: fn(&CpuPlace) -> u32) -> BTreeMap<u32, f64> {
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for c in cpus {
         let (busy, n) = sums.entry(group(&c.place)).or_default();

@@ -14,11 +14,11 @@ use crate::tables::slices::reader::{Before, Slices};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Change {
     is_over: bool,
-    what: What,
+    condition: Condition,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+enum Condition {
     /// This CPU is idle.
     Idle(u16),
     /// Somebody waits who may run on the CPUs of this mask.
@@ -27,7 +27,7 @@ enum What {
 
 /// The state while time goes backwards: whoever waited is known by the slice at the end of the wait, so that this is how slices
 /// can be read one after the other.
-struct Sweep {
+struct BackwardScan {
     window: Span,
     /// Changes that are known already, by time.
     pending: BinaryHeap<(u64, Change)>,
@@ -40,9 +40,9 @@ struct Sweep {
     total_ns: u64,
 }
 
-impl Sweep {
-    fn new(window: Span) -> Sweep {
-        Sweep {
+impl BackwardScan {
+    fn new(window: Span) -> BackwardScan {
+        BackwardScan {
             window,
             pending: BinaryHeap::new(),
             masks: Vec::new(),
@@ -63,23 +63,23 @@ impl Sweep {
     }
 
     /// Adds a stretch, as far as it is in the window.
-    fn add(&mut self, (from, to): Span, what: What) {
+    fn add(&mut self, (from, to): Span, condition: Condition) {
         let (from, to) = (from.max(self.window.0), to.min(self.window.1));
         if from < to {
-            self.pending.push((to, Change { is_over: false, what }));
-            self.pending.push((from, Change { is_over: true, what }));
+            self.pending.push((to, Change { is_over: false, condition }));
+            self.pending.push((from, Change { is_over: true, condition }));
         }
     }
 
     fn add_wait(&mut self, mask: CpuSet, span: Span) {
         let i = self.mask(mask);
-        self.add(span, What::Waits(i));
+        self.add(span, Condition::Waits(i));
     }
 
     /// Adds a slice of the idle task; of another one nothing.
     fn add_idle(&mut self, s: &SliceRecord) {
         if s.tid == 0 {
-            self.add((s.ts_ns, end_of(s)), What::Idle(s.cpu));
+            self.add((s.ts_ns, end_of(s)), Condition::Idle(s.cpu));
         }
     }
 
@@ -96,13 +96,13 @@ impl Sweep {
     fn apply(&mut self, time: u64, change: Change) {
         self.total_ns += self.now.saturating_sub(time) * u64::from(self.idle.common(&self.wanted));
         self.now = time;
-        match change.what {
-            What::Idle(cpu) => self.idle.set(cpu.into(), !change.is_over),
-            What::Waits(i) if !change.is_over => {
+        match change.condition {
+            Condition::Idle(cpu) => self.idle.set(cpu.into(), !change.is_over),
+            Condition::Waits(i) if !change.is_over => {
                 self.waiting[i] += 1;
                 self.wanted.join(&self.masks[i]);
             }
-            What::Waits(i) => {
+            Condition::Waits(i) => {
                 self.waiting[i] = self.waiting[i].saturating_sub(1);
                 if self.waiting[i] == 0 {
                     self.wanted = CpuSet::default();
@@ -127,33 +127,33 @@ pub(crate) struct Waiters<'a> {
 }
 
 /// Sum over CPUs of the time in the window in which the CPU was idle while somebody allowed on it waited, nanoseconds; `None` if the
-/// slices of a CPU are not in order of time. `before` is what reading the slices forwards gave.
+/// slices of a CPU are not in order of time. `before` is condition reading the slices forwards gave.
 pub(crate) fn idle_while_waiting(
     window: Span,
     slices: &Slices,
     before: &Before,
     waiters: &Waiters<'_>,
 ) -> Result<Option<u64>, ParquetError> {
-    let mut sweep = Sweep::new(window);
+    let mut scan = BackwardScan::new(window);
     for (tid, span) in &waiters.open {
-        sweep.add_wait((waiters.allowed)(*tid), *span);
+        scan.add_wait((waiters.allowed)(*tid), *span);
     }
     // An idle stretch has to be known at its end, that is at the slice that follows.
-    before.last().for_each(|s| sweep.add_idle(s));
+    before.last().for_each(|s| scan.add_idle(s));
     let mut in_order = true;
     slices.each_backwards(before, |s, previous| {
-        sweep.go_back_to(s.ts_ns);
+        scan.go_back_to(s.ts_ns);
         if let Some(wait) = s.wait_ns.filter(|_| s.tid != 0) {
-            sweep.add_wait((waiters.allowed)(s.tid), (s.ts_ns.saturating_sub(wait), s.ts_ns));
+            scan.add_wait((waiters.allowed)(s.tid), (s.ts_ns.saturating_sub(wait), s.ts_ns));
         }
         if let Some(p) = previous {
             in_order &= end_of(p) <= s.ts_ns;
-            sweep.add_idle(p);
+            scan.add_idle(p);
         }
         in_order
     })?;
-    sweep.go_back_to(0);
-    Ok(in_order.then_some(sweep.total_ns))
+    scan.go_back_to(0);
+    Ok(in_order.then_some(scan.total_ns))
 }
 
 #[cfg(test)]

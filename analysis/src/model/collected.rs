@@ -50,7 +50,7 @@ impl Collected {
 
 /// What goes into the tables.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct GuestRows {
     pub tasks: Vec<TaskInfo>,
     pub cpus: Vec<CpuCounters>,
     pub phases: Vec<Phase>,

@@ -5,18 +5,18 @@ pub(crate) const WORDS: usize = 4;
 
 /// A set of up to 256 CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CpuSet([u64; WORDS]);
+pub(crate) struct CpuSet([u64; WORDS]);
 
 impl CpuSet {
     /// CPUs 0 to `n`-1.
-    pub fn first(n: u32) -> CpuSet {
+    pub(crate) fn first(n: u32) -> CpuSet {
         let mut set = CpuSet::default();
         (0..n).for_each(|c| set.set(c, true));
         set
     }
 
     /// A CPU list such as `0-3,8`; `None` if it is none.
-    pub fn parse(list: &str) -> Option<CpuSet> {
+    pub(crate) fn parse(list: &str) -> Option<CpuSet> {
         let mut set = CpuSet::default();
         for part in list.trim().split(',') {
             let (a, b) = part.split_once('-').unwrap_or((part, part));

@@ -1,4 +1,4 @@
 //! Intervals of time.
 
 /// A stretch of time, `from` before `to`, nanoseconds.
-pub type Span = (u64, u64);
+pub(crate) type Span = (u64, u64);

@@ -1,4 +1,4 @@
-//! Rows of metrics, and their table.
+//! GuestRows of metrics, and their table.
 
 use serde::{Deserialize, Serialize};
 

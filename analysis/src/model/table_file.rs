@@ -9,7 +9,7 @@ pub struct TableFile {
     pub table: String,
     /// File name in the run's folder.
     pub file: String,
-    /// Rows.
+    /// GuestRows.
     pub rows: u64,
     /// Size.
     pub bytes: u64,

@@ -11,7 +11,7 @@ pub const DIMENSIONS: [&str; 7] = ["test", "scheduler", "topology", "kernel", "c
 
 /// A run and where its sidecar is.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct RunEntry {
     /// The sidecar.
     pub sidecar: Sidecar,
     /// Its path.
@@ -19,7 +19,7 @@ pub struct Found {
 }
 
 /// Every sidecar in the folders below `ktstr_dir`, the oldest first, and what could not be read.
-pub fn load(ktstr_dir: &Path) -> (Vec<Found>, Vec<SidecarError>) {
+pub fn load(ktstr_dir: &Path) -> (Vec<RunEntry>, Vec<SidecarError>) {
     let entries =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
     let (mut found, mut errors) = (Vec::new(), Vec::new());
@@ -28,7 +28,7 @@ pub fn load(ktstr_dir: &Path) -> (Vec<Found>, Vec<SidecarError>) {
             continue;
         }
         match Sidecar::read(&path) {
-            Ok(sidecar) => found.push(Found { sidecar, path }),
+            Ok(sidecar) => found.push(RunEntry { sidecar, path }),
             Err(e) => errors.push(e),
         }
     }
@@ -41,7 +41,7 @@ pub fn load(ktstr_dir: &Path) -> (Vec<Found>, Vec<SidecarError>) {
 const IMAGE_DIGITS: usize = 8;
 
 /// Kernels of one release with different images are different kernels: their names get the beginning of the image's digest.
-fn tell_kernels_apart(found: &mut [Found]) {
+fn tell_kernels_apart(found: &mut [RunEntry]) {
     let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for id in found.iter().map(|f| &f.sidecar.identity) {
         images.entry(id.kernel.clone()).or_default().insert(id.kernel_sha256.clone());
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::runs::sidecar::{HostFacts, Verdict};
 
-    fn run(package: &str, test: &str, kernel_sha256: &str) -> Found {
+    fn run(package: &str, test: &str, kernel_sha256: &str) -> RunEntry {
         let identity = serde_json::from_value(serde_json::json!({
             "run_id": "r", "session": "s", "package": package, "test": test, "repeat": 0, "ops": null, "variant": "v",
             "topology": "1n1l1c1t", "observed": null, "scheduler": "eevdf", "scheduler_args": [], "scheduler_sha256": null,
@@ -96,13 +96,13 @@ mod tests {
         }));
         let collected = crate::Collected::default();
         let sidecar = Sidecar::new(identity.unwrap(), Verdict::Pass, vec![], collected, vec![]);
-        Found { sidecar, path: PathBuf::new() }
+        RunEntry { sidecar, path: PathBuf::new() }
     }
 
     #[test]
     fn test_is_named_by_as_much_as_tells_it_apart() {
         let (a, b) = (run("a", "smoke::boots", ""), run("b", "smoke::m::boots", ""));
-        let is = |f: &Found, name: &str| matches(&f.sidecar, &Filters::from([("test", name.to_string())]));
+        let is = |f: &RunEntry, name: &str| matches(&f.sidecar, &Filters::from([("test", name.to_string())]));
         assert!(["boots", "smoke::boots", "a::smoke::boots"].iter().all(|n| is(&a, n)));
         assert!(["boots", "m::boots", "b::smoke::m::boots"].iter().all(|n| is(&b, n)));
         assert!(["oots", "b::smoke::boots", "", "a"].iter().all(|n| !is(&a, n)));
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn kernels_of_one_release_with_different_images_are_two() {
         let kernels = |images: [&str; 2]| {
-            let mut runs: Vec<Found> = images.iter().map(|i| run("p", "t", i)).collect();
+            let mut runs: Vec<RunEntry> = images.iter().map(|i| run("p", "t", i)).collect();
             tell_kernels_apart(&mut runs);
             runs.iter().map(|r| dimension(&r.sidecar, "kernel")).collect::<Vec<_>>()
         };

@@ -1,6 +1,6 @@
 //! Runs on disk: sidecars, the index over them, the history, the trace of one run.
 
-pub mod history;
+pub(crate) mod history;
 pub mod index;
-pub mod sidecar;
+pub(crate) mod sidecar;
 pub mod trace;

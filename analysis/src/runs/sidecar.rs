@@ -16,7 +16,7 @@ use crate::model::quality::Quality;
 use crate::model::table_file::TableFile;
 
 /// Version of the sidecar's form. Readers take their own version only.
-pub const SCHEMA_VERSION: u32 = 3;
+pub(crate) const SCHEMA_VERSION: u32 = 3;
 
 /// Why a sidecar cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use ktstr_wire::stats::{DurationStats, LengthStats};
 use ktstr_wire::topology::Topology;
 use parquet::errors::ParquetError;
 
-use crate::model::collected::Rows;
+use crate::model::collected::GuestRows;
 use crate::model::error::ConvertError;
 use crate::model::host_account::Stolen;
 use crate::model::run_delay;
@@ -32,7 +32,7 @@ const BATCH_ROWS: usize = 1 << 16;
 
 impl<'a> RecordTables<'a> {
     /// Begins the tables in `dir`. `stolen` is what the host took, where that is known.
-    pub fn create(
+    pub(crate) fn create(
         dir: &Path,
         topology: Topology,
         stolen: Option<&'a Stolen>,
@@ -48,7 +48,7 @@ impl<'a> RecordTables<'a> {
     }
 
     /// Adds a record.
-    pub fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
+    pub(crate) fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
         match record {
             Record::Slice(s) => self.slices.push(s).map_err(write_error(&self.dir, "slices")),
             Record::Migration(m) => {
@@ -64,7 +64,7 @@ impl<'a> RecordTables<'a> {
     }
 
     /// Ends the tables.
-    pub fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
         self.write_migrations()?;
         Ok(vec![
             self.slices.finish().map_err(write_error(&self.dir, "slices"))?,
@@ -78,7 +78,11 @@ fn write_error(dir: &Path, table: &'static str) -> impl FnOnce(ParquetError) -> 
 }
 
 /// Writes every other table that comes from the guest.
-pub(crate) fn write_others(rows: &Rows, dir: &Path, t: Topology) -> Result<Vec<TableFile>, ConvertError> {
+pub(crate) fn write_others(
+    rows: &GuestRows,
+    dir: &Path,
+    t: Topology,
+) -> Result<Vec<TableFile>, ConvertError> {
     let write = |columns: Columns, table| columns.write(dir, table).map_err(write_error(dir, table));
     Ok(vec![
         write(tasks(&rows.tasks), "tasks")?,
@@ -244,11 +248,11 @@ fn stats(
 }
 
 /// 0 where the witness saw none.
-fn uncounted_ns(rows: &Rows, cpu: u32) -> Option<u64> {
+fn uncounted_ns(rows: &GuestRows, cpu: u32) -> Option<u64> {
     rows.host_uncounted_ns.as_ref().map(|all| all.get(&cpu).copied().unwrap_or(0))
 }
 
-fn cpus(rows: &Rows, t: Topology) -> Columns {
+fn cpus(rows: &GuestRows, t: Topology) -> Columns {
     let r = || rows.cpus.iter();
     Columns::new()
         .u32("cpu", r().map(|c| Some(c.cpu)))
@@ -286,7 +290,7 @@ mod tests {
         same(migrations(&[], t), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);
-        same(cpus(&Rows::default(), t), &CPUS);
+        same(cpus(&GuestRows::default(), t), &CPUS);
         same(phases(&[]), &PHASES);
         same(programs(None), &PROGRAMS);
         same(cgroups(&[]), &CGROUPS);

@@ -1,9 +1,9 @@
 //! Parquet in and out.
 
-pub mod frames;
+pub(crate) mod frames;
 pub(crate) mod guest_tables;
-pub mod metrics_table;
+pub(crate) mod metrics_table;
 pub(crate) mod pages;
 pub(crate) mod reader;
-pub mod slices;
-pub mod writer;
+pub(crate) mod slices;
+pub(crate) mod writer;

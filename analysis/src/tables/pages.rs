@@ -81,14 +81,14 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// Begins.
-    pub fn new() -> Result<Pages, ParquetError> {
+    pub(crate) fn new() -> Result<Pages, ParquetError> {
         let encoder = Encoder::new(ZSTD_LEVEL)?;
         Ok(Pages { encoder, plain: Vec::new(), cuts: Vec::new(), packed: Vec::new() })
     }
 
     /// Writes a column of numbers byte by byte, for their high bytes are alike and their low bytes are noise. What is left of `values` is of no
     /// use.
-    pub fn numbers<T: Number>(
+    pub(crate) fn numbers<T: Number>(
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
         column: &ColumnDescPtr,
@@ -117,7 +117,7 @@ impl Pages {
     }
 
     /// Writes a column of names by number, with [`NO_NAME`] for null.
-    pub fn names(
+    pub(crate) fn names(
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
         column: &ColumnDescPtr,

@@ -22,7 +22,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Opens `TABLE.parquet` in `dir`.
-    pub fn open(dir: &Path, table: &str) -> Result<Table, ParquetError> {
+    pub(crate) fn open(dir: &Path, table: &str) -> Result<Table, ParquetError> {
         let path = dir.join(format!("{table}.parquet"));
         let plain = ArrowReaderMetadata::load(&File::open(&path)?, ArrowReaderOptions::new())?;
         // Strings as numbers of their few values.
@@ -47,17 +47,21 @@ impl Table {
     }
 
     /// These columns of all rows.
-    pub fn batches(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader, ParquetError> {
+    pub(crate) fn batches(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader, ParquetError> {
         self.reader(columns)?.build()
     }
 
     /// How many row groups there are.
-    pub fn nr_groups(&self) -> usize {
+    pub(crate) fn nr_groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
     }
 
     /// These columns of the rows of a group.
-    pub fn group(&self, columns: &[&str], group: usize) -> Result<ParquetRecordBatchReader, ParquetError> {
+    pub(crate) fn group(
+        &self,
+        columns: &[&str],
+        group: usize,
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
         self.reader(columns)?.with_row_groups(vec![group]).build()
     }
 }

@@ -19,7 +19,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::model::table_file::TableFile;
 
-/// Rows of a row group at most.
+/// GuestRows of a row group at most.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 
 /// Higher levels take longer and save little, for what is left is noise.
@@ -27,7 +27,7 @@ pub(crate) const ZSTD_LEVEL: i32 = 1;
 
 /// A table in memory.
 #[derive(Debug, Default)]
-pub struct Columns {
+pub(crate) struct Columns {
     fields: Vec<Field>,
     arrays: Vec<ArrayRef>,
 }
@@ -50,7 +50,7 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
 
 impl Columns {
     /// No columns yet.
-    pub fn new() -> Columns {
+    pub(crate) fn new() -> Columns {
         Columns::default()
     }
 
@@ -61,35 +61,36 @@ impl Columns {
     }
 
     /// A column of 64-bit integers; counts and times above 2^63 do not occur and would be null.
-    pub fn i64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Columns {
+    pub(crate) fn i64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Columns {
         let array: Int64Array = values.map(|v| v.and_then(|v| i64::try_from(v).ok())).collect();
         self.add(name, Arc::new(array))
     }
 
     /// A column of 32-bit numbers.
-    pub fn u32(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Columns {
+    pub(crate) fn u32(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Columns {
         self.add(name, Arc::new(values.collect::<UInt32Array>()))
     }
 
     /// A column of strings, each of which is kept once.
-    pub fn str<'a>(self, name: &str, values: impl Iterator<Item = Option<&'a str>>) -> Columns {
+    pub(crate) fn str<'a>(self, name: &str, values: impl Iterator<Item = Option<&'a str>>) -> Columns {
         let mut builder = StringDictionaryBuilder::<UInt32Type>::new();
         values.for_each(|v| builder.append_option(v));
         self.add(name, Arc::new(builder.finish()))
     }
 
     /// A column of truth values.
-    pub fn bool(self, name: &str, values: impl Iterator<Item = bool>) -> Columns {
+    pub(crate) fn bool(self, name: &str, values: impl Iterator<Item = bool>) -> Columns {
         self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()))
     }
 
     /// A column of floating-point numbers.
-    pub fn f64(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Columns {
+    pub(crate) fn f64(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Columns {
         self.add(name, Arc::new(values.collect::<Float64Array>()))
     }
 
     /// Names of the columns with their types as in [`crate::catalog::columns`].
-    pub fn layout(&self) -> Vec<(String, String)> {
+    #[cfg(test)]
+    pub(crate) fn layout(&self) -> Vec<(String, String)> {
         let dtype = |f: &Field| match f.data_type().to_string().as_str() {
             "Int64" => "i64".to_string(),
             "UInt32" => "u32".to_string(),
@@ -106,7 +107,7 @@ impl Columns {
     }
 
     /// Writes `TABLE.parquet` into `dir`: under another name first, renamed when complete.
-    pub fn write(self, dir: &Path, table: &str) -> Result<TableFile, ParquetError> {
+    pub(crate) fn write(self, dir: &Path, table: &str) -> Result<TableFile, ParquetError> {
         let mut writer = TableWriter::create(dir, table)?;
         writer.write(self)?;
         writer.finish()
@@ -114,7 +115,7 @@ impl Columns {
 }
 
 /// A table that is written batch by batch. It has its final name when it is finished.
-pub struct TableWriter {
+pub(crate) struct TableWriter {
     dir: PathBuf,
     table: String,
     file: Option<File>,
@@ -124,13 +125,13 @@ pub struct TableWriter {
 
 impl TableWriter {
     /// Begins `TABLE.parquet` in `dir`.
-    pub fn create(dir: &Path, table: &str) -> Result<TableWriter, ParquetError> {
+    pub(crate) fn create(dir: &Path, table: &str) -> Result<TableWriter, ParquetError> {
         let file = Some(partial(dir, table)?);
         Ok(TableWriter { dir: dir.into(), table: table.into(), file, writer: None, rows: 0 })
     }
 
     /// Appends rows. The first batch, which may be empty, decides the columns.
-    pub fn write(&mut self, columns: Columns) -> Result<(), ParquetError> {
+    pub(crate) fn write(&mut self, columns: Columns) -> Result<(), ParquetError> {
         let batch = columns.batch()?;
         self.rows += batch.num_rows() as u64;
         if let Some(file) = self.file.take() {
@@ -144,7 +145,7 @@ impl TableWriter {
     }
 
     /// Ends the table.
-    pub fn finish(self) -> Result<TableFile, ParquetError> {
+    pub(crate) fn finish(self) -> Result<TableFile, ParquetError> {
         if let Some(writer) = self.writer {
             writer.close()?;
         }

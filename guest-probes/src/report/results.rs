@@ -4,8 +4,8 @@ use std::error::Error;
 
 use ktstr_wire::frame::Kind;
 use ktstr_wire::message::{
-    Bye, CgroupStat, CpuCounters, Drained, Log, ProgramRuns, Race, SchedExtCounts, SchedulerExit, TaskInfo,
-    TestResult, WindowEdge,
+    Bye, CgroupStat, CpuCounters, Drained, LogLine, ProgramRuns, Race, SchedExtCounts, SchedulerExit,
+    TaskInfo, TestResult, WindowEdge,
 };
 
 use crate::channel::Channel;
@@ -57,7 +57,7 @@ impl Measured {
         channel.send(Kind::WindowOpen, &self.open)?;
         channel.send(Kind::WindowClose, &self.close)?;
         for text in &self.notes {
-            channel.send(Kind::Log, &Log { text: text.clone() })?;
+            channel.send(Kind::Log, &LogLine { text: text.clone() })?;
         }
         for chunk in self.tasks.chunks(TASKS_PER_FRAME) {
             channel.send(Kind::Tasks, &chunk)?;
@@ -101,7 +101,7 @@ fn send_log(probes: &Probes, bye: Bye, channel: &mut Channel) -> Result<(), Box<
     if !probes.yields_seen {
         let text =
             "sched_yield cannot be traced on this kernel: yields are counted as preemptions".to_string();
-        channel.send(Kind::Log, &Log { text })?;
+        channel.send(Kind::Log, &LogLine { text })?;
     }
     let log = probes.log()?;
     let mut nr_records = bye.drained.map_or(0, |d| d.records);

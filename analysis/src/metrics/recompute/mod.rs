@@ -6,13 +6,13 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub use tables::{Row, Tables, rows};
+pub(crate) use tables::{Row, Tables, rows};
 
 /// A metric's name, scope, role, phase, number (of a CPU, a last-level cache or a node) and statistic.
-pub type Key = (String, String, Option<String>, Option<String>, Option<i64>, String);
+pub(crate) type Key = (String, String, Option<String>, Option<String>, Option<i64>, String);
 
 /// The values by key.
-pub type Values = BTreeMap<Key, Option<f64>>;
+pub(crate) type Values = BTreeMap<Key, Option<f64>>;
 
 /// Where a value belongs: tasks, and the time in which they are looked at.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ fn places(run: &Tables) -> Vec<Place> {
 }
 
 /// Every metric of the run in every scope.
-pub fn metrics(run: &Tables) -> Values {
+pub(crate) fn metrics(run: &Tables) -> Values {
     let mut values = Values::new();
     for place in places(run) {
         durations(run, &place, &mut values);
@@ -404,7 +404,7 @@ fn workers(run: &Tables, values: &mut Values) {
 }
 
 /// What `metrics.parquet` in `dir` says, without what is not in the registry.
-pub fn stored(dir: &Path) -> Values {
+pub(crate) fn stored(dir: &Path) -> Values {
     let mut values = Values::new();
     for r in rows(dir, "metrics") {
         let text = |column: &str| r.text(column).unwrap_or_else(|| panic!("{column} is null"));
@@ -418,7 +418,7 @@ pub fn stored(dir: &Path) -> Values {
 }
 
 /// Where the two differ, a sentence each.
-pub fn differences(expected: &Values, found: &Values) -> Vec<String> {
+pub(crate) fn differences(expected: &Values, found: &Values) -> Vec<String> {
     let mut wrong = Vec::new();
     let keys: BTreeSet<&Key> = expected.keys().chain(found.keys()).collect();
     for key in keys {

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 /// One row of a table, by column.
 #[derive(Clone, Debug)]
-pub struct Row(BTreeMap<String, AnyValue<'static>>);
+pub(crate) struct Row(BTreeMap<String, AnyValue<'static>>);
 
 impl Row {
     /// A number, or null.
-    pub fn int(&self, column: &str) -> Option<i64> {
+    pub(crate) fn int(&self, column: &str) -> Option<i64> {
         match &self.0[column] {
             AnyValue::Null => None,
             value => Some(value.try_extract().expect("a number")),
@@ -20,12 +20,12 @@ impl Row {
     }
 
     /// A number that is never null.
-    pub fn number(&self, column: &str) -> i64 {
+    pub(crate) fn number(&self, column: &str) -> i64 {
         self.int(column).unwrap_or_else(|| panic!("{column} is null"))
     }
 
     /// A floating point number, or null.
-    pub fn float(&self, column: &str) -> Option<f64> {
+    pub(crate) fn float(&self, column: &str) -> Option<f64> {
         match &self.0[column] {
             AnyValue::Null => None,
             value => Some(value.try_extract().expect("a number")),
@@ -33,7 +33,7 @@ impl Row {
     }
 
     /// A text, or null.
-    pub fn text(&self, column: &str) -> Option<String> {
+    pub(crate) fn text(&self, column: &str) -> Option<String> {
         match &self.0[column] {
             AnyValue::Null => None,
             value => Some(value.get_str().expect("a text").to_string()),
@@ -41,7 +41,7 @@ impl Row {
     }
 
     /// Whether something is so.
-    pub fn truth(&self, column: &str) -> bool {
+    pub(crate) fn truth(&self, column: &str) -> bool {
         self.0[column] == AnyValue::Boolean(true)
     }
 
@@ -51,7 +51,7 @@ impl Row {
 }
 
 /// The rows of `TABLE.parquet` in `dir`.
-pub fn rows(dir: &Path, table: &str) -> Vec<Row> {
+pub(crate) fn rows(dir: &Path, table: &str) -> Vec<Row> {
     let path = dir.join(format!("{table}.parquet"));
     let path = PlRefPath::new(path.to_str().expect("a path in UTF-8"));
     let df = LazyFrame::scan_parquet(path, ScanArgsParquet::default()).and_then(LazyFrame::collect);
@@ -89,7 +89,7 @@ fn slices(dir: &Path) -> Vec<Row> {
 }
 
 /// What a run left.
-pub struct Tables {
+pub(crate) struct Tables {
     /// The edges of the window, nanoseconds.
     pub window: (i64, i64),
     /// In order of time, with what is derived.
@@ -107,7 +107,7 @@ pub struct Tables {
 
 impl Tables {
     /// Reads the tables in `dir`.
-    pub fn load(dir: &Path, sidecar: Value) -> Tables {
+    pub(crate) fn load(dir: &Path, sidecar: Value) -> Tables {
         let edge = |name: &str| sidecar[name]["ts_ns"].as_i64().expect("a window");
         Tables {
             window: (edge("window_open"), edge("window_close")),

@@ -1,6 +1,6 @@
 //! What the table of slices leaves out because other rows tell it, and how it is had back.
 //!
-//! A slice ends where the next one of its CPU begins, and what a task slept, or waited after a switch-out while runnable, is known
+//! A slice last where the next one of its CPU begins, and what a task slept, or waited after a switch-out while runnable, is known
 //! from the end of its slice before. A row has such a value of its own only where the rows around it, of its block, would give
 //! another one: where records were lost, at the end of a block, where a task's slice before is not in the block. See
 //! `docs/slices.md`.
@@ -19,16 +19,16 @@ const NOT_SEEN: i64 = -1;
 
 /// When the latest slice of each task in the block ended, by tid, as the slices come in order of time.
 #[derive(Debug, Default)]
-pub(crate) struct Ends(Vec<Option<u64>>);
+pub(crate) struct LastSwitchOut(Vec<Option<u64>>);
 
-impl Ends {
+impl LastSwitchOut {
     /// The wait of a task that was switched out while runnable, since then.
-    pub fn wait_ns(&self, s: &SliceRecord) -> Option<u64> {
+    pub(crate) fn wait_ns(&self, s: &SliceRecord) -> Option<u64> {
         if tells_wait(s.wait_kind) { self.off_ns(s) } else { None }
     }
 
     /// Switch-out of the slice before to the wakeup.
-    pub fn blocked_ns(&self, s: &SliceRecord) -> Option<u64> {
+    pub(crate) fn blocked_ns(&self, s: &SliceRecord) -> Option<u64> {
         let wait = s.wait_ns.filter(|_| tells_sleep(s.wait_kind))?;
         self.off_ns(s)?.checked_sub(wait)
     }
@@ -39,12 +39,12 @@ impl Ends {
     }
 
     /// Begins the next block.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Takes the next slice.
-    pub fn note(&mut self, s: &SliceRecord) {
+    pub(crate) fn note(&mut self, s: &SliceRecord) {
         let tid = s.tid as usize;
         if tid == 0 || tid >= MAX_TID {
             return;
@@ -68,24 +68,24 @@ fn tells_sleep(kind: WaitKind) -> bool {
 
 /// What a row has of its own of a wait and a sleep, nanoseconds or [`NOT_SEEN`].
 #[derive(Clone, Copy)]
-pub(crate) struct Own {
+pub(crate) struct StoredDelta {
     pub wait_ns: Option<i64>,
     pub blocked_ns: Option<i64>,
 }
 
-impl Own {
-    /// What is stored; `ends` are those of the slices before.
-    pub fn of(s: &SliceRecord, ends: &Ends) -> Own {
-        Own {
-            wait_ns: own(s.wait_ns, ends.wait_ns(s), tells_wait(s.wait_kind)),
-            blocked_ns: own(s.blocked_ns, ends.blocked_ns(s), tells_sleep(s.wait_kind)),
+impl StoredDelta {
+    /// What is stored; `last` are those of the slices before.
+    pub(crate) fn of(s: &SliceRecord, last: &LastSwitchOut) -> StoredDelta {
+        StoredDelta {
+            wait_ns: own(s.wait_ns, last.wait_ns(s), tells_wait(s.wait_kind)),
+            blocked_ns: own(s.blocked_ns, last.blocked_ns(s), tells_sleep(s.wait_kind)),
         }
     }
 
     /// Sets both where they are stored.
-    pub fn restore(&self, s: &mut SliceRecord, ends: &Ends) {
-        s.wait_ns = restored(self.wait_ns, ends.wait_ns(s));
-        s.blocked_ns = restored(self.blocked_ns, ends.blocked_ns(s));
+    pub(crate) fn restore(&self, s: &mut SliceRecord, last: &LastSwitchOut) {
+        s.wait_ns = restored(self.wait_ns, last.wait_ns(s));
+        s.blocked_ns = restored(self.blocked_ns, last.blocked_ns(s));
     }
 }
 
@@ -106,16 +106,16 @@ fn restored(own: Option<i64>, derived: Option<u64>) -> Option<u64> {
 pub(crate) fn in_order(slices: &[SliceRecord]) -> Vec<usize> {
     let mut order = Vec::with_capacity(slices.len());
     let mut heads = BinaryHeap::new();
-    let (mut start, mut ends) = (0, Vec::new());
+    let (mut start, mut last) = (0, Vec::new());
     for cpu in slices.chunk_by(|a, b| a.cpu == b.cpu) {
-        heads.push(Reverse((cpu[0].ts_ns, ends.len(), start)));
+        heads.push(Reverse((cpu[0].ts_ns, last.len(), start)));
         start += cpu.len();
-        ends.push(start);
+        last.push(start);
     }
     while let Some(mut head) = heads.peek_mut() {
         let Reverse((_, cpu, row)) = *head;
         order.push(row);
-        if row + 1 == ends[cpu] {
+        if row + 1 == last[cpu] {
             PeekMut::pop(head);
         } else {
             *head = Reverse((slices[row + 1].ts_ns, cpu, row + 1));

@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 
 use crate::catalog::columns::SLICES;
 use crate::tables::reader::{Table, numbers, values};
-use crate::tables::slices::derived::{Ends, Own, in_order};
+use crate::tables::slices::derived::{LastSwitchOut, StoredDelta, in_order};
 
 /// Who ran where and when, and had waited how long: what work conservation is made of.
 const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
@@ -21,7 +21,7 @@ pub(crate) struct Before(Vec<BTreeMap<u16, SliceRecord>>);
 
 impl Before {
     /// The last slice of each CPU.
-    pub fn last(&self) -> impl Iterator<Item = &SliceRecord> {
+    pub(crate) fn last(&self) -> impl Iterator<Item = &SliceRecord> {
         self.0.last().into_iter().flat_map(BTreeMap::values)
     }
 }
@@ -31,12 +31,12 @@ pub(crate) struct Slices(Table);
 
 impl Slices {
     /// Opens it.
-    pub fn open(dir: &Path) -> Result<Slices, ParquetError> {
+    pub(crate) fn open(dir: &Path) -> Result<Slices, ParquetError> {
         Ok(Slices(Table::open(dir, "slices")?))
     }
 
     /// Calls `each` for every slice in order of time, the CPUs side by side.
-    pub fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
+    pub(crate) fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
         let (mut before, mut latest) = (Before(vec![BTreeMap::new()]), BTreeMap::new());
         for group in 0..self.0.nr_groups() {
             let (slices, order) = self.block(&SLICES.map(|c| c.name), group)?;
@@ -49,8 +49,8 @@ impl Slices {
     }
 
     /// Calls `each` for every slice against the order of time, with the slice before it on its CPU. Of the fields those of
-    /// [`PLACE_COLUMNS`] are set. Ends when `each` returns `false`.
-    pub fn each_backwards(
+    /// [`PLACE_COLUMNS`] are set. LastSwitchOut when `each` returns `false`.
+    pub(crate) fn each_backwards(
         &self,
         before: &Before,
         mut each: impl FnMut(&SliceRecord, Option<&SliceRecord>) -> bool,
@@ -78,7 +78,7 @@ impl Slices {
             place(&batch, &mut slices)?;
             own_end.extend(numbers::<Int64Type>(&batch, "own_end_ns")?);
             let own_wait = numbers::<Int64Type>(&batch, "own_wait_ns")?;
-            own.extend(own_wait.iter().map(|wait_ns| Own { wait_ns, blocked_ns: None }));
+            own.extend(own_wait.iter().map(|wait_ns| StoredDelta { wait_ns, blocked_ns: None }));
             if columns.contains(&"own_blocked_ns") {
                 complete(&batch, &mut slices[first..])?;
                 let own_blocked = numbers::<Int64Type>(&batch, "own_blocked_ns")?;
@@ -90,7 +90,7 @@ impl Slices {
             s.dur_ns = own_end.map_or(next_ts, |ns| ns as u64).wrapping_sub(s.ts_ns);
             next_ts = s.ts_ns;
         }
-        let (order, mut ends) = (in_order(&slices), Ends::default());
+        let (order, mut ends) = (in_order(&slices), LastSwitchOut::default());
         for i in order.iter().copied() {
             own[i].restore(&mut slices[i], &ends);
             ends.note(&slices[i]);
@@ -178,12 +178,12 @@ pub(crate) mod stored {
     use crate::tables::slices::writer::SliceTable;
 
     /// A slice of which everything else is unknown.
-    pub fn slice(ts_ns: u64, dur_ns: u64, cpu: u16, tid: u32) -> SliceRecord {
+    pub(crate) fn slice(ts_ns: u64, dur_ns: u64, cpu: u16, tid: u32) -> SliceRecord {
         SliceRecord { ts_ns, dur_ns, cpu, tid, ..UNKNOWN }
     }
 
     /// The directory of the table, which goes with the value, and the table.
-    pub fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
+    pub(crate) fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
         let dir = tempfile::tempdir().unwrap();
         let mut table = SliceTable::create(dir.path(), None).unwrap();
         let mut by_cpu = slices.to_vec();
@@ -260,7 +260,7 @@ mod tests {
                 all.push(s);
             }
         }
-        let mut ends = Ends::default();
+        let mut ends = LastSwitchOut::default();
         for i in in_order(&all) {
             if fastrand::bool() {
                 all[i].wait_ns = ends.wait_ns(&all[i]).or(all[i].wait_ns);

@@ -15,7 +15,7 @@ use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
 use crate::model::host_account::Stolen;
 use crate::model::table_file::TableFile;
 use crate::tables::pages::{NO_NAME, Number, Pages};
-use crate::tables::slices::derived::{Ends, Own};
+use crate::tables::slices::derived::{LastSwitchOut, StoredDelta};
 use crate::tables::writer::{self, ROW_GROUP_ROWS};
 
 const TABLE: &str = "slices";
@@ -32,7 +32,7 @@ enum Stored {
     Names(&'static [&'static str]),
 }
 
-/// The columns: whether there are nulls, and how they are stored. In [`Rows`] those of one type have the same order.
+/// The columns: whether there are nulls, and how they are stored. In [`Block`] those of one type have the same order.
 const COLUMNS: [(&str, bool, Stored); 18] = [
     ("ts_ns", false, Stored::Rising),
     ("own_end_ns", true, Stored::Ends),
@@ -75,14 +75,14 @@ pub(crate) struct SliceTable<'a> {
     columns: Vec<ColumnDescPtr>,
     pages: Pages,
     stolen: Option<&'a Stolen>,
-    rows: Rows,
-    ends: Ends,
+    rows: Block,
+    last_out: LastSwitchOut,
     nr_rows: u64,
 }
 
 impl<'a> SliceTable<'a> {
     /// Begins the table in `dir`. `stolen` is what the host took, where that is known.
-    pub fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
+    pub(crate) fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
         let fields = COLUMNS.into_iter().map(field).collect::<Result<_, _>>()?;
         let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
         let rising = Schema::new(vec![Field::new("ts_ns", DataType::Int64, false)]);
@@ -94,18 +94,18 @@ impl<'a> SliceTable<'a> {
             writer,
             pages: Pages::new()?,
             stolen,
-            rows: Rows::default(),
-            ends: Ends::default(),
+            rows: Block::default(),
+            last_out: LastSwitchOut::default(),
             nr_rows: 0,
         })
     }
 
     /// Adds the next slice in the order of [`crate::ingest::raw_log::in_order`].
-    pub fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
+    pub(crate) fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
         let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
         let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
-        let own = Own::of(s, &self.ends);
-        self.ends.note(s);
+        let own = StoredDelta::of(s, &self.last_out);
+        self.last_out.note(s);
         self.rows.push(Row { slice: *s, own, stolen_ns });
         if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
     }
@@ -118,7 +118,7 @@ impl<'a> SliceTable<'a> {
         self.rows.spread();
         let order = self.rows.order();
         let (mut starts, mut i64s, mut u32s, mut u8s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let Rows { times, numbers, names, .. } = &self.rows;
+        let Block { times, numbers, names, .. } = &self.rows;
         let (mut times, mut numbers, mut names) = (times.iter(), numbers.iter(), names.iter());
         let (pages, mut group) = (&mut self.pages, self.writer.next_row_group()?);
         for ((_, _, stored), column) in COLUMNS.iter().zip(&self.columns) {
@@ -151,12 +151,12 @@ impl<'a> SliceTable<'a> {
         }
         group.close()?;
         self.rows.clear();
-        self.ends.clear();
+        self.last_out.clear();
         Ok(())
     }
 
     /// Ends the table.
-    pub fn finish(mut self) -> Result<TableFile, ParquetError> {
+    pub(crate) fn finish(mut self) -> Result<TableFile, ParquetError> {
         self.end_block()?;
         self.writer.close()?;
         writer::finished(&self.dir, TABLE, self.nr_rows)
@@ -174,19 +174,19 @@ fn sorted<T: Copy>(order: &[u32], values: Option<&Vec<T>>, into: &mut Vec<T>) {
     into.extend(order.iter().map(|row| values[*row as usize]));
 }
 
-/// Rows that are turned into columns at a time: few enough to be in a cache.
+/// Block that are turned into columns at a time: few enough to be in a cache.
 const ROWS_AT_ONCE: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Row {
     slice: SliceRecord,
-    own: Own,
+    own: StoredDelta,
     stolen_ns: Option<u64>,
 }
 
-/// Rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
+/// Block of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
 #[derive(Default)]
-struct Rows {
+struct Block {
     times: [Vec<i64>; 8],
     numbers: [Vec<u32>; 7],
     names: [Vec<u8>; 3],
@@ -203,7 +203,7 @@ fn number<T: Into<u32>>(v: Option<T>) -> u32 {
     v.map_or(u32::NULL, Into::into)
 }
 
-impl Rows {
+impl Block {
     fn len(&self) -> usize {
         self.times[0].len() + self.latest.len()
     }

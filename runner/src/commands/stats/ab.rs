@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ktstr_analysis::Sidecar;
-use ktstr_analysis::compare::comparison::compare;
-use ktstr_analysis::compare::sides::{self, Sides};
+use ktstr_analysis::compare::compare;
+use ktstr_analysis::compare::{Side as ComparedSide, Sides};
 
 use crate::args::accel::AccelChoice;
 use crate::commands::stats::error::{AbError, StatsError};
@@ -117,8 +117,8 @@ impl Made {
         }
     }
 
-    fn side(&self) -> sides::Side<'_> {
-        sides::Side { runs: self.runs.iter().collect(), without_result: self.without_result.clone() }
+    fn side(&self) -> ComparedSide<'_> {
+        ComparedSide { runs: self.runs.iter().collect(), without_result: self.without_result.clone() }
     }
 }
 

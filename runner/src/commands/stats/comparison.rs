@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use comfy_table::{Cell, Color};
-use ktstr_analysis::compare::comparison::{Comparison, Line, MOST_BOOTS};
-use ktstr_analysis::compare::finding::Finding;
-use ktstr_analysis::compare::verdicts::{Ends, VerdictLine};
+use ktstr_analysis::compare::Finding;
+use ktstr_analysis::compare::{Comparison, Line, MOST_BOOTS};
+use ktstr_analysis::compare::{VerdictCounts, VerdictLine};
 
 use super::print::{cell, right, table, unsigned_zero, value};
 use crate::output::{one_line, outln, plain};
@@ -84,7 +84,7 @@ fn cells(line: &Line) -> [String; 8] {
     ]
 }
 
-fn failed_of(ends: &Ends) -> String {
+fn failed_of(ends: &VerdictCounts) -> String {
     format!("{} of {}", ends.failed(), ends.boots())
 }
 
@@ -96,7 +96,7 @@ fn verdict_cells(line: &VerdictLine) -> [String; 8] {
 
 /// How the boots ended, if not all passed: `A 14 pass; B 6 pass, 6 sched_exit, 2 fail`.
 fn ends_text(line: &VerdictLine) -> Option<String> {
-    let side = |e: &Ends| {
+    let side = |e: &VerdictCounts| {
         let counts = [
             (e.pass, "pass"),
             (e.fail, "fail"),

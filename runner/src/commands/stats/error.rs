@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ktstr_analysis::compare::sides::SidesError;
-use ktstr_analysis::compare::thresholds::PolicyError;
+use ktstr_analysis::compare::PolicyError;
+use ktstr_analysis::compare::SidesError;
 
 use crate::commands::stats::worktree::WorktreeError;
 use crate::exit;

@@ -14,10 +14,10 @@ use clap::{Args, Subcommand};
 use ktstr_analysis::Sidecar;
 use ktstr_analysis::catalog::columns;
 use ktstr_analysis::catalog::metrics::{METRICS, Metric};
-use ktstr_analysis::compare::comparison::compare;
-use ktstr_analysis::compare::sides::Sides;
-use ktstr_analysis::compare::thresholds::Policy;
-use ktstr_analysis::runs::index::{self, DIMENSIONS, Filters, Found, dimension};
+use ktstr_analysis::compare::Policy;
+use ktstr_analysis::compare::Sides;
+use ktstr_analysis::compare::compare;
+use ktstr_analysis::runs::index::{self, DIMENSIONS, Filters, RunEntry, dimension};
 
 use crate::commands::stats::error::StatsError;
 use crate::commands::stats::report::ReportArgs;
@@ -216,14 +216,14 @@ pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
     Ok(exit::OK)
 }
 
-fn last_session(runs: &[Found], json: bool) {
+fn last_session(runs: &[RunEntry], json: bool) {
     let session = runs.last().map(|r| r.sidecar.identity.session.clone());
-    let last: Vec<&Found> =
+    let last: Vec<&RunEntry> =
         runs.iter().filter(|r| Some(&r.sidecar.identity.session) == session.as_ref()).collect();
     print::runs(&last, json);
 }
 
-fn list_values(runs: &[Found], json: bool) {
+fn list_values(runs: &[RunEntry], json: bool) {
     let values: BTreeMap<&str, BTreeSet<String>> = DIMENSIONS
         .into_iter()
         .map(|d| (d, runs.iter().map(|r| dimension(&r.sidecar, d)).collect()))
@@ -268,7 +268,7 @@ fn treatment(m: &Metric) -> String {
     format!("compared: {}; {judged}; material from {} % on", m.compared.join(" "), 100.0 * m.material_frac)
 }
 
-fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError> {
+fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsError> {
     let run = runs.iter().rev().find(|r| r.sidecar.identity.run_id == wanted);
     let host = &run.ok_or_else(|| StatsError::NoSuchRun(wanted.into()))?.sidecar.identity.host;
     if json {
@@ -285,7 +285,7 @@ fn show_host(runs: &[Found], wanted: &str, json: bool) -> Result<(), StatsError>
 }
 
 /// Of kernels and commits that no filter names, that of the newest run that is on a side.
-fn newest_only(runs: &[Found], a: &mut Filters, b: &mut Filters) {
+fn newest_only(runs: &[RunEntry], a: &mut Filters, b: &mut Filters) {
     for name in ["kernel", "commit"] {
         if a.contains_key(name) || b.contains_key(name) {
             continue;
@@ -306,7 +306,7 @@ fn newest_only(runs: &[Found], a: &mut Filters, b: &mut Filters) {
     }
 }
 
-fn compare_runs(runs: &[Found], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
+fn compare_runs(runs: &[RunEntry], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
     let (mut a, mut b) = args.sides();
     newest_only(runs, &mut a, &mut b);
     let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();

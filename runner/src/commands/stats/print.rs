@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
-use ktstr_analysis::runs::index::Found;
+use ktstr_analysis::runs::index::RunEntry;
 use ktstr_analysis::{MetricRow, Verdict};
 
 use crate::output::{one_line, outln, plain};
@@ -88,7 +88,7 @@ const KEY_METRICS: [(&str, &str, &str); 5] = [
 ];
 
 /// One line a run.
-pub fn runs(found: &[&Found], json: bool) {
+pub fn runs(found: &[&RunEntry], json: bool) {
     if json {
         let rows: Vec<_> =
             found.iter().map(|f| serde_json::json!({"path": f.path, "sidecar": f.sidecar})).collect();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ktstr_analysis::compare::comparison::Comparison;
-use ktstr_analysis::compare::thresholds::Policy;
+use ktstr_analysis::compare::Comparison;
+use ktstr_analysis::compare::Policy;
 
 use crate::commands::stats::comparison;
 use crate::commands::stats::error::StatsError;

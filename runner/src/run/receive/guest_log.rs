@@ -11,7 +11,7 @@ use std::time::Duration;
 use ktstr_vmm::{GuestMemory, NoMemory};
 use ktstr_wire::message::{LogMemory, PAGE_BYTES, Pages};
 use ktstr_wire::record::RECORD_BYTES;
-use ktstr_wire::ring::{self, Filled, Insane, MAX_CPUS, READER_BYTES, STATE_BYTES};
+use ktstr_wire::ring::{self, Filled, Inconsistent, MAX_CPUS, READER_BYTES, STATE_BYTES};
 
 /// How large the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum LogError {
         /// Whose.
         cpu: u32,
         /// What it is.
-        source: Insane,
+        source: Inconsistent,
     },
     /// What was read could not be written.
     #[error("cannot write what the probes recorded: {0}")]
