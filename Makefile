@@ -16,7 +16,7 @@ help:
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make docs     the book in target/book, and the tests of all pages"
 	@echo "make check    formatting and lints"
-	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of ten targets"
+	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
 	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
 	@echo "              (bench-comparison: the last alone; bench-scale: what a run of 20 million slices costs on the host)"
 	@echo "make install  install cargo-ktstr and its guest agent"
