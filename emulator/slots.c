@@ -35,6 +35,8 @@
 #include "slots.h"
 
 #define MAX_CPUS 256
+/* When the kernel enters 64-bit mode, nanoseconds: later than the firmware of any compiler does it. */
+#define KERNEL_START_NS 100000000
 /* What the low half of the counter of instructions can hold. */
 #define MAX_BUDGET 0xffff
 
@@ -81,6 +83,8 @@ static struct {
     CPUState *running;
     /* It is the only one with something to do. */
     bool alone;
+    /* A kernel has begun. */
+    bool started;
     /* Somebody wants to stop CPUs or has queued work. */
     bool attention;
     /* Since when a CPU has had something to do and no slot; -1: it has nothing to do, or is in its slot. */
@@ -162,6 +166,27 @@ static int64_t units_to_timer(int64_t most)
 static void run_timers(void)
 {
     qemu_clock_run_timers(QEMU_CLOCK_VIRTUAL);
+}
+
+/*
+ * How long firmware takes depends on the compiler that built it. Time jumps to a fixed one where the kernel begins, so that what
+ * the kernel does, and when, depends on the kernel alone. The instruction is the last one of what the CPU executes without a look at
+ * the counter, so that its time is exact.
+ */
+void slots_kernel_starts(CPUState *cpu)
+{
+    int64_t executed = cpu->icount_budget - (cpu->neg.icount_decr.u16.low + cpu->icount_extra);
+    int64_t ns = KERNEL_START_NS - (slots.base_ns + (slots.units + executed) / slots.rate);
+
+    if (slots.started) {
+        return;
+    }
+    slots.started = true;
+    if (ns > 0) {
+        jump_ns(ns);
+        /* Timers may be due now. */
+        cpu_exit(cpu);
+    }
 }
 
 static int index_of(CPUState *cpu)

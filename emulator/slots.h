@@ -28,6 +28,9 @@ void slots_start_vcpu_thread(CPUState *cpu);
 void slots_kick_vcpu_thread(CPUState *cpu);
 void slots_handle_interrupt(CPUState *cpu, int mask);
 
+/* A CPU enters 64-bit mode, which firmware does not. */
+void slots_kernel_starts(CPUState *cpu);
+
 /* Virtual time, nanoseconds. The caller holds the clock's seqlock, for reading or writing. */
 int64_t slots_now_locked(void);
 /* A CPU executed instructions. The caller holds the clock's seqlock for writing. */
