@@ -30,13 +30,14 @@ fn every_task_of_a_payload_and_of_a_worker_has_its_role() {
     // The stranger, which has started two tasks of its own, has the role of the cgroup.
     assert_eq!(tasks(&b, "spin"), (4, 3));
     assert_eq!(tasks(&b, ""), (0, 0));
-    // What hackbench's parent does is the least of it: each of 100 messages wakes, or is waited for.
-    assert!(b.metric(Some("hackbench"), "wakeup_latency", "count").unwrap() > 100.0);
+    // hackbench's parent wakes at most twice for each of its ten children: when they are ready and when they end.
+    let wakeups = b.metric(Some("hackbench"), "wakeup_latency", "count").unwrap();
+    assert!(wakeups > 20.0, "{wakeups}");
     // Its children are no workers that could be treated unfairly.
     assert_eq!(b.metric(Some("churn"), "fairness_jain", "value"), None);
-    // 7,500 rounds or more of four instructions each, beside one CPU that is as busy. Unoptimized, it was 1.8 ms.
+    // 7,500 rounds or more of three to four instructions each. Unoptimized, it was 0.9 ms.
     let spin_ns = b.said("spin_ns");
-    assert!((30_000.0..200_000.0).contains(&spin_ns), "{spin_ns}");
+    assert!((22_000.0..100_000.0).contains(&spin_ns), "{spin_ns}");
 }
 
 #[test]
