@@ -1,8 +1,8 @@
 //! How far `stats compare` can be trusted: its false alarms and its power.
 //!
-//! `comparison power` tabulates both over synthetic boots with known shifts. `comparison false-alarms DIR` deals the real
-//! boots below DIR (a `target/ktstr`) to two sides at random, many times over: the sides are alike, and whatever is found is
-//! a false alarm.
+//! `comparison power` tabulates both over synthetic boots with known shifts. `comparison false-alarms DIR`
+//! deals the real boots below DIR (a `target/ktstr`) to two sides at random, many times over: the sides are
+//! alike, and whatever is found is a false alarm.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -175,7 +175,8 @@ fn false_alarms(dir: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Two sides of different boots. In `sim` they are paired at random: boots of one seed would be the same boot.
+/// Two sides of different boots. In `sim` they are paired at random: boots of one seed would be the same
+/// boot.
 fn dealt(boots: &[Sidecar]) -> Comparison {
     let mut deck: Vec<&Sidecar> = boots.iter().collect();
     fastrand::shuffle(&mut deck);

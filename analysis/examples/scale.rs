@@ -1,5 +1,6 @@
-//! What long runs cost on the host: `scale log DIR MILLIONS` writes a raw log of that many million slices of four CPUs, `scale
-//! convert DIR` makes tables of it, `scale metrics DIR` the metrics; each says how long it took and how much memory it had at most.
+//! What long runs cost on the host: `scale log DIR MILLIONS` writes a raw log of that many million slices of
+//! four CPUs, `scale convert DIR` makes tables of it, `scale metrics DIR` the metrics; each says how long it
+//! took and how much memory it had at most.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -44,13 +45,14 @@ fn topology() -> Topology {
     Topology::new(1, 2, 2, 1).expect("four CPUs are a topology")
 }
 
-/// A duration whose logarithm is spread evenly, as those of sleeps and waits nearly are: `least` to 256 times as much.
+/// A duration whose logarithm is spread evenly, as those of sleeps and waits nearly are: `least` to 256 times
+/// as much.
 fn duration(least: u64) -> u64 {
     (least as f64 * (fastrand::f64() * 8.0).exp2()) as u64
 }
 
-/// What hackbench looks like: short slices, most of them after a wakeup, some after a preemption, a sixth idle. The tasks of a CPU
-/// stay on it; `ended` is when the last slice of each ended, 0 before its first.
+/// What hackbench looks like: short slices, most of them after a wakeup, some after a preemption, a sixth
+/// idle. The tasks of a CPU stay on it; `ended` is when the last slice of each ended, 0 before its first.
 fn slice(ts_ns: u64, cpu: u16, ended: &mut [u64; TASKS_OF_CPU]) -> SliceRecord {
     let task = fastrand::usize(..TASKS_OF_CPU);
     let tid = 100 + u32::from(cpu) * TASKS_OF_CPU as u32 + task as u32;

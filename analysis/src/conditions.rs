@@ -1,7 +1,6 @@
-//! Conditions on the metrics of a run, as tests write them, and the check that holds without being written: no worker
-//! waits too long.
+//! Conditions of tests on the metrics of a run, and the default check that no worker waits too long.
 //!
-//! What broke a condition is shown as number, limit, and the tasks and moments that were worst.
+//! The message about a broken condition has the value, the limit, and the worst tasks and times.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,17 +18,18 @@ use crate::model::metric_row::MetricRow;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::Slices;
 
-/// Worst moments that are shown.
+/// Number of worst tasks or times in a message.
 const SHOWN: usize = 3;
 
-/// A condition that did not hold.
+/// A broken condition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Broken {
-    /// In a sentence.
+    /// The condition, its value and its limit in a sentence.
     pub text: String,
-    /// It is about durations, or about what was done in a time. Counts of events, and parts of a whole, are not.
+    /// Whether the metric depends on the speed of time: durations and rates do, counts of events and
+    /// fractions do not.
     pub on_time: bool,
-    /// By how much a duration was too long, nanoseconds; `None`: it is about something else, or about a sum of them.
+    /// By how much a duration exceeds its limit, nanoseconds; `None`: the metric is not a single duration.
     pub excess_ns: Option<f64>,
 }
 
@@ -46,25 +46,25 @@ impl Broken {
     }
 }
 
-/// What became of the conditions of a run.
+/// Results of the conditions of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
-    /// Conditions that did not hold.
+    /// Broken conditions.
     pub failed: Vec<Broken>,
-    /// Conditions on values that could not be measured.
+    /// Conditions on values that could not be measured, a sentence each.
     pub unmeasured: Vec<String>,
 }
 
-/// Metrics beside the registry's that a run will have (`test.speed`, `stress_ng.ops`).
+/// Metrics that a run will have besides those of the catalogue (`test.speed`, `stress_ng.ops`).
 #[derive(Clone, Debug, Default)]
 pub struct OwnMetrics<'a> {
-    /// Those that are known.
+    /// Names of known metrics.
     pub names: Vec<&'a str>,
-    /// The test's body may report more, which are called `test.NAME`.
+    /// Whether the test body may report others, `test.NAME`.
     pub may_be_more: bool,
 }
 
-/// Says what is wrong with a condition, before anything is run.
+/// Checks a condition before a run. The error is a message about the condition.
 pub fn check_form(a: &Assertion, own: &OwnMetrics<'_>) -> Result<(), String> {
     let (name, _) = resolve(&a.subject)?;
     let Some(m) = metric(name) else {
@@ -76,17 +76,17 @@ pub fn check_form(a: &Assertion, own: &OwnMetrics<'_>) -> Result<(), String> {
         "ns" if !is_time && !a.subject.ends_with(".count") => {
             Err(format!("{} is a time: write its limit with a unit, as in 5ms", a.subject))
         }
-        unit if unit != "ns" && is_time => Err(format!("{} is no time but in {unit}", a.subject)),
+        unit if unit != "ns" && is_time => Err(format!("{} is not a time but in {unit}", a.subject)),
         _ => Ok(()),
     }
 }
 
-/// Says that there is no such metric, and which one may be meant.
+/// The message about an unknown metric, with a similar name if there is one.
 fn no_metric(subject: &str, own: &OwnMetrics<'_>) -> String {
     let (name, stat) = subject.split_once('.').map_or((subject, None), |(name, stat)| (name, Some(stat)));
     let with_stat = |name: &str| stat.map_or(name.to_string(), |stat| format!("{name}.{stat}"));
     let of_registry = || METRICS.iter().map(|m| m.name);
-    // A metric of the test's own has a dot in its name.
+    // Names of metrics of tests have a dot.
     let meant = did_you_mean(subject, own.names.iter().copied())
         .map(str::to_string)
         .or_else(|| did_you_mean(name, of_registry()).map(with_stat));
@@ -97,15 +97,15 @@ fn no_metric(subject: &str, own: &OwnMetrics<'_>) -> String {
     format!("there is no metric {subject}; {hint}")
 }
 
-/// The one of `names` that is as good as `name`.
+/// The most similar of `names`, if one is similar to `name`.
 pub fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    /// Below this, two names have nothing to do with each other: a letter in three is another one.
+    /// Minimum similarity: two of three letters are the same.
     const LIKE: f64 = 0.66;
     let likeness = names.map(|n| (strsim::normalized_damerau_levenshtein(name, n), n));
     likeness.filter(|(like, _)| *like >= LIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
 }
 
-/// Name and statistic.
+/// Name and statistic of a subject.
 fn resolve(subject: &str) -> Result<(&str, &str), String> {
     if let Some(m) = metric(subject) {
         return if m.stats.contains(&"value") {
@@ -123,7 +123,7 @@ fn resolve(subject: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// Judges the conditions by the rows of the run in `dir`.
+/// Evaluates conditions on the metric rows of the run in `dir`.
 pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Collected) -> Findings {
     let mut findings = Findings::default();
     for a in asserts {
@@ -142,7 +142,7 @@ pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Colle
     findings
 }
 
-/// CPUs and groups of them have no names that a condition could give.
+/// Whether a condition can name the scope of a row. Scopes of CPUs have no names.
 fn has_name(row: &MetricRow) -> bool {
     ["run", "role", "phase"].contains(&row.scope.as_str())
 }
@@ -151,7 +151,7 @@ fn describe(a: &Assertion) -> String {
     format!("{}{}", a.subject, a.scope())
 }
 
-/// The value with its unit; an error says that there is no such row, and which there are.
+/// The value with its unit. The error is a message that there is no such row, and which rows there are.
 fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, String> {
     let (name, stat) = resolve(&a.subject)?;
     let of_name = || rows.iter().filter(|r| r.name == name && r.stat == stat && has_name(r));
@@ -170,7 +170,7 @@ fn value(a: &Assertion, rows: &[MetricRow]) -> Result<Option<(f64, String)>, Str
     Err(format!("the run has no {}; it has {there}", describe(a)))
 }
 
-/// A value for people: times in the unit that leaves one to three digits before the point.
+/// A value as text. Times have the unit with one to three digits before the point.
 fn shown(v: f64, unit: &str) -> String {
     if unit != "ns" {
         return format!("{} {unit}", if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.4}") });
@@ -180,7 +180,7 @@ fn shown(v: f64, unit: &str) -> String {
     unit.map_or_else(|| format!("{v:.0} ns"), |(name, scale)| format!("{:.3} {name}", v / scale))
 }
 
-/// A slice with the number of it that a condition is about.
+/// A slice with its value for a condition.
 #[derive(Clone, Copy)]
 struct Moment {
     tid: u32,
@@ -188,7 +188,7 @@ struct Moment {
     value: u64,
 }
 
-/// The worst of many moments, worst first, and how many there were.
+/// The worst of many moments in descending order, and the number of moments.
 #[derive(Default)]
 struct Moments {
     worst: Vec<Moment>,
@@ -203,7 +203,7 @@ impl Moments {
         self.worst.truncate(SHOWN);
     }
 
-    /// Those of a metric of slices, as far as `wanted`; none if it is of something else.
+    /// The wanted moments of a metric of slices; none for other metrics.
     fn of(name: &str, dir: &Path, wanted: impl Fn(&Moment) -> bool) -> Result<Moments, ParquetError> {
         let mut moments = Moments::default();
         if let Some(place) = DURATIONS.iter().position(|d| *d == name) {
@@ -216,13 +216,13 @@ impl Moments {
     }
 }
 
-/// What broke a condition most, as ": task ...": tasks by what they had in sum, or moments of a metric of slices.
+/// The worst tasks or moments of a broken condition, as in ": task ...".
 fn worst(a: &Assertion, dir: &Path, c: &Collected) -> Option<String> {
     let (name, _) = resolve(&a.subject).ok()?;
     let is_upper = matches!(a.relation, Relation::Below | Relation::AtMost);
     match name {
         "on_cpu_time" if a.phase.is_none() => Some(list_totals(on_cpu_times(a, dir).ok()?, is_upper)),
-        // Who waited meanwhile.
+        // The waits at that time.
         "idle_while_waiting" | "idle_while_waiting_frac" if is_upper => {
             worst_moments(a, "run_delay", 0.0, dir, c)
         }
@@ -243,7 +243,7 @@ fn on_cpu_times(a: &Assertion, dir: &Path) -> PolarsResult<Vec<(String, i64)>> {
     Ok((0..df.height()).filter_map(one).collect())
 }
 
-/// The tasks that had the most, or the least.
+/// The tasks with the greatest, or the smallest, sum.
 fn list_totals(mut totals: Vec<(String, i64)>, most: bool) -> String {
     totals.sort_by_key(|(_, ns)| if most { -ns } else { *ns });
     let texts = totals.iter().take(SHOWN).map(|(task, ns)| format!("{task} {}", shown(*ns as f64, "ns")));
@@ -269,7 +269,7 @@ fn tasks(dir: &Path) -> PolarsResult<BTreeMap<u32, Option<String>>> {
     Ok(workload.filter_map(|i| Some((tid[i]?, role[i].clone()))).collect())
 }
 
-/// The worst of them, each with task and moment.
+/// The worst moments, each with its task.
 fn list(moments: &Moments, tasks: &BTreeMap<u32, Option<String>>, c: &Collected) -> String {
     let open = c.window_open.map_or(0, |w| w.ts_ns);
     let one = |m: &Moment| {
@@ -284,7 +284,7 @@ fn named(tid: u32, role: Option<&str>) -> String {
     format!("task {tid}{}", role.map(|r| format!(" ({r})")).unwrap_or_default())
 }
 
-/// The first ones of so many.
+/// Texts with the number of those that are left out.
 fn listed(texts: Vec<String>, all: usize) -> String {
     if texts.is_empty() {
         return String::new();
@@ -294,7 +294,8 @@ fn listed(texts: Vec<String>, all: usize) -> String {
     format!(": {}{more}", texts.join(", "))
 }
 
-/// Says which workers waited for a CPU longer than `limit_ns` at once, up to the end of the window.
+/// The message about workers that waited for a CPU longer than `limit_ns` at a time; `None`: there were none.
+/// Waits that were open at the end of the window count. Errors: a table cannot be read.
 pub fn long_waits(dir: &Path, c: &Collected, limit_ns: u64) -> Result<Option<String>, MetricsError> {
     let read = |source| MetricsError::Read { dir: dir.into(), source };
     let mut tasks = tasks(dir).map_err(read)?;
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_told_before_the_run() {
+    fn invalid_condition_is_reported_before_the_run() {
         let own = OwnMetrics { names: vec!["stress_ng.ops", "test.copies"], may_be_more: false };
         let check = |subject, text, own: &OwnMetrics<'_>| {
             check_form(&condition(subject, Relation::Below, 1.0, text), own)
@@ -354,7 +355,7 @@ mod tests {
         assert!(wrong("wakeup_latency", "5 ms").contains("needs a statistic"));
         assert!(wrong("wakeup_latency.p98", "5 ms").contains("no statistic p98; it has count"));
         assert!(wrong("wakeup_latency.p99", "5").contains("with a unit"));
-        assert!(wrong("context_switches", "5 ms").contains("is no time"));
+        assert!(wrong("context_switches", "5 ms").contains("is not a time"));
         for (subject, text) in [
             ("wakeup_latency.p99.9", "5 ms"),
             ("context_switches", "5"),
@@ -363,7 +364,8 @@ mod tests {
         ] {
             check(subject, text, &own).unwrap();
         }
-        // A body that was not seen to its end may report anything of its own, and payloads are in the attribute.
+        // A body that was not seen to its end may report anything of its own, and payloads are in the
+        // attribute.
         let open = OwnMetrics { may_be_more: true, ..own.clone() };
         check("test.speed", "5", &open).unwrap();
         assert!(check("fio.iops", "5", &open).is_err());
@@ -402,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_on_time_are_told_from_those_on_counts() {
+    fn conditions_on_durations_are_on_time_and_those_on_counts_are_not() {
         let broken = |subject, relation, unit| {
             let b = Broken::new(&condition(subject, relation, 5.0, "5"), 7.0, unit, String::new());
             (b.on_time, b.excess_ns)

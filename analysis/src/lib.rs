@@ -1,8 +1,9 @@
 //! From raw log to numbers: columns, Parquet, metrics, comparison.
 //!
-//! [`convert()`] turns the frames of a run into the tables of [`catalog::columns`]. [`compute_metrics`] computes the metrics that
-//! [`catalog::metrics`] defines. A [`Sidecar`] describes the run, and [`compare::compare`] compares two sides. No other crate defines a
-//! column or a metric. Input from a guest or a file never causes a panic here.
+//! [`convert()`] turns the frames of a run into the tables of [`catalog::columns`]. [`compute_metrics`]
+//! computes the metrics that [`catalog::metrics`] defines. A [`Sidecar`] describes the run, and
+//! [`compare::compare`] compares two sides. No other crate defines a column or a metric. Input from a guest
+//! or a file never causes a panic here.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 

@@ -115,7 +115,7 @@ pub mod prelude {
     };
 }
 
-/// What the macros of this crate write into test crates. It is no interface: any release may change it.
+/// What the macros of this crate write into test crates. It is not an interface: any release may change it.
 ///
 /// `#[ktstr_test]` adds a [`TestEntry`](macro_support::TestEntry) to [`TESTS`](macro_support::TESTS) and
 /// calls [`run_main`](macro_support::run_main); `#[derive(Payload)]` implements [`Program`] by a

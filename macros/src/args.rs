@@ -215,7 +215,8 @@ fn gauntlet(inner: ParseStream<'_>) -> Result<Gauntlet> {
                 _ => return Err(Error::new(pair.value.span(), "`smt` takes true or false")),
             },
             _ => {
-                let message = format!("unknown constraint `{name}`; there are cpus, llcs, numa_nodes, smt");
+                let message =
+                    format!("unknown constraint `{name}`; the constraints are cpus, llcs, numa_nodes, smt");
                 return Err(Error::new(pair.path.span(), message));
             }
         }

@@ -1,4 +1,4 @@
-//! Names of enum values, once, beside their enum.
+//! The macro that gives an enum its names.
 
 /// Gives a field-less enum its names. Variants are listed in the order of their discriminants, which have no
 /// gap.

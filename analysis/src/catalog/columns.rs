@@ -1,9 +1,9 @@
-//! Every table and column, with unit and meaning. `tables.rs` writes exactly these; a test holds the two together.
+//! The catalogue of tables and columns, with unit and meaning. A test compares it with every writer.
 
-/// One column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name; times end in `_ns` and are nanoseconds of the guest's `CLOCK_MONOTONIC` or durations.
+    /// Name. Names of times and durations end in `_ns`; times are those of the guest's `CLOCK_MONOTONIC`.
     pub name: &'static str,
     /// Arrow type: i64, u32, str, bool, f64.
     pub dtype: &'static str,
@@ -15,8 +15,8 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task. GuestRows come in blocks that follow one another in time; in a block they are sorted by `cpu`,
-/// then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
+/// One row is one on-CPU slice of one task. GuestRows come in blocks that follow one another in time; in a
+/// block they are sorted by `cpu`, then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
 pub const SLICES: [Column; 18] = [
     c("ts_ns", "i64", "switch-in"),
     c(
@@ -68,7 +68,7 @@ pub const SLICES: [Column; 18] = [
     ),
 ];
 
-/// What follows from the columns of [`SLICES`]; `docs/slices.md` has it for polars, DuckDB and pandas.
+/// Columns that follow from those of [`SLICES`]; `docs/slices.md` computes them in polars, DuckDB and pandas.
 pub const DERIVED: [Column; 4] = [
     c(
         "dur_ns",
@@ -89,7 +89,7 @@ pub const DERIVED: [Column; 4] = [
     c("idle", "bool", "the idle task: tid is 0"),
 ];
 
-/// One row is one migration; in order of time.
+/// One row is one migration. Rows are in order of time.
 pub const MIGRATIONS: [Column; 6] = [
     c("ts_ns", "i64", "sched_migrate_task"),
     c("tid", "u32", "thread id"),
@@ -202,8 +202,8 @@ pub const TASKS: [Column; 63] = [
     c("policy", "str", "normal, fifo, rr, batch, idle, deadline, ext: scheduling policy at its end"),
 ];
 
-/// One row is one filled bucket of one histogram of one task: 16 buckets for each octave, see `ktstr_wire::histogram`. Histograms
-/// of several tasks add up by bucket.
+/// One row is one filled bucket of one histogram of one task, with 16 buckets per octave
+/// (`ktstr_wire::histogram`). Histograms of several tasks are added bucket by bucket.
 pub const HISTOGRAMS: [Column; 5] = [
     c("tid", "u32", "thread id"),
     c("metric", "str", "wakeup_latency, preemption_wait, run_delay, slice_length"),
@@ -212,7 +212,7 @@ pub const HISTOGRAMS: [Column; 5] = [
     c("count", "i64", "durations in the bucket"),
 ];
 
-/// One row is one CPU.
+/// One row is one CPU of the guest.
 pub const CPUS: [Column; 17] = [
     c("cpu", "u32", "number"),
     c("core", "u32", "core, counted over the machine"),
@@ -241,7 +241,7 @@ pub const CPUS: [Column; 17] = [
     c("nr_switches", "i64", "context switches in the window"),
 ];
 
-/// One row is one program of a scheduler that was in charge; empty where it was not asked for.
+/// One row is one program of a scheduler that was in charge. Without `--probes programs` the table is empty.
 pub const PROGRAMS: [Column; 6] = [
     c("member", "str", "operation: its member of struct sched_ext_ops"),
     c("program", "str", "its name"),
@@ -251,7 +251,7 @@ pub const PROGRAMS: [Column; 6] = [
     c("cost_ns", "i64", "run_ns less calls times baseline_ns, at least 0"),
 ];
 
-/// One row is one cgroup of the test that was there when the window closed.
+/// One row is one cgroup of the test that existed when the window closed.
 pub const CGROUPS: [Column; 5] = [
     c("cgroup", "str", "path below the cgroup root"),
     c("usage_ns", "i64", "CPU time of its tasks and of those below it, by cpu.stat"),
@@ -260,7 +260,7 @@ pub const CGROUPS: [Column; 5] = [
     c("throttled_ns", "i64", "how long its runqueues were throttled, summed over CPUs, by cpu.stat"),
 ];
 
-/// One row is one phase of the test, as its scenario names them; they do not overlap.
+/// One row is one phase of the test. Phases do not overlap.
 pub const PHASES: [Column; 3] =
     [c("name", "str", "name"), c("start_ns", "i64", "its start"), c("end_ns", "i64", "its end")];
 
@@ -279,7 +279,7 @@ pub const METRICS: [Column; 11] = [
     c("polarity", "str", "lower, higher, neutral: which is better"),
 ];
 
-/// Every table by name.
+/// All tables by name.
 pub const TABLES: [(&str, &[Column]); 9] = [
     ("slices", &SLICES),
     ("migrations", &MIGRATIONS),

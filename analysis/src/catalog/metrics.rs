@@ -1,21 +1,21 @@
-//! The metric registry: the one table of what is measured, and how it is defined.
+//! The catalogue of metrics: every metric with its definition.
 
 use serde::Serialize;
 
-/// Which direction is better.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Polarity {
-    /// Less is better.
+    /// Lower values are better.
     Lower,
-    /// More is better.
+    /// Higher values are better.
     Higher,
-    /// Neither; it is reported and never judged.
+    /// Neither: the metric is reported and never judged.
     Neutral,
 }
 
 impl Polarity {
-    /// The one of this name; what has no such name is neutral.
+    /// The polarity with this name; [`Polarity::Neutral`] for any other name.
     pub fn named(name: &str) -> Polarity {
         match name {
             "lower" => Polarity::Lower,
@@ -24,7 +24,7 @@ impl Polarity {
         }
     }
 
-    /// As in the tables.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Polarity::Lower => "lower",
@@ -34,27 +34,27 @@ impl Polarity {
     }
 }
 
-/// One metric.
+/// Definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Metric {
-    /// Its name.
+    /// Name, as in the table `metrics`.
     pub name: &'static str,
-    /// ns, count, frac.
+    /// Unit: ns, count, frac or 1/s.
     pub unit: &'static str,
-    /// Which direction is better.
+    /// The direction in which it improves.
     pub polarity: Polarity,
-    /// Its statistics.
+    /// Names of its statistics.
     pub stats: &'static [&'static str],
-    /// The statistics that `compare` looks at by default.
+    /// The statistics that `stats compare` compares.
     pub compared: &'static [&'static str],
-    /// A shift below this part of the median of side A is immaterial.
+    /// A shift below this fraction of the median of side A is immaterial.
     pub material_frac: f64,
-    /// What it is, in a sentence and in events, with its edge cases.
+    /// Definition in a sentence, in terms of events, with its edge cases.
     pub definition: &'static str,
 }
 
-/// Statistics of a duration. Percentiles are nearest-rank: the smallest value with at least that share of the values at or
-/// below it.
+/// Statistics of a duration. Percentiles are nearest-rank: the smallest value with at least this share of all
+/// values at or below it.
 pub const DURATION_STATS: [&str; 7] = ["count", "mean", "p50", "p90", "p99", "p99.9", "max"];
 
 const TAIL: [&str; 2] = ["p50", "p99"];
@@ -91,8 +91,9 @@ const fn value(
     Metric { name, unit, polarity, stats: &VALUE, compared: &VALUE, material_frac, definition }
 }
 
-/// Every metric. The run's scope is the tasks of class workload; a role's scope is the tasks with that role; idle, kernel,
-/// harness and scheduler tasks are in neither. A slice belongs to the window, or to a phase, if its switch-in lies in it.
+/// All metrics. The scope of the run has the tasks of class workload, the scope of a role has the tasks with
+/// that role. Idle, kernel, harness and scheduler tasks are in neither. A slice belongs to the window, or to
+/// a phase, if its switch-in lies in it.
 pub const METRICS: [Metric; 50] = [
     duration(
         "wakeup_latency",
@@ -440,8 +441,8 @@ mod tests {
             std::fs::write(path, page()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        let mend = "KTSTR_WRITE_DOCS=1 cargo nextest run -p ktstr-analysis page_is_as_the_registry";
-        assert!(written == page(), "docs/metrics.md differs from the registry; write it anew: {mend}");
+        let fix = "KTSTR_WRITE_DOCS=1 cargo nextest run -p ktstr-analysis page_is_as_the_registry";
+        assert!(written == page(), "docs/metrics.md differs from the catalogue; regenerate it: {fix}");
     }
 
     #[test]

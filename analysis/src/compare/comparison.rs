@@ -1,10 +1,11 @@
-//! Deciding between two sides. The unit of replication is the boot.
+//! Compares two sides. The unit of replication is the boot.
 //!
-//! The boots of two sides ([`crate::compare::sides`]) are grouped by the dimensions that pair them ([`crate::compare::groups`]). How they ended
-//! is judged by itself ([`crate::compare::verdicts`]). For each group and metric there is one value a boot. A finding needs significance
-//! ([`crate::compare::permutation`], corrected over all metrics of all groups) and materiality ([`Policy`]). "Unchanged" is said
-//! only if the interval of the shift lies inside the immaterial range; what is left is "cannot decide", with the boots
-//! that it would take.
+//! The boots of two sides ([`crate::compare::sides`]) are grouped by the dimensions that pair them
+//! ([`crate::compare::groups`]). Their verdicts are judged separately ([`crate::compare::verdicts`]). Each
+//! group and metric has one value per boot. A finding needs significance ([`crate::compare::permutation`],
+//! corrected over all metrics of all groups) and materiality ([`Policy`]). A metric is "unchanged" only if
+//! the interval of the shift lies inside the immaterial range. Otherwise the comparison cannot decide, and
+//! estimates the number of boots that it would take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,80 +21,80 @@ use crate::compare::thresholds::Policy;
 use crate::compare::verdicts::{self, VerdictLine};
 use crate::runs::sidecar::Sidecar;
 
-/// One metric of one pair.
+/// Comparison of one metric in one group.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// Values of the dimensions that pair the sides.
     pub pair: BTreeMap<String, String>,
-    /// Name in the registry.
+    /// Name of the metric.
     pub metric: String,
-    /// Role, if it is one's.
+    /// Role; null: the whole workload.
     pub role: Option<String>,
-    /// Statistic.
+    /// Name of the statistic.
     pub stat: String,
-    /// Unit.
+    /// Unit of the values.
     pub unit: String,
-    /// Which direction is better.
+    /// The direction in which the metric improves.
     pub polarity: Polarity,
-    /// The boots are pairs, of the same seeds.
+    /// Whether boots are paired by seed.
     pub paired: bool,
-    /// Values of side A, one a boot; null: could not be measured.
+    /// Values of side A, one per boot; null: could not be measured.
     pub a: Vec<Option<f64>>,
-    /// Values of side B, one a boot; pairs at the same index.
+    /// Values of side B, one per boot; paired boots have the same index.
     pub b: Vec<Option<f64>>,
-    /// Median of A.
+    /// Median of side A.
     pub a_median: Option<f64>,
-    /// Median of B.
+    /// Median of side B.
     pub b_median: Option<f64>,
     /// Hodges-Lehmann shift from A to B.
     pub shift: Option<f64>,
-    /// Its interval, of at least 95 %; null with too few boots.
+    /// Confidence interval of the shift, at least 95 %; null with too few boots.
     pub shift_interval: Option<(f64, f64)>,
-    /// Cliff's delta.
+    /// Cliff's delta, an effect size from -1 to 1.
     pub cliffs_delta: Option<f64>,
-    /// The least shift that is material, as a part of the median of A.
+    /// Smallest material shift, as a fraction of the median of side A.
     pub material_frac: f64,
-    /// Two-sided p-value of this line alone.
+    /// Two-sided p-value of this metric alone.
     pub p: f64,
-    /// Corrected over all lines: the chance of a false alarm anywhere.
+    /// p-value corrected over all metrics: the probability of a false alarm in any of them.
     pub p_corrected: f64,
-    /// Whether it counts for the exit status.
+    /// Whether it influences the exit status.
     pub judged: bool,
-    /// What it means.
+    /// The finding.
     pub finding: Finding,
-    /// Boots a side that it would take to decide, by an estimate from what there is, where that cannot be done now; null
-    /// beyond [`MOST_BOOTS`].
+    /// Estimated number of boots per side that it takes to decide, if the finding is "cannot decide"; null
+    /// above [`MOST_BOOTS`].
     pub boots_needed: Option<usize>,
-    /// Which values are missing, if any is.
+    /// Description of missing values, if there are any.
     pub reason: Option<String>,
 }
 
-/// A comparison.
+/// The result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// What the boots of side A and of side B have of the dimensions that were to differ.
+    /// Values of side A and of side B in the dimensions that have to differ.
     pub sides: [BTreeMap<String, BTreeSet<String>>; 2],
-    /// How the boots ended, pair by pair.
+    /// Verdicts of boots by group.
     pub verdicts: Vec<VerdictLine>,
-    /// How the boots of all pairs together ended.
+    /// Verdicts of all boots.
     pub all_verdicts: VerdictLine,
-    /// Metric by metric.
+    /// Comparisons of metrics.
     pub lines: Vec<Line>,
-    /// Relabellings of boots that the p-values are from.
+    /// Number of relabellings of boots behind the p-values.
     pub nr_relabelings: usize,
-    /// They are all that there are, and the p-values exact.
+    /// Whether these are all relabellings, so that p-values are exact.
     pub exact: bool,
-    /// Boots that were left out, with the reason.
+    /// Boots that were left out, with reasons.
     pub inadmissible: Vec<String>,
-    /// Dimensions that nobody named and in which the sides differ.
+    /// Dimensions in which the sides differ without a request.
     pub hidden_differences: Vec<String>,
-    /// Pairs of which one side has no boot.
+    /// Groups without a boot on one side.
     pub unpaired: Vec<String>,
 }
 
 impl Comparison {
-    /// 1 if anything that is judged regressed; else 3 if something that is judged cannot be decided, or no metric has values
-    /// on both sides; else 0.
+    /// Exit status: 1 if a judged metric regressed; else 3 if a judged metric cannot be decided or no metric
+    /// has values on both sides; else 0.
     pub fn exit_status(&self) -> u8 {
         let verdicts = self.verdicts.iter().chain([&self.all_verdicts]).map(|v| v.finding);
         let metrics = self.lines.iter().filter(|l| l.judged).map(|l| l.finding);
@@ -109,7 +110,7 @@ impl Comparison {
     }
 }
 
-/// What is said of more boots than this is that it would take too many.
+/// Upper limit of estimated numbers of boots.
 pub const MOST_BOOTS: usize = 500;
 
 type Key = (String, Option<String>, String);
@@ -143,11 +144,11 @@ pub fn compare(sides: &Sides<'_>, policy: &Policy) -> Comparison {
     }
 }
 
-/// The values of each compared metric, one a boot; a boot in which it could not be measured has none.
+/// The values of each compared metric, one per boot; a boot without a measured value has none.
 fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
     let mut all: BTreeMap<Key, Vec<Option<f64>>> = BTreeMap::new();
     for (i, m) in side.iter().enumerate().flat_map(|(i, s)| s.metrics.iter().map(move |m| (i, m))) {
-        // The numbers of tests and payloads are no statistics of anything; each is compared.
+        // Metrics of tests and payloads are single numbers; all are compared.
         let compared = metrics::metric(&m.name).is_none_or(|r| r.compared.contains(&m.stat.as_str()));
         if compared && ["run", "role"].contains(&m.scope.as_str()) {
             let key = (m.name.clone(), m.role.clone(), m.stat.clone());
@@ -159,7 +160,7 @@ fn values(side: &[&Sidecar]) -> BTreeMap<Key, Vec<Option<f64>>> {
     all
 }
 
-/// A line for each metric that a side has and that is not 0 in every boot of both.
+/// A line for each metric of either side, except those that are 0 in all boots of both.
 fn lines(group: &BootGroup<'_>, policy: &Policy) -> Vec<Line> {
     let (mut a, mut b) = (values(&group.a), values(&group.b));
     let keys: BTreeSet<Key> = a.keys().chain(b.keys()).cloned().collect();
@@ -176,7 +177,7 @@ fn lines(group: &BootGroup<'_>, policy: &Policy) -> Vec<Line> {
     both.map(|(key, a, b)| Line::new(group, key, a, b, policy)).collect()
 }
 
-/// Which values are missing.
+/// Description of missing values.
 fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String> {
     let count = |side: &[Option<f64>]| side.iter().flatten().count();
     let both = a.iter().zip(b).filter(|(a, b)| a.is_some() && b.is_some()).count();
@@ -193,7 +194,7 @@ fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String>
     }
 }
 
-/// Unit, polarity, whether it is judged, and the least shift that is material.
+/// Unit, polarity, whether the metric is judged, and its smallest material shift.
 fn terms(group: &BootGroup<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
     if let Some(m) = metrics::metric(metric) {
         return (m.unit.into(), m.polarity, policy.judges(m), policy.material_frac(m));
@@ -205,7 +206,7 @@ fn terms(group: &BootGroup<'_>, metric: &str, policy: &Policy) -> (String, Polar
     (unit, polarity, polarity != Polarity::Neutral, UNREGISTERED_MATERIAL_FRAC)
 }
 
-/// The least shift that is material in a number that a test or a payload reports, as most metrics of the registry have it.
+/// Smallest material shift of metrics of tests and payloads, as for most metrics of the catalogue.
 const UNREGISTERED_MATERIAL_FRAC: f64 = 0.05;
 
 impl Line {
@@ -228,7 +229,7 @@ impl Line {
             pair: group.pair.clone(),
             unit,
             polarity,
-            // What side A has not got cannot have become worse.
+            // A metric that side A lacks cannot have become worse.
             judged: judged && !known[0].is_empty(),
             metric,
             role,
@@ -251,7 +252,7 @@ impl Line {
     }
 }
 
-/// Turns significance into a finding. A line without a shift stays as it is.
+/// Sets the findings by significance. Lines without a shift keep theirs.
 fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design) {
     (line.p, line.p_corrected) = (s.p, s.corrected);
     let Some(shift) = line.shift else { return };
@@ -272,8 +273,9 @@ fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design) {
     };
 }
 
-/// Boots a side after which t would be critical, or the interval inside the immaterial range, if the shift and the spread
-/// stay as they are: the one grows, the other shrinks, with the root of the number of boots.
+/// Estimated number of boots per side after which t is critical or the interval lies inside the immaterial
+/// range, for the same shift and spread: t grows and the interval shrinks with the square root of the number
+/// of boots.
 fn boots_needed(line: &Line, t: f64, critical_t: f64, least: f64, design: Design) -> Option<usize> {
     let now = line.a.len().min(line.b.len());
     let enough = |n: &usize| match design {

@@ -1,9 +1,9 @@
-//! Medians, shifts, effect sizes of small samples.
+//! Medians, shifts and effect sizes of small samples.
 
 /// The level at which a corrected p-value counts as significant.
 pub(crate) const ALPHA: f64 = 0.05;
 
-/// Median; `None` of nothing.
+/// Median; `None` for an empty sample.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut v = values.to_vec();
     v.sort_by(f64::total_cmp);
@@ -15,9 +15,9 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Shift from `a` to `b` by Hodges and Lehmann: the median of all differences, with an interval from the order statistics of
-/// the differences at the level of [`ALPHA`] (exact Mann-Whitney distribution without ties). The interval is `None` if the
-/// samples are too small for that level.
+/// Shift from `a` to `b` by Hodges and Lehmann: the median of all differences, with an interval from the
+/// order statistics of the differences at the level of [`ALPHA`] (exact Mann-Whitney distribution without
+/// ties). The interval is `None` if the samples are too small for that level.
 pub(crate) fn hodges_lehmann(a: &[f64], b: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
     let mut differences: Vec<f64> = a.iter().flat_map(|x| b.iter().map(move |y| y - x)).collect();
     differences.sort_by(f64::total_cmp);
@@ -26,7 +26,8 @@ pub(crate) fn hodges_lehmann(a: &[f64], b: &[f64]) -> (Option<f64>, Option<(f64,
     (median(&differences), interval)
 }
 
-/// How many differences may be cut off at each end: the greatest k with P(U <= k - 1) <= ALPHA / 2... as a count from 0.
+/// Number of differences that may be cut off at each end: the greatest k with P(U <= k - 1) <= ALPHA / 2...
+/// as a count from 0.
 fn interval_rank(n: usize, m: usize) -> Option<usize> {
     if n == 0 || m == 0 {
         return None;
@@ -71,9 +72,9 @@ pub(crate) fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(sum / (a.len() * b.len()) as f64)
 }
 
-/// Shift of pairs by Hodges and Lehmann: the median of the averages of all two differences (and of each with itself), with
-/// an interval from their order statistics at the level of [`ALPHA`] (exact signed-rank distribution of Wilcoxon without
-/// ties). The interval is `None` if there are too few pairs for that level.
+/// Shift of pairs by Hodges and Lehmann: the median of the averages of all two differences (and of each with
+/// itself), with an interval from their order statistics at the level of [`ALPHA`] (exact signed-rank
+/// distribution of Wilcoxon without ties). The interval is `None` if there are too few pairs for that level.
 pub(crate) fn hodges_lehmann_paired(differences: &[f64]) -> (Option<f64>, Option<(f64, f64)>) {
     let averages = |i: usize| differences[i..].iter().map(move |d| (differences[i] + d) / 2.0);
     let mut walsh: Vec<f64> = (0..differences.len()).flat_map(averages).collect();
@@ -83,7 +84,7 @@ pub(crate) fn hodges_lehmann_paired(differences: &[f64]) -> (Option<f64>, Option
     (median(&walsh), interval.map(|(l, h)| (*l, *h)))
 }
 
-/// How many averages may be cut off at each end: the greatest k with P(W <= k) <= ALPHA / 2.
+/// Number of averages that may be cut off at each end: the greatest k with P(W <= k) <= ALPHA / 2.
 fn signed_rank(n: usize) -> Option<usize> {
     // ways[w]: sets of ranks with sum w.
     let mut ways = vec![0.0f64; n * (n + 1) / 2 + 1];
@@ -111,7 +112,8 @@ mod tests {
         let b = [11.0, 12.0, 13.0, 14.0];
         let (shift, interval) = hodges_lehmann(&a, &b);
         assert_eq!(shift, Some(10.0));
-        // n = m = 4: P(U = 0) = 1/70 is below 0.025, P(U <= 1) = 2/70 is not: the extremes bound the interval.
+        // n = m = 4: P(U = 0) = 1/70 is below 0.025, P(U <= 1) = 2/70 is not: the extremes bound the
+        // interval.
         assert_eq!(interval, Some((7.0, 13.0)));
         assert_eq!(hodges_lehmann(&a[..3], &b[..3]).1, None);
         assert_eq!(cliffs_delta(&a, &b), Some(1.0));

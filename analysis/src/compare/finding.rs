@@ -1,23 +1,23 @@
-//! What a comparison finds about one line.
+//! Findings of a comparison.
 
 use serde::Serialize;
 
-/// What was found for a metric, or for the boots' verdicts.
+/// Finding about a metric, or about the verdicts of boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Worse, significantly and materially.
+    /// A significant and material change for the worse.
     Regression,
-    /// Better, significantly and materially.
+    /// A significant and material change for the better.
     Improvement,
-    /// Different, significantly and materially, in a metric of which neither direction is better.
+    /// A significant and material change of a neutral metric.
     Different,
-    /// Different, significantly, by less than what is material.
+    /// A significant change that is not material.
     Immaterial,
-    /// Any shift is immaterial.
+    /// No material change: the interval of the shift lies inside the immaterial range.
     Unchanged,
-    /// None of these can be said.
+    /// Too few boots for any of the above.
     CannotDecide,
-    /// One side has no value at all.
+    /// Only one side has values.
     OneSided,
 }

@@ -1,4 +1,4 @@
-//! The boots of two sides, pair by pair: which of them are compared, how they are paired, and what is left out.
+//! Groups of boots that are compared with each other, their pairing, and boots that are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +9,16 @@ use crate::compare::sides::{Sides, set};
 use crate::compare::verdicts::Boots;
 use crate::runs::sidecar::Sidecar;
 
-/// The comparable boots of both sides that share every dimension that pairs.
+/// Comparable boots of both sides with the same values of the dimensions that pair.
 pub(crate) struct BootGroup<'a> {
     pub(crate) pair: BTreeMap<String, String>,
     pub(crate) a: Vec<&'a Sidecar>,
-    /// In pairs with `a`, at the same index, if `paired`.
+    /// If `paired`, the partners of `a` at the same index.
     pub(crate) b: Vec<&'a Sidecar>,
     pub(crate) paired: bool,
 }
 
-/// Everything that is compared, and what is not.
+/// All groups, and boots that are left out.
 #[derive(Default)]
 pub(crate) struct Grouped<'a> {
     pub(crate) groups: Vec<BootGroup<'a>>,
@@ -100,13 +100,13 @@ impl<'a> Grouped<'a> {
     }
 }
 
-/// Whether a side without a boot of a pair should have had one. A test that only side B has cannot have become worse.
+/// Whether a side without a boot should have had one. A test that only side B has cannot have become worse.
 fn is_missed(sides: &Sides<'_>, side: &str, pair: &BTreeMap<String, String>) -> bool {
     let failed_to_run = || pair.get("test").is_some_and(|t| sides.a.without_result.contains_key(t));
     sides.rounds.is_some() && (side == "B" || failed_to_run())
 }
 
-/// Boots of `sim` become pairs by their seeds; the same seed again is the same boot again and no other sample.
+/// Pairs boots of `sim` by seed. Several boots with the same seed are the same boot and count once.
 fn paired<'a>(pair: BTreeMap<String, String>, a: Vec<&'a Sidecar>, b: Vec<&'a Sidecar>) -> Boots<'a> {
     let unpaired = Boots { pair, a, b, pairs: None, no_result: [0, 0] };
     if unpaired.a.iter().chain(&unpaired.b).any(|s| s.identity.accel != Accel::Sim) {
@@ -131,7 +131,7 @@ impl BootGroup<'_> {
     }
 }
 
-/// Why a boot's metrics cannot be compared.
+/// The reason why the metrics of a boot cannot be compared.
 fn why_inadmissible(run: &Sidecar) -> Option<String> {
     let why = || match run.reasons.first() {
         Some(reason) => reason.clone(),
@@ -147,7 +147,7 @@ fn describe(pair: &BTreeMap<String, String>) -> String {
     pair.values().cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// What differs between the sides although nobody asked for it.
+/// Dimensions in which the sides differ without a request.
 fn hidden(sides: &Sides<'_>, group: &BootGroup<'_>) -> Vec<String> {
     type Fact = (&'static str, fn(&Sidecar) -> String);
     let facts: [Fact; 8] = [

@@ -1,33 +1,34 @@
 //! Significance of many metrics at once, by relabelling boots.
 //!
-//! If nothing differs between the sides, a boot could as well have been one of the other side: unpaired boots of a block may
-//! be dealt to the sides anew, and the two boots of a pair may change places. Each relabelling moves whole boots, with all
-//! their metrics, so that the metrics stay as correlated as they are. The statistic of a metric is Student's t; its p-value
-//! is the share of relabellings with a t at least as great, and its corrected p-value is found by stepping down the maximum
-//! over all metrics (P. H. Westfall and S. S. Young, Resampling-Based Multiple Testing, 1993, algorithm 2.8): the chance of
-//! any false alarm among all metrics is at most the level, however many there are. All relabellings are tried if there are
-//! few enough, else a random sample of them, which keeps the level (B. Phipson and G. K. Smyth, 2010).
+//! If the sides do not differ, a boot could as well be one of the other side: unpaired boots of a block may
+//! be assigned to the sides anew, and the two boots of a pair may be exchanged. Each relabelling moves whole
+//! boots, with all their metrics, so that the metrics stay as correlated as they are. The statistic of a
+//! metric is Student's t; its p-value is the share of relabellings with a t at least as great, and its
+//! corrected p-value is found by stepping down the maximum over all metrics (P. H. Westfall and S. S. Young,
+//! Resampling-Based Multiple Testing, 1993, algorithm 2.8): the chance of any false alarm among all metrics
+//! is at most the level, however many there are. All relabellings are tried if there are few enough, else a
+//! random sample of them, which keeps the level (B. Phipson and G. K. Smyth, 2010).
 
 use crate::compare::effect_size::ALPHA;
 
-/// More relabellings than this are not all tried.
+/// Maximum number of relabellings that are all tried.
 const MAX_EXACT: usize = 50_000;
-/// How many are tried then.
+/// Size of the random sample of relabellings otherwise.
 const NR_SAMPLED: usize = 20_000;
-/// Statistics that differ by rounding alone are equal.
+/// Relative difference up to which statistics are equal, because of rounding.
 const ROUNDING: f64 = 1e-9;
 
-/// How the boots of a block may be relabelled.
+/// Design of a block: how its boots may be relabelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Design {
-    /// So many boots on side A and on side B.
+    /// Unpaired boots: numbers of side A and of side B.
     Unpaired(usize, usize),
-    /// So many pairs.
+    /// Paired boots: number of pairs.
     Paired(usize),
 }
 
 impl Design {
-    /// Number of relabellings, as a floating-point number, for it may be large.
+    /// Number of relabellings, as a floating-point number because it may be large.
     fn relabelings(self) -> f64 {
         match self {
             Design::Unpaired(a, b) => (1..=a).fold(1.0, |w, i| (w * (b + i) as f64 / i as f64).round()),
@@ -35,7 +36,7 @@ impl Design {
         }
     }
 
-    /// The least p-value that is possible: the labels as they are, and all of them turned round.
+    /// Smallest possible p-value: that of the actual labels and of all labels exchanged.
     pub(crate) fn least_p(self) -> f64 {
         let mirrored = match self {
             Design::Unpaired(a, b) if a != b => 1.0,
@@ -45,51 +46,51 @@ impl Design {
     }
 }
 
-/// One metric: a value for each boot of side A and of side B, null where it could not be measured. Pairs are at the same
-/// index.
+/// Values of a metric, one per boot; `None`: could not be measured. Paired boots have the same index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample {
-    /// Side A.
+    /// Values of side A.
     pub a: Vec<Option<f64>>,
-    /// Side B.
+    /// Values of side B.
     pub b: Vec<Option<f64>>,
 }
 
-/// Boots that may be relabelled among themselves, with their metrics.
+/// Boots that may be relabelled among each other, with their metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// How.
+    /// Design of the block.
     pub design: Design,
-    /// The metrics.
+    /// Values of each metric.
     pub samples: Vec<Sample>,
 }
 
-/// What was found of one metric.
+/// Significance of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Significance {
-    /// Student's t as it is, absolute.
+    /// Absolute value of Student's t.
     pub t: f64,
     /// Two-sided p-value of this metric alone.
     pub p: f64,
-    /// Corrected over all metrics of all blocks.
+    /// p-value corrected over all metrics of all blocks.
     pub corrected: f64,
 }
 
-/// What was found of all of them.
+/// Results of the test of all metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tested {
-    /// In the order of blocks and samples.
+    /// Significance of each metric, in the order of blocks and samples.
     pub of: Vec<Significance>,
-    /// The t from which on a metric would be significant.
+    /// Smallest significant t.
     pub critical_t: f64,
-    /// Relabellings that were tried.
+    /// Number of relabellings that were tried.
     pub nr_relabelings: usize,
-    /// They are all that there are.
+    /// Whether these are all relabellings.
     pub exact: bool,
 }
 
-/// Values of one metric ready for relabelling: pooled, or the differences of pairs. Centred, so that equal values are
-/// exactly 0; logarithms where all values are positive, so that a factor counts the same wherever it starts.
+/// Values of a metric for relabelling: pooled, or differences of pairs. They are centred, so that equal
+/// values are exactly 0. If all values are positive, they are logarithms, so that the same factor has the
+/// same effect everywhere.
 fn prepared(design: Design, s: &Sample) -> Vec<Option<f64>> {
     let all = || s.a.iter().chain(&s.b).copied().flatten();
     let positive = all().all(|v| v > 0.0);
@@ -105,8 +106,8 @@ fn prepared(design: Design, s: &Sample) -> Vec<Option<f64>> {
     }
 }
 
-/// Absolute t of a difference of means, or of a mean against 0, with its standard error. Without spread any difference is
-/// infinitely sure.
+/// Absolute t of a difference of means, or of a mean against 0. Without spread t is infinite for any
+/// difference.
 fn t(difference: f64, variance_of_it: f64) -> f64 {
     if difference == 0.0 {
         0.0
@@ -117,7 +118,7 @@ fn t(difference: f64, variance_of_it: f64) -> f64 {
     }
 }
 
-/// `labels`: unpaired, whether the boot is on side A; paired, whether the pair keeps its order.
+/// `labels`: for unpaired boots whether the boot is on side A; for pairs whether the pair keeps its order.
 fn statistic(design: Design, values: &[Option<f64>], labels: &[bool]) -> f64 {
     let labelled = || values.iter().zip(labels).filter_map(|(v, l)| v.map(|v| (v, *l)));
     match design {
@@ -145,7 +146,7 @@ fn statistic(design: Design, values: &[Option<f64>], labels: &[bool]) -> f64 {
     }
 }
 
-/// The labels of a block: as they are first, then the others.
+/// Iterates over the labels of a block, the actual ones first.
 struct Labels {
     design: Design,
     now: Vec<bool>,
@@ -160,10 +161,10 @@ impl Labels {
         Labels { design, now }
     }
 
-    /// The next ones in a fixed order; after the last, `false` and the first again.
+    /// Advances to the next labels; after the last returns `false` and starts again.
     fn advance(&mut self) -> bool {
         match self.design {
-            // From the lexicographically greatest down to the least.
+            // In descending lexicographic order.
             Design::Unpaired(..) => {
                 let n = self.now.len();
                 let Some(i) = (1..n).rev().find(|i| self.now[i - 1] && !self.now[*i]) else {
@@ -202,7 +203,8 @@ impl Labels {
     }
 }
 
-/// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, 2014), from a fixed start: the same data gives the same p-values.
+/// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, 2014) with a fixed seed, so that the same data has the same
+/// p-values.
 struct Random(u64);
 
 impl Random {
@@ -237,7 +239,7 @@ pub(crate) fn test(blocks: &[Block]) -> Tested {
         statistics(&labels, &mut now);
         tally.count(&now);
         if exact {
-            // Like the digits of a number: the next block advances when this one is through.
+            // Like the digits of a number: the next block advances when this one starts again.
             if !labels.iter_mut().any(Labels::advance) {
                 break;
             }
@@ -251,14 +253,14 @@ pub(crate) fn test(blocks: &[Block]) -> Tested {
     tally.finish(exact)
 }
 
-/// How often relabelled statistics reached the observed ones.
+/// Counts how often statistics of relabellings reach the observed ones.
 struct Tally {
     observed: Vec<f64>,
-    /// Indices of `observed`, the greatest first.
+    /// Indexes of `observed` in descending order of its values.
     order: Vec<usize>,
     alone: Vec<usize>,
     stepped: Vec<usize>,
-    /// The greatest statistic of each relabelling.
+    /// Greatest statistic of each relabelling.
     maxima: Vec<f64>,
 }
 
@@ -332,7 +334,8 @@ mod tests {
 
     #[test]
     fn t_by_hand() {
-        // Not all positive, so no logarithms. Means 0 and 3, squares 2 and 2, variance (2 + 2) / 4 * (2 / 3): t = 3.674.
+        // Not all positive, so no logarithms. Means 0 and 3, squares 2 and 2, variance (2 + 2) / 4 * (2 / 3):
+        // t = 3.674.
         let tested = test(&[unpaired(vec![sample(&[-1.0, 0.0, 1.0], &[2.0, 3.0, 4.0])])]);
         close(tested.of[0].t, 3.0 / (2.0f64 / 3.0).sqrt());
         // Differences 1, 2, 3: mean 2, variance 1, of the mean 1 / 3.

@@ -1,14 +1,14 @@
-//! The two sides of a comparison: the boots of each, and the dimensions that tell the sides apart.
+//! The two sides of a comparison: the boots of each, and the dimensions in which the sides differ.
 //!
-//! No run is ever on both sides. Sides are chosen from the runs on disk by filters ([`Sides::by_filters`]), or they are the
-//! boots that somebody made for each ([`Sides::of_boots`]).
+//! No run is on both sides. Filters select the runs of each side on disk ([`Sides::by_filters`]), or a
+//! command has booted the runs of each side ([`Sides::of_boots`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runs::index::{DIMENSIONS, Filters, dimension, matches};
 use crate::runs::sidecar::Sidecar;
 
-/// Why two sides cannot be compared.
+/// Error of the selection of two sides.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SidesError {
     /// The filters of both sides are equal.
@@ -16,46 +16,46 @@ pub enum SidesError {
         "the sides are the same; name what differs, as in: cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple"
     )]
     Same,
-    /// Only one side names a value of a dimension, so that every value would be on the other side.
+    /// Only one side has a filter on a dimension, so that the other side would have all its values.
     #[error(
         "side {side} names no {dimension}; add --{}-{dimension} with one of: {}", .side.to_ascii_lowercase(), .values.join(", ")
     )]
     OneSided {
-        /// The side that does not name it.
+        /// The side without the filter.
         side: char,
-        /// The dimension.
+        /// Name of the dimension.
         dimension: &'static str,
-        /// Its values among the runs.
+        /// Values of the runs in this dimension.
         values: Vec<String>,
     },
-    /// A value that tells the sides apart stands for several.
+    /// A value of a filter matches several values.
     #[error("side {side}: {dimension} '{wanted}' is one of {}; name one of them", .values.join(", "))]
     Ambiguous {
-        /// The side.
+        /// Name of the side.
         side: char,
-        /// The dimension.
+        /// Name of the dimension.
         dimension: &'static str,
-        /// The value as it was given.
+        /// The value in the filter.
         wanted: String,
-        /// The values that it stands for.
+        /// The values that match.
         values: Vec<String>,
     },
-    /// No run has the values of a side.
+    /// No run matches the filters of a side.
     #[error("side {side}: no run has {wanted}; {there}\ncargo ktstr stats list-values shows all values")]
     NoMatch {
-        /// The side.
+        /// Name of the side.
         side: char,
-        /// Its dimensions with their values.
+        /// Filters of the side.
         wanted: String,
-        /// The values that there are.
+        /// Values of the runs.
         there: String,
     },
     /// A run is on both sides.
     #[error("run {run} ({variant}) is on both sides; a boot cannot be compared with itself")]
     Shared {
-        /// Its identifier.
+        /// Identifier of the run.
         run: String,
-        /// The name of its files.
+        /// Name of its files.
         variant: String,
     },
     /// Every pair has the same values on both sides.
@@ -66,30 +66,30 @@ pub enum SidesError {
 /// The boots of one side.
 #[derive(Clone, Debug, Default)]
 pub struct Side<'a> {
-    /// Those with a result.
+    /// Runs with a result.
     pub runs: Vec<&'a Sidecar>,
-    /// Those without one: the reason of each, by test.
+    /// Reasons of runs without a result, by test.
     pub without_result: BTreeMap<String, Vec<String>>,
 }
 
-/// Two sides without a common run.
+/// Two sides, which have no run in common.
 #[derive(Clone, Debug)]
 pub struct Sides<'a> {
     pub(crate) a: Side<'a>,
     pub(crate) b: Side<'a>,
-    /// Dimensions in which the sides differ because somebody asked for it.
+    /// Dimensions in which the sides differ by request.
     pub(crate) asked: Vec<&'static str>,
-    /// Dimensions that do not pair the boots: `asked`, and what may differ therefore.
+    /// Dimensions that do not pair the boots: `asked`, and those that may differ because of them.
     pub(crate) unpaired_by: Vec<&'static str>,
-    /// Boots of each test on each side, where it is known how many were started.
+    /// Number of boots of each test on each side, if it is known.
     pub(crate) rounds: Option<usize>,
 }
 
-/// Runs of both sides with the same values of all dimensions that pair.
+/// Runs of both sides with the same values of the dimensions that pair.
 pub(crate) type Pair<'a> = (Vec<&'a Sidecar>, Vec<&'a Sidecar>);
 
 impl<'a> Sides<'a> {
-    /// The runs that filters choose. The filters of both sides have to name the same dimensions.
+    /// Selects the runs of both sides by filters, which must be on the same dimensions.
     pub fn by_filters(runs: &[&'a Sidecar], a: &Filters, b: &Filters) -> Result<Sides<'a>, SidesError> {
         let asked: Vec<&'static str> = DIMENSIONS.into_iter().filter(|d| a.get(d) != b.get(d)).collect();
         if asked.is_empty() {
@@ -111,8 +111,8 @@ impl<'a> Sides<'a> {
         Sides { a, b, unpaired_by: asked.clone(), asked, rounds: None }.checked()
     }
 
-    /// The boots that were made for each side, one of each test in every round. A test's scheduler may be another in another
-    /// commit, so that neither pairs the boots.
+    /// Sides of booted runs, with one boot of each test in every round. The scheduler of a test may differ
+    /// between commits, so that neither dimension pairs the boots.
     pub fn of_boots(
         a: Side<'a>,
         b: Side<'a>,
@@ -123,7 +123,7 @@ impl<'a> Sides<'a> {
         Sides { a, b, asked: asked.to_vec(), unpaired_by, rounds: Some(rounds) }.checked()
     }
 
-    /// Counts each boot once, by its first attempt, and refuses sides that are not two.
+    /// Counts each boot once, by its first attempt, and checks that the sides differ.
     fn checked(mut self) -> Result<Sides<'a>, SidesError> {
         for side in [&mut self.a, &mut self.b] {
             let mut seen = BTreeSet::new();
@@ -145,7 +145,7 @@ impl<'a> Sides<'a> {
         Ok(self)
     }
 
-    /// What both sides of a pair have in common of what was to differ, if nothing does.
+    /// The common values of a pair in the dimensions that have to differ, if it does not differ in any.
     pub(crate) fn alike(&self, (a, b): &Pair<'a>) -> Option<String> {
         let same = self.asked.iter().all(|d| set(a, d) == set(b, d));
         same.then(|| {
@@ -154,12 +154,12 @@ impl<'a> Sides<'a> {
         })
     }
 
-    /// The dimensions that pair.
+    /// The dimensions that pair boots.
     pub(crate) fn pairing(&self) -> Vec<&'static str> {
         DIMENSIONS.into_iter().filter(|d| !self.unpaired_by.contains(d)).collect()
     }
 
-    /// The runs by the values of the dimensions that pair.
+    /// The runs by the values of the dimensions that pair boots.
     pub(crate) fn pairs(&self) -> BTreeMap<Vec<String>, Pair<'a>> {
         let pairing = self.pairing();
         let key = |run: &Sidecar| pairing.iter().map(|d| dimension(run, d)).collect::<Vec<_>>();
@@ -170,7 +170,7 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// The values that runs have of a dimension.
+/// The values of runs in a dimension.
 pub(crate) fn set(runs: &[&Sidecar], name: &str) -> BTreeSet<String> {
     runs.iter().map(|r| dimension(r, name)).collect()
 }

@@ -1,4 +1,4 @@
-//! What matters to whom: the registry's thresholds, and a project's own in a file.
+//! Thresholds of materiality: those of the catalogue, and a project's own from a file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,43 +7,43 @@ use serde::Deserialize;
 
 use crate::catalog::metrics::{self, METRICS, Metric, Polarity};
 
-/// Thresholds and judgements that differ from the registry's.
+/// Thresholds and judgements that differ from the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Least shift that matters, as a part of the median of side A, by metric.
+    /// Smallest material shift by metric, as a fraction of the median of side A.
     #[serde(default)]
     material: BTreeMap<String, f64>,
-    /// Whether a metric is judged, by metric; the others are only shown.
+    /// Whether a metric is judged, by metric. Other metrics are only shown.
     #[serde(default)]
     judge: BTreeMap<String, bool>,
 }
 
-/// Why a policy cannot be used.
+/// Error of a policy file.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// It is no policy.
+    /// The file is not a policy.
     #[error(
-        "{path} is no policy: {reason}\na policy is TOML, for example:\n[material]\nwakeup_latency = 0.02\n[judge]\nyields = false"
+        "{path} is not a policy: {reason}\na policy is TOML, for example:\n[material]\nwakeup_latency = 0.02\n[judge]\nyields = false"
     )]
     Form {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the error.
         reason: String,
     },
 }
 
 impl Policy {
-    /// Reads one.
+    /// Reads a policy file.
     pub fn read(path: &Path) -> Result<Policy, PolicyError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| PolicyError::File { path: path.into(), source })?;
@@ -55,7 +55,7 @@ impl Policy {
         for name in policy.material.keys().chain(policy.judge.keys()) {
             if metrics::metric(name).is_none() {
                 let all: Vec<&str> = METRICS.iter().map(|m| m.name).collect();
-                return Err(format!("there is no metric {name}; there are {}", all.join(", ")));
+                return Err(format!("there is no metric {name}; the metrics are {}", all.join(", ")));
             }
         }
         let neutral = |name: &str| metrics::metric(name).is_some_and(|m| m.polarity == Polarity::Neutral);
@@ -65,17 +65,17 @@ impl Policy {
             ));
         }
         match policy.material.iter().find(|(_, v)| !(0.0..=10.0).contains(*v)) {
-            Some((name, v)) => Err(format!("material.{name} = {v} is no part from 0 to 10")),
+            Some((name, v)) => Err(format!("material.{name} = {v} is not a fraction from 0 to 10")),
             None => Ok(policy),
         }
     }
 
-    /// The least shift of a metric that matters, as a part of the median of side A.
+    /// Smallest material shift of a metric, as a fraction of the median of side A.
     pub fn material_frac(&self, metric: &Metric) -> f64 {
         self.material.get(metric.name).copied().unwrap_or(metric.material_frac)
     }
 
-    /// Whether a metric can regress, and so decide about the exit status.
+    /// Whether a metric is judged: it can regress and so influence the exit status.
     pub fn judges(&self, metric: &Metric) -> bool {
         metric.polarity != Polarity::Neutral && self.judge.get(metric.name).copied().unwrap_or(true)
     }

@@ -1,11 +1,11 @@
-//! How the boots of two sides ended, judged.
+//! Judges the verdicts of the boots of two sides.
 //!
-//! A scheduler that ends, a kernel that panics and a test that fails leave no metrics, or metrics of the boots that survived;
-//! so the number of failed boots is a line of its own, whatever the metrics say. If nothing differs between the sides, the
-//! boots that failed could as well have been other boots of the pair: unpaired, the number of failures on side B is
-//! hypergeometric (Fisher's exact test); of pairs of which just one boot failed, each is as likely to be B's as A's (the
-//! exact sign test). All pairs together are tested first, then each alone, corrected by the number of pairs that could be
-//! significant at all.
+//! A scheduler that exits, a kernel that panics and a test that fails leave no metrics, or only those of
+//! boots that survived. The number of failed boots is therefore judged separately, independent of metrics. If
+//! the sides do not differ, other boots of the group could as well have failed. Unpaired, the number of
+//! failures on side B is hypergeometric (Fisher's exact test). For pairs of which one boot failed, either
+//! side is equally likely (the exact sign test). All groups together are tested first, then each alone,
+//! corrected by the number of groups that could be significant at all.
 
 use std::collections::BTreeMap;
 
@@ -15,33 +15,33 @@ use crate::compare::effect_size::ALPHA;
 use crate::compare::finding::Finding;
 use crate::runs::sidecar::{Sidecar, Verdict};
 
-/// How the boots of a side ended.
+/// Number of boots of a side by verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VerdictCounts {
-    /// Passed.
+    /// Boots with verdict pass.
     pub pass: usize,
-    /// The test failed.
+    /// Boots with verdict fail.
     pub fail: usize,
     /// The scheduler did not take over, or ended before the test.
     pub sched_exit: usize,
     /// The guest did not come up as asked, or its kernel died.
     pub boot_error: usize,
-    /// Data that cannot be trusted.
+    /// Boots whose data cannot be trusted.
     pub inconclusive: usize,
-    /// Skipped by the test.
+    /// Boots that the test skipped.
     pub skip: usize,
-    /// Boots that were to be made and left no result.
+    /// Requested boots without a result.
     pub no_result: usize,
     /// Boots whose metrics are compared.
     pub admissible: usize,
 }
 
-/// Fail, scheduler exit and boot error: the boot was lost by what was under test.
+/// Whether the boot failed because of the software under test: fail, scheduler exit, boot error.
 fn failed(v: Verdict) -> bool {
     matches!(v, Verdict::Fail | Verdict::SchedExit | Verdict::BootError)
 }
 
-/// Nothing is known of what was under test.
+/// Whether the verdict says nothing about the software under test.
 fn undecided(v: Verdict) -> bool {
     matches!(v, Verdict::Inconclusive | Verdict::Skip)
 }
@@ -66,7 +66,7 @@ impl VerdictCounts {
         self.fail + self.sched_exit + self.boot_error
     }
 
-    /// Boots of which nothing is known: `inconclusive`, `skip`, `no_result`.
+    /// Boots that say nothing: `inconclusive`, `skip`, `no_result`.
     pub fn undecided(&self) -> usize {
         self.inconclusive + self.skip + self.no_result
     }
@@ -81,7 +81,7 @@ impl VerdictCounts {
         self.decided() + self.undecided()
     }
 
-    /// Something can be said of the side: by its metrics, or because every boot ended as the test expects.
+    /// Whether the side has evidence: metrics, or boots that all ended as the test expects.
     fn is_usable(&self) -> bool {
         self.admissible > 0 || self.pass == self.boots()
     }
@@ -100,44 +100,44 @@ impl VerdictCounts {
     }
 }
 
-/// The failed boots of a pair, or of all pairs.
+/// Comparison of verdicts in a group, or in all groups.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerdictLine {
-    /// Values of the dimensions that pair the sides; empty for all pairs together.
+    /// Values of the dimensions that pair the sides; empty for all groups together.
     pub pair: BTreeMap<String, String>,
-    /// The boots are pairs, of the same seeds.
+    /// Whether boots are paired by seed.
     pub paired: bool,
-    /// Side A.
+    /// Verdicts of side A.
     pub a: VerdictCounts,
-    /// Side B.
+    /// Verdicts of side B.
     pub b: VerdictCounts,
     /// Two-sided p-value of this line alone.
     pub p: f64,
-    /// Corrected over the pairs; that of all pairs together is not corrected.
+    /// p-value corrected over the groups; not corrected for all groups together.
     pub p_corrected: f64,
-    /// Always: no policy makes a crash immaterial.
+    /// Always true: no policy makes a crash immaterial.
     pub judged: bool,
-    /// What it means.
+    /// The finding.
     pub finding: Finding,
-    /// Why, unless it is unchanged.
+    /// Reason of the finding, unless it is "unchanged".
     pub reason: Option<String>,
 }
 
-/// The boots of a pair, whether they can be compared or not.
+/// All boots of a group, comparable or not.
 pub(crate) struct Boots<'a> {
     pub(crate) pair: BTreeMap<String, String>,
     pub(crate) a: Vec<&'a Sidecar>,
     pub(crate) b: Vec<&'a Sidecar>,
-    /// Boots of the same seed, where that pairs them.
+    /// Pairs of boots with the same seed, if boots are paired.
     pub(crate) pairs: Option<Vec<(&'a Sidecar, &'a Sidecar)>>,
-    /// Boots that left no result, on A and on B.
+    /// Number of boots without a result on side A and on side B.
     pub(crate) no_result: [usize; 2],
 }
 
-/// The number of failures on side B if the sides do not differ, and as it is.
+/// Distribution of the number of failures on side B if the sides do not differ, and the observed number.
 #[derive(Clone, Debug, PartialEq)]
 struct Null {
-    /// Probability of 0, 1, ...
+    /// Probability of 0, 1, ... failures.
     of: Vec<f64>,
     observed: usize,
 }
@@ -152,7 +152,7 @@ fn ln_factorials(n: usize) -> Vec<f64> {
 }
 
 impl Null {
-    /// `failed` of `n_a + n_b` boots, dealt to the sides: hypergeometric.
+    /// `failed` of `n_a + n_b` boots, assigned to the sides at random: hypergeometric.
     fn unpaired(n_a: usize, n_b: usize, failed: usize, observed: usize) -> Null {
         let ln = ln_factorials(n_a + n_b);
         let choose = |n: usize, k: usize| ln[n] - ln[k] - ln[n - k];
@@ -165,7 +165,7 @@ impl Null {
         Null { of: (0..=n_b).map(p).collect(), observed }
     }
 
-    /// `n` pairs of which just one boot failed, each as likely B's as A's: binomial.
+    /// `n` pairs of which one boot failed, on either side with equal probability: binomial.
     fn paired(n: usize, observed: usize) -> Null {
         let ln = ln_factorials(n);
         let p = |k: usize| (ln[n] - ln[k] - ln[n - k] - n as f64 * 2f64.ln()).exp();
@@ -198,7 +198,7 @@ impl Null {
         self.of.iter().enumerate().map(|(k, p)| k as f64 * p).sum()
     }
 
-    /// How many more failed on B than expected.
+    /// Failures on side B above the expected number.
     fn excess(&self) -> f64 {
         self.observed as f64 - self.mean()
     }
@@ -221,14 +221,14 @@ impl Null {
         self.p_of(self.observed)
     }
 
-    /// The least p-value that so many failures can have.
+    /// Smallest p-value that this number of failures can have.
     fn least_p(&self) -> f64 {
         let possible = || (0..self.of.len()).filter(|k| self.of[*k] > 0.0);
         possible().map(|k| self.p_of(k)).fold(1.0, f64::min)
     }
 }
 
-/// Pairs of which only A's boot failed, and those of which only B's did.
+/// Number of pairs in which only the boot of side A failed, and in which only the boot of side B failed.
 fn discordant(pairs: &[(&Sidecar, &Sidecar)]) -> (usize, usize) {
     let decided = || pairs.iter().filter(|(a, b)| !undecided(a.verdict) && !undecided(b.verdict));
     let only = |a_failed: bool, b_failed: bool| {
@@ -243,7 +243,7 @@ fn larger_share((part_a, a): (usize, usize), (part_b, b): (usize, usize)) -> boo
 }
 
 impl Boots<'_> {
-    /// Whether boots of B, and not those of A, are of a kind: pair by pair, or by their share.
+    /// Whether more boots of side B than of side A are of a kind: pair by pair, or by their fraction.
     fn more_on_b(
         &self,
         is: fn(Verdict) -> bool,
@@ -260,7 +260,8 @@ impl Boots<'_> {
         }
     }
 
-    /// Why B cannot be said to be no worse, if that is so and its failures are no evidence.
+    /// The reason why the comparison cannot show that side B is no worse, if its failures are no evidence
+    /// either.
     fn open(&self, ends: &[VerdictCounts; 2]) -> Option<String> {
         let [a, b] = ends;
         if self.more_on_b(failed, |e| (e.failed(), e.decided()), ends) {
@@ -288,7 +289,7 @@ impl Boots<'_> {
     }
 }
 
-/// What failures mean: `significant` ones that exceed what is expected on B are a regression.
+/// The finding about failures: significant ones above the expected number on side B are a regression.
 fn finding(significant: bool, excess: f64, open: Option<String>) -> (Finding, Option<String>) {
     match (significant, open) {
         (true, _) if excess > 0.0 => (Finding::Regression, Some("more boots failed on B than on A".into())),
@@ -298,12 +299,12 @@ fn finding(significant: bool, excess: f64, open: Option<String>) -> (Finding, Op
     }
 }
 
-/// Judges the boots of every pair, and of all together.
+/// Judges the boots of each group, and of all groups together.
 pub(crate) fn judge(all: &[Boots<'_>]) -> (Vec<VerdictLine>, VerdictLine) {
     let nulls: Vec<Null> = all.iter().map(Null::of).collect();
     let together = nulls.iter().fold(Null::paired(0, 0), |sum, n| sum.plus(n));
     let significant = together.p() <= ALPHA;
-    // By Holm, over the pairs that have failures enough to be significant at all (R. E. Tarone, 1990).
+    // Holm's correction over the groups with enough failures to be significant at all (R. E. Tarone, 1990).
     let mut order: Vec<usize> = (0..nulls.len()).filter(|i| nulls[*i].least_p() <= ALPHA).collect();
     order.sort_by(|i, j| nulls[*i].p().total_cmp(&nulls[*j].p()));
     let mut corrected = vec![1.0f64; nulls.len()];

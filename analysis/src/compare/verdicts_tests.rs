@@ -36,7 +36,8 @@ fn unpaired_p_by_hand() {
     // 1 of 4 and 3 of 4: C(4, k) C(4, 4 - k) / 70 = 1, 16, 36, 16, 1 of 70; 0, 1, 3 and 4 are as far from 2.
     close(Null::unpaired(4, 4, 4, 3).p(), 34.0 / 70.0);
     close(Null::unpaired(4, 4, 4, 2).p(), 1.0);
-    // None of 2 and 2 of 5: C(5, k) C(2, 2 - k) / 21 = 1, 10, 10 of 21 with mean 10/7; 0 and 2 are as far as 2.
+    // None of 2 and 2 of 5: C(5, k) C(2, 2 - k) / 21 = 1, 10, 10 of 21 with mean 10/7; 0 and 2 are as far as
+    // 2.
     close(Null::unpaired(2, 5, 2, 2).p(), 11.0 / 21.0);
     close(Null::unpaired(4, 4, 0, 0).p(), 1.0);
     close(Null::unpaired(0, 3, 2, 2).p(), 1.0);
@@ -188,7 +189,8 @@ fn boots_without_a_result_are_lost() {
     assert_eq!(status(0..8, 8..8, [&[], &["b::t"]]), (Some((Finding::CannotDecide, 0, 8)), 3));
     // A test that was removed, or not listed.
     assert_eq!(status(0..8, 8..8, [&[], &[]]), (Some((Finding::CannotDecide, 0, 8)), 3));
-    // One that is new cannot have become worse; alone it says nothing. One that A could not run is no new one.
+    // One that is new cannot have become worse; alone it says nothing. One that A could not run is no new
+    // one.
     assert_eq!(status(0..0, 8..16, [&[], &[]]), (None, 3));
     assert_eq!(status(0..0, 8..16, [&["b::t"], &[]]), (Some((Finding::CannotDecide, 8, 0)), 3));
 }

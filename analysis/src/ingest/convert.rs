@@ -1,9 +1,10 @@
-//! From the raw log of a run to tables, record by record: memory does not grow with the run. The log is read twice, since it has
-//! the records of one CPU after those of another, and the tables have them in order of time.
+//! Converts the raw log of a run to tables, record by record, so that memory does not grow with the run. The
+//! log is read twice, because it has the records of one CPU after those of another, and tables have them in
+//! order of time.
 //!
-//! The raw log is the concatenation of the frames that arrived. One that is cut off, or damaged from some byte on, is
-//! converted as far as it goes, and [`Collected::truncated`] says why it ended. Records that the host took from the guest's memory
-//! are older than those that arrived, and are in frames of a file beside it ([`DRAINED_LOG`]).
+//! The raw log is the concatenation of the frames that arrived. A log that is cut off or damaged is converted
+//! up to that point, and [`Collected::truncated`] has the reason. Records that the host read from the guest's
+//! memory are in frames of another file ([`DRAINED_LOG`]); they are older than those that arrived.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,12 @@ use crate::model::host_account::HostAccount;
 use crate::model::quality::CpuQuality;
 use crate::tables::guest_tables::{self, RecordTables};
 
-/// Name of the file beside the raw log with what the host took from the guest's memory, where it did.
+/// Name of the file, in the folder of the raw log, with the records that the host read from the guest's
+/// memory.
 pub const DRAINED_LOG: &str = "drained.log";
 
-/// Converts `raw_log` into tables in `out_dir`. A log that does not exist is an empty one.
+/// Converts `raw_log` to tables in `out_dir`. A missing log counts as an empty one. Errors: a file cannot be
+/// read or written; damaged data is no error.
 pub fn convert(
     raw_log: &Path,
     out_dir: &Path,
@@ -83,14 +86,15 @@ pub(crate) fn quality(rows: &GuestRows, collected: &Collected) -> Vec<CpuQuality
 struct Conversion {
     collected: Collected,
     rows: GuestRows,
-    /// The files that have been read.
+    /// Paths of the logs.
     logs: Vec<PathBuf>,
     places: Extents,
     next_seq: u64,
 }
 
 impl Conversion {
-    /// Reads what the host took, and then what arrived: of each CPU the older records are first.
+    /// Reads the records that the host read, then those that arrived, so that the older records of each CPU
+    /// come first.
     fn read_all(&mut self, raw_log: &Path) -> Result<(), ConvertError> {
         let drained = self.read(&raw_log.with_file_name(DRAINED_LOG))?;
         let arrived = self.read(raw_log)?;
@@ -98,13 +102,14 @@ impl Conversion {
             (Some(Err(why)), _) => Some(format!("in what the host read: {why}")),
             (_, None) => Some("nothing arrived".into()),
             (_, Some(Err(why))) => Some(why),
-            // What the host was writing when it was killed is cut off; then so is the rest.
+            // A log of a host that was killed is cut off.
             (_, Some(Ok(end))) => self.collected.bye.is_none().then_some(end),
         };
         Ok(())
     }
 
-    /// Reads a file of frames, if it exists, to its end, of which it gives a description, or to what is of no use.
+    /// Reads a file of frames to its end. Returns `None` if it does not exist, and the reason of an early
+    /// end.
     fn read(&mut self, path: &Path) -> Result<Option<Result<String, String>>, ConvertError> {
         let read_error = |source| ConvertError::Read { path: path.into(), source };
         let mut frames = match Frames::open(path) {
@@ -134,11 +139,11 @@ impl Conversion {
         }
     }
 
-    /// Takes a frame; an error says why the log is of no use from here on.
+    /// Handles a frame. Returns the reason why the rest of the log cannot be used.
     fn take(&mut self, header: &Header, payload_at: u64, payload: &[u8]) -> Result<(), String> {
         let c = &mut self.collected;
         let frame = (header.seq, payload);
-        // An unknown kind is a later version's addition.
+        // A later version may add kinds.
         let Some(kind) = Kind::from_u16(header.kind) else { return Ok(()) };
         match kind {
             Kind::Hello => c.hello = Some(json(frame)?),
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn slice_of_another_cpu_is_told() {
+    fn slice_of_another_cpu_is_reported() {
         let mut payload = 1u32.to_le_bytes().to_vec();
         payload.extend(Record::Slice(crate::tables::slices::reader::stored::slice(1, 1, 2, 3)).to_bytes());
         let mut bytes = Vec::new();
@@ -293,7 +298,7 @@ mod tests {
         let rows = |c: &Collected| c.tables.iter().find(|t| t.table == "migrations").map(|t| t.rows);
         let whole = converted_with(&drained, &log());
         assert_eq!((received(&whole), rows(&whole)), ((false, 4), Some(4)));
-        // One that is damaged is told, and the rest still read.
+        // A damaged log of the host is reported, and the other one is still read.
         let middle = drained.len() / 2;
         drained[middle] ^= 0xff;
         let damaged = converted_with(&drained, &log());
@@ -302,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_logs_are_told() {
+    fn damaged_logs_are_reported() {
         let mut bytes = log();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0xff;

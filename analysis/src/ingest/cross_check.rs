@@ -1,18 +1,20 @@
-//! The probes against the kernel's own accounts, in every run.
+//! Compares the probes' counters with the kernel's, in every run.
 //!
-//! For each task that the test announced, and which therefore sleeps when the window closes: on-CPU time by the kernel's clock, run
-//! delay and number of slices against the growth of `/proc/<tid>/schedstat`, and
-//! voluntary and involuntary switches against that of `/proc/<tid>/status`. For the machine: context switches against `ctxt` of
-//! `/proc/stat`, which is read on both sides of each edge. For each CPU: busy and idle time against the window. Times may differ by 1 %
-//! or 50 us, counts of a task by 1 % or by what happens between an edge of the window and the reading beside it.
+//! For each task that the test announced, which therefore sleeps when the window closes: on-CPU time by the
+//! kernel's clock, run delay and number of slices are compared with the growth of `/proc/<tid>/schedstat`,
+//! and voluntary and involuntary switches with `/proc/<tid>/status`. For the machine: context switches are
+//! compared with `ctxt` of `/proc/stat`, which is read before and after each edge of the window. For each
+//! CPU: busy and idle time are compared with the window. Times may differ by 1 % or 50 us, counts of a task
+//! by 1 % or by events between an edge of the window and the reading.
 //!
-//! The kernel does not count the slice after a task was preempted on its way to sleep (`sched_info_depart` in kernel/sched/stats.h
-//! queues it only if its state is running); the probes count how often that happened, and it is added to the kernel's number.
+//! The kernel does not count the slice after a preemption on the way to sleep (`sched_info_depart` in
+//! kernel/sched/stats.h queues a task only if its state is running). The probes count these slices, and their
+//! number is added to the kernel's.
 //!
-//! All of ours are the probes' counters, which are exact where records were lost or were not asked for.
+//! The probes' counters are exact even if records were lost or not requested.
 //!
-//! An account that nothing could be compared with has not agreed: a program that never ran, tasks without numbers in `/proc`, CPUs
-//! without counters, edges that are missing are disagreements as well.
+//! A missing comparison is a disagreement as well: a program that never ran, tasks without values in `/proc`,
+//! CPUs without counters, missing edges of the window.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +22,11 @@ use ktstr_wire::message::{CpuCounters, ProbeRun, SchedExtCounts, TaskInfo, Windo
 
 use crate::model::collected::{Collected, GuestRows};
 
-/// Allowed difference as a part of the kernel's number.
+/// Allowed difference as a fraction of the kernel's value.
 const RELATIVE: f64 = 0.01;
 /// Allowed difference of times, nanoseconds.
 const TIME_NS: u64 = 50_000;
-/// Allowed difference of a task's slices: the one that an edge of the window cuts.
+/// Allowed difference of the number of a task's slices: one that an edge of the window cuts.
 const SLICES: u64 = 1;
 
 fn differs(ours: u64, kernels: u64, allowed: u64) -> bool {
@@ -57,8 +59,8 @@ fn task(t: &TaskInfo) -> Vec<String> {
         .collect()
 }
 
-/// Every CPU is either busy or idle. Emulated CPUs that run at the same time read clocks of their own, which differ a little at
-/// the edges of the window.
+/// Busy and idle time of a CPU add up to the window. Emulated CPUs that run at the same time have clocks of
+/// their own, which differ slightly at the edges of the window.
 fn cpu(c: &CpuCounters, window_ns: u64) -> Option<String> {
     let seen = c.busy_ns + c.idle_ns;
     differs(seen, window_ns, TIME_NS).then(|| {
@@ -66,35 +68,37 @@ fn cpu(c: &CpuCounters, window_ns: u64) -> Option<String> {
     })
 }
 
-/// The kernel's count over the window, of which the numbers around the edges say so much: at least, and at most.
+/// Minimum and maximum of the kernel's count over the window, by the readings before and after its edges.
 fn kernels_switches(open: WindowEdge, close: WindowEdge) -> [u64; 2] {
     let [before_open, after_open] = open.nr_switches;
     let [before_close, after_close] = close.nr_switches;
     [before_close.saturating_sub(after_open), after_close.saturating_sub(before_open)]
 }
 
-/// Each CPU may be in the middle of a switch at each edge: the kernel counts it before the probes look at the clock.
+/// Each CPU may be in the middle of a switch at each edge: the kernel counts the switch before the probes
+/// read the clock.
 fn switches(seen: u64, [least, most]: [u64; 2], nr_cpus: usize) -> Option<String> {
     let halves = 2 * nr_cpus as u64;
     let agree = seen.saturating_add(halves) >= least && seen <= most.saturating_add(halves);
     (!agree).then(|| format!("{seen} context switches by the probes, {least} to {most} by /proc/stat"))
 }
 
-/// Of a CPU that is busy for so long, nanoseconds, a tick has come, whatever the kernel's HZ is (100 at least).
+/// A CPU that is busy for so long, nanoseconds, has had a tick with every HZ of the kernel (100 or more).
 const TICKS_FOR_SURE_NS: u64 = 40_000_000;
 
-/// A CPU that was busy for long, and of which no tick was measured. The tick of an idle one is switched off.
+/// Whether a CPU was busy for long without a measured tick. Idle CPUs have no tick.
 fn lacks_ticks(c: &CpuCounters, window_ns: u64) -> bool {
     c.nr_ticks == 0 && c.busy_ns >= TICKS_FOR_SURE_NS.max(window_ns / 2)
 }
 
-/// Programs that have not run although what they are attached to has happened: each guest does all of it ([`ProbeRun`]).
+/// Programs that have not run although every guest causes the event to which they are attached
+/// ([`ProbeRun`]).
 fn probes_that_never_ran(probes: &[ProbeRun]) -> impl Iterator<Item = String> {
     let silent = probes.iter().filter(|p| p.attached && !p.ran);
     silent.map(|p| format!("the probe {} has never run: what it measures is not known", p.name))
 }
 
-/// Where one side of a comparison is missing.
+/// Disagreements about comparisons with a missing side.
 fn missing(rows: &GuestRows, collected: &Collected) -> Vec<String> {
     let cpus: BTreeSet<u32> = rows.cpus.iter().map(|c| c.cpu).collect();
     let mut reasons = Vec::new();
@@ -118,7 +122,7 @@ fn missing(rows: &GuestRows, collected: &Collected) -> Vec<String> {
     reasons
 }
 
-/// What says that tasks were not, or not always, scheduled by the scheduler under test.
+/// Disagreements about tasks that the scheduler under test did not schedule all the time.
 fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
     let rejected = counts.nr_rejected.filter(|n| *n > 0).map(|n| {
         format!(
@@ -131,7 +135,7 @@ fn foreign_rule(counts: &SchedExtCounts) -> Vec<String> {
     rejected.into_iter().chain(bypassed).collect()
 }
 
-/// Fills in the quality's switches, ticks and disagreements.
+/// Sets switches, ticks and disagreements of the quality.
 pub(crate) fn check(rows: &GuestRows, collected: &mut Collected) {
     let missing = missing(rows, collected);
     let quality = &mut collected.quality;
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_others_scheduled_are_told() {
+    fn tasks_that_others_scheduled_are_reported() {
         let mut counts = SchedExtCounts { nr_rejected: Some(0), ..SchedExtCounts::default() };
         counts.events.insert("SCX_EV_BYPASS_ACTIVATE".into(), 0);
         counts.events.insert("SCX_EV_SELECT_CPU_FALLBACK".into(), 5);
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_is_missing_on_a_cpu_is_told() {
+    fn time_that_is_missing_on_a_cpu_is_reported() {
         let c = CpuCounters { busy_ns: 4_000_000, idle_ns: 6_000_000, ..CpuCounters::default() };
         assert_eq!(cpu(&c, 10_000_000), None);
         // 1 % of the window is 101 us.

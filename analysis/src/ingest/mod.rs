@@ -1,4 +1,4 @@
-//! From the raw log of a run to its tables, and the checks that the data agrees with the kernel's own counters.
+//! Conversion of the raw log of a run to tables, and comparison of the data with the kernel's counters.
 
 pub(crate) mod convert;
 pub(crate) mod cross_check;

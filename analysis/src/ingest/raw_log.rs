@@ -1,6 +1,5 @@
-//! The logs of a run: their frames one after the other, and then the records of all CPUs in order of time.
-//!
-//! Records are not kept between the two readings, only where they are.
+//! Reads the logs of a run: first their frames one after the other, then the records of all CPUs in order of
+//! time. Between the two readings only the locations of records are kept.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -17,33 +16,33 @@ use ktstr_wire::record::{RECORD_BYTES, Record};
 
 use crate::model::error::ConvertError;
 
-/// Bytes that are read at a time: of the frames, and in the second reading for each CPU, whole records.
+/// Sizes of reads: bytes of frames in the first reading, records of a CPU in the second.
 const READ_BYTES: usize = 1 << 20;
 const RECORDS_READ: usize = 1 << 10;
 
-/// Where the records of a frame are.
+/// Location of the records of a frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
-    /// The number of the log.
+    /// Index of the log.
     pub log: usize,
-    /// Their bytes there.
+    /// Byte range in the log.
     pub bytes: Range<u64>,
 }
 
-/// For each CPU where its records are, in their order.
+/// Locations of the records of each CPU, in order.
 pub(crate) type Extents = BTreeMap<u32, Vec<Extent>>;
 
-/// What comes next in the log.
+/// The next item of a log.
 pub(crate) enum Next<'a> {
-    /// A frame, with the place of its payload in the log.
+    /// A frame: header, position of the payload in the log, payload.
     Frame(Header, u64, &'a [u8]),
-    /// The end, after so many bytes of another frame.
+    /// The end, after this number of bytes of an incomplete frame.
     End(usize),
-    /// No frame.
+    /// Bytes that are not a frame, with the error.
     Damaged(String),
 }
 
-/// The frames.
+/// The frames of a log.
 pub(crate) struct Frames {
     file: BufReader<File>,
     position: u64,
@@ -51,13 +50,12 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Opens the log.
     pub(crate) fn open(path: &Path) -> io::Result<Frames> {
         let file = BufReader::with_capacity(READ_BYTES, File::open(path)?);
         Ok(Frames { file, position: 0, payload: Vec::new() })
     }
 
-    /// The next one.
+    /// The next item.
     pub(crate) fn next_frame(&mut self) -> io::Result<Next<'_>> {
         let mut bytes = [0; HEADER_BYTES];
         let n = read_full(&mut self.file, &mut bytes)?;
@@ -82,7 +80,7 @@ impl Frames {
     }
 }
 
-/// Fills `buf` as far as the file goes.
+/// Fills `buf` up to the end of the file and returns the number of bytes.
 fn read_full(file: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     let mut n = 0;
     while n < buf.len() {
@@ -96,8 +94,8 @@ fn read_full(file: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     Ok(n)
 }
 
-/// Calls `each` for every record at `places` in `logs`: always for the earliest of those that are next on their CPUs, of several at
-/// the same time for that of the first CPU. An error of `each` ends it.
+/// Calls `each` for every record at `places` in `logs`, in order of time, and by CPU for records at the same
+/// time. Stops at an error of `each`.
 pub(crate) fn in_order(
     logs: &[PathBuf],
     places: Extents,
@@ -122,7 +120,7 @@ pub(crate) fn in_order(
     Ok(())
 }
 
-/// A log in its second reading.
+/// A log in the second reading.
 struct RawLog<'a> {
     path: &'a Path,
     file: File,
@@ -154,7 +152,7 @@ impl<'a> Stream<'a> {
         Stream { logs, places: places.into_iter(), rest, buf: Vec::new(), at: 0 }
     }
 
-    /// The time of the next record, which is read if need be; `None`: there is none.
+    /// Time of the next record; `None`: there is none.
     fn next_time(&mut self) -> Result<Option<u64>, ConvertError> {
         while self.at == self.buf.len() {
             while self.rest.bytes.is_empty() {
@@ -171,7 +169,7 @@ impl<'a> Stream<'a> {
         Ok(Record::time(&self.buf[self.at..]))
     }
 
-    /// The next record.
+    /// Removes the next record.
     fn take(&mut self) -> Result<Record, ConvertError> {
         let record = Record::parse(&self.buf[self.at..]);
         self.at += RECORD_BYTES;
@@ -196,7 +194,8 @@ mod tests {
 
     #[test]
     fn records_of_all_cpus_come_in_order_of_time() {
-        // CPU 0 at even times in two logs, more than is read at once; CPU 5 at every third time; CPU 7 has none.
+        // CPU 0 at even times in two logs, more than is read at once; CPU 5 at every third time; CPU 7 has
+        // none.
         let n = 3 * RECORDS_READ as u64;
         let even: Vec<Record> = (0..n).map(|i| record(2 * i, 0)).collect();
         let third: Vec<Record> = (0..n).map(|i| record(3 * i, 5)).collect();

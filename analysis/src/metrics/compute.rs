@@ -1,4 +1,4 @@
-//! Metrics of a run from its tables, by polars.
+//! Computes the metrics of a run from its tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,31 +20,31 @@ use crate::model::table_file::TableFile;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::{Before, Slices};
 
-/// Why there are no metrics.
+/// Error of reading tables or writing metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// A table cannot be read.
     #[error("cannot read the tables in {dir}: {source}")]
     Read {
-        /// The run's folder.
+        /// Folder of the run.
         dir: PathBuf,
-        /// What polars said.
+        /// Error of polars.
         source: PolarsError,
     },
-    /// The slices or the migrations cannot be read.
+    /// Slices or migrations cannot be read.
     #[error("cannot read the events in {dir}: {source}")]
     Events {
-        /// The run's folder.
+        /// Folder of the run.
         dir: PathBuf,
-        /// What the reader said.
+        /// Error of the reader.
         source: ParquetError,
     },
     /// The metrics cannot be written.
     #[error("cannot write the metrics in {dir}: {source}")]
     Write {
-        /// The run's folder.
+        /// Folder of the run.
         dir: PathBuf,
-        /// What the writer said.
+        /// Error of the writer.
         source: parquet::errors::ParquetError,
     },
 }
@@ -54,7 +54,7 @@ pub enum MetricsError {
 pub struct Computed {
     /// Every metric, in the order of the table.
     pub rows: Vec<MetricRow>,
-    /// Where the records and the counters of the same tasks differ, a sentence each.
+    /// Differences between records and counters of the same tasks, a sentence each.
     pub disagreements: Vec<String>,
     /// Lines for the log of the run.
     pub logs: Vec<String>,
@@ -62,9 +62,9 @@ pub struct Computed {
     pub table: TableFile,
 }
 
-/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has only what its workers reported.
-/// Where records were lost, or were not asked for, metrics come from the counters and histograms of the tasks; those that need
-/// records are null.
+/// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has only
+/// what its workers reported. Where records were lost, or were not asked for, metrics come from the counters
+/// and histograms of the tasks; those that need records are null.
 pub fn compute_metrics(dir: &Path, collected: &Collected) -> Result<Computed, MetricsError> {
     let window = match (&collected.window_open, &collected.window_close) {
         (Some(open), Some(close)) => Some((open.ts_ns, close.ts_ns)),
@@ -84,7 +84,7 @@ pub fn compute_metrics(dir: &Path, collected: &Collected) -> Result<Computed, Me
     Ok(Computed { rows, disagreements, logs, table })
 }
 
-/// The metrics of a window that was measured, and where records and counters differ.
+/// The metrics of a window that was measured, and the differences between records and counters.
 fn window_metrics(
     dir: &Path,
     collected: &Collected,
@@ -97,13 +97,13 @@ fn window_metrics(
     let mut disagreements = Vec::new();
     let mut rows;
     if collected.quality.has_all_events() {
-        let told =
+        let events =
             run.read(dir, phases).map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
-        disagreements = run.disagreements(&told, &totals);
-        rows = run.metrics(&Told::Events(&told));
-        rows.extend(told.counted.phase_rows());
+        disagreements = run.disagreements(&events, &totals);
+        rows = run.metrics(&EventSource::Events(&events));
+        rows.extend(events.counted.phase_rows());
     } else {
-        rows = run.metrics(&Told::Totals(&totals));
+        rows = run.metrics(&EventSource::Totals(&totals));
         rows.extend(phases_without_events(phases, &run.groups));
     }
     if collected.scheduler_started.is_none() {
@@ -116,7 +116,7 @@ fn window_metrics(
 struct Task {
     tid: u32,
     role: Option<String>,
-    /// It was not announced itself.
+    /// The test did not announce it.
     role_inherited: bool,
     class: String,
     cgroup: Option<String>,
@@ -127,7 +127,8 @@ struct Task {
 }
 
 impl Task {
-    /// From when to when it waited of the wait that was open when the window closed, as if it was throttled after that.
+    /// The interval of the wait that was open when the window closed. Throttled time counts as the end of the
+    /// wait.
     fn open_span(&self, close_ns: u64) -> Option<(u32, Span)> {
         let (wait, throttled) = (u64::try_from(self.open_wait?).ok()?, self.open_throttled.unsigned_abs());
         let to = close_ns.saturating_sub(throttled);
@@ -135,7 +136,7 @@ impl Task {
     }
 }
 
-/// What does not grow with the length of the run.
+/// The tables whose size does not depend on the length of the run.
 struct MeasuredRun {
     window: Span,
     tasks: Vec<Task>,
@@ -144,15 +145,15 @@ struct MeasuredRun {
     groups: Vec<TaskGroup>,
 }
 
-/// What slices and migrations told.
+/// Results of reading slices and migrations.
 struct Events<'a> {
     counted: Counted<'a>,
     /// `None`: the slices are not in order.
     idle_while_waiting_ns: Option<u64>,
 }
 
-/// Where the metrics of events come from: from these, or, where they are not all there, from counters.
-enum Told<'a> {
+/// Source of the metrics of events: records, or counters if records are missing.
+enum EventSource<'a> {
     Events(&'a Events<'a>),
     Totals(&'a Totals),
 }
@@ -221,7 +222,7 @@ impl MeasuredRun {
     fn read<'a>(&'a self, dir: &Path, phases: &'a [Phase]) -> Result<Events<'a>, ParquetError> {
         let slices = Slices::open(dir)?;
         let places: Vec<CpuPlace> = self.cpus.iter().map(|c| c.place).collect();
-        // A task that had ended before its CPUs could be read counts as allowed everywhere.
+        // A task that ended before its CPUs were read counts as allowed on all.
         let all = CpuSet::first(self.cpus.len() as u32);
         let allowed: BTreeMap<u32, CpuSet> =
             self.tasks.iter().map(|t| (t.tid, t.allowed.unwrap_or(all))).collect();
@@ -233,33 +234,33 @@ impl MeasuredRun {
         Ok(Events { counted, idle_while_waiting_ns })
     }
 
-    fn metrics(&self, told: &Told<'_>) -> Vec<MetricRow> {
+    fn metrics(&self, source: &EventSource<'_>) -> Vec<MetricRow> {
         let mut rows = Vec::new();
         for (i, group) in self.groups.iter().enumerate() {
-            rows.extend(match told {
-                Told::Events(events) => events.counted.rows(i),
-                Told::Totals(totals) => totals.rows(group.scope(), &group.tids, &group.workers),
+            rows.extend(match source {
+                EventSource::Events(events) => events.counted.rows(i),
+                EventSource::Totals(totals) => totals.rows(group.scope(), &group.tids, &group.workers),
             });
             rows.push(self.censored_waits(group));
         }
         rows.extend(utilization::rows(&self.cpus, self.window));
-        rows.extend(self.conservation_rows(told));
+        rows.extend(self.conservation_rows(source));
         let harness: i64 = self.tasks.iter().filter(|t| t.class == "harness").map(|t| t.on_cpu).sum();
         rows.push(row("harness_cpu_time", Scope::Run, "value", Some(harness as f64)));
         rows
     }
 
-    /// Where the records and the counters of the same tasks differ.
-    fn disagreements(&self, told: &Events<'_>, totals: &Totals) -> Vec<String> {
+    /// Differences between records and counters of the same tasks, a sentence each.
+    fn disagreements(&self, events: &Events<'_>, totals: &Totals) -> Vec<String> {
         let exact = |m: &&MetricRow| ["count", "mean", "max", "value"].contains(&m.stat.as_str());
         let mut found = Vec::new();
         for (i, group) in self.groups.iter().enumerate() {
             let who = group.role.as_ref().map_or("the workload".into(), |role| format!("role {role}"));
-            let events = told.counted.rows(i);
+            let records = events.counted.rows(i);
             let counters = totals.rows(group.scope(), &group.tids, &group.workers);
             for t in counters.iter().filter(exact).filter(|t| t.value.is_some()) {
                 let same = |e: &&MetricRow| e.name == t.name && e.stat == t.stat;
-                let by_records = events.iter().find(same).and_then(|e| e.value);
+                let by_records = records.iter().find(same).and_then(|e| e.value);
                 if by_records != t.value {
                     let (name, stat, by_counters) = (&t.name, &t.stat, t.value);
                     found.push(format!(
@@ -268,13 +269,13 @@ impl MeasuredRun {
                 }
             }
         }
-        if told.idle_while_waiting_ns.is_none() {
+        if events.idle_while_waiting_ns.is_none() {
             found.push("the slices of a CPU are not in order of time".into());
         }
         found
     }
 
-    /// What the kernel's own accounts tell.
+    /// Metrics from the kernel's counters.
     fn account_rows(&self, collected: &Collected) -> Vec<MetricRow> {
         let mut rows = from_kernel::scheduler_rows(collected, self.window, self.cpus.len());
         for group in &self.groups {
@@ -294,10 +295,10 @@ impl MeasuredRun {
         row("censored_waits", group.scope(), "value", Some(count as f64))
     }
 
-    fn conservation_rows(&self, told: &Told<'_>) -> [MetricRow; 2] {
-        let ns = match told {
-            Told::Events(events) => events.idle_while_waiting_ns.filter(|_| !self.cpus.is_empty()),
-            Told::Totals(_) => None,
+    fn conservation_rows(&self, source: &EventSource<'_>) -> [MetricRow; 2] {
+        let ns = match source {
+            EventSource::Events(events) => events.idle_while_waiting_ns.filter(|_| !self.cpus.is_empty()),
+            EventSource::Totals(_) => None,
         };
         let cpu_time = (self.window.1 - self.window.0) * self.cpus.len() as u64;
         [

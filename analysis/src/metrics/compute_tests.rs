@@ -39,9 +39,9 @@ fn task(tid: u32, role: &str, on_cpu: i64) -> Task {
     }
 }
 
-/// Window 1000..2000, two CPUs. Task 1 (role a): woken at 1000, runs on CPU 0 1010..1110 and is preempted; waits 50; runs
-/// 1160..1260 and blocks. Task 2 (role a) runs on CPU 1 1100..1400, woken at 1070, and blocks. Idle: CPU 0 1260..2000,
-/// CPU 1 1000..1100 and 1400..2000.
+/// Window 1000..2000, two CPUs. Task 1 (role a): woken at 1000, runs on CPU 0 1010..1110 and is preempted;
+/// waits 50; runs 1160..1260 and blocks. Task 2 (role a) runs on CPU 1 1100..1400, woken at 1070, and blocks.
+/// Idle: CPU 0 1260..2000, CPU 1 1000..1100 and 1400..2000.
 fn run() -> Case {
     Case {
         slices: vec![
@@ -76,27 +76,27 @@ struct Case {
 }
 
 impl Case {
-    fn told<T>(self, tell: impl FnOnce(&MeasuredRun, &Events<'_>) -> T) -> T {
+    fn with_events<T>(self, f: impl FnOnce(&MeasuredRun, &Events<'_>) -> T) -> T {
         let (dir, _) = stored::table(&self.slices);
         let topology = "1n1l4c1t".parse().unwrap();
         crate::tables::guest_tables::migrations(&self.migrations, topology)
             .write(dir.path(), "migrations")
             .unwrap();
         let run = MeasuredRun::new((1000, 2000), self.tasks, self.cpus);
-        let told = run.read(dir.path(), &self.phases).unwrap();
-        tell(&run, &told)
+        let events = run.read(dir.path(), &self.phases).unwrap();
+        f(&run, &events)
     }
 
     fn metrics(self) -> Vec<MetricRow> {
-        self.told(|run, told| run.metrics(&Told::Events(told)))
+        self.with_events(|run, events| run.metrics(&EventSource::Events(events)))
     }
 
     fn phase_rows(self) -> Vec<MetricRow> {
-        self.told(|_, told| told.counted.phase_rows())
+        self.with_events(|_, events| events.counted.phase_rows())
     }
 
     fn disagreements(self, totals: &Totals) -> Vec<String> {
-        self.told(|run, told| run.disagreements(told, totals))
+        self.with_events(|run, events| run.disagreements(events, totals))
     }
 }
 
@@ -117,7 +117,7 @@ fn latencies_and_counts_by_hand() {
     assert_eq!(get(&rows, "wakeup_latency", "run", "p90"), Some(30.0));
     assert_eq!(get(&rows, "wakeup_latency", "run", "max"), Some(30.0));
     assert_eq!(get(&rows, "preemption_wait", "run", "max"), Some(50.0));
-    // MeasuredRun delays 10, 30, 50.
+    // Run delays 10, 30, 50.
     assert_eq!(get(&rows, "run_delay", "run", "mean"), Some(30.0));
     // Slices 100, 300, 100.
     assert_eq!(get(&rows, "slice_length", "run", "p50"), Some(100.0));
@@ -134,7 +134,9 @@ fn task_that_inherited_its_role_is_no_worker() {
     let mut case = run();
     case.phases = vec![Phase { name: "all".into(), start_ns: 1000, end_ns: 2000 }];
     case.tasks[1].role_inherited = true;
-    let rows = case.told(|run, told| [run.metrics(&Told::Events(told)), told.counted.phase_rows()].concat());
+    let rows = case.with_events(|run, events| {
+        [run.metrics(&EventSource::Events(events)), events.counted.phase_rows()].concat()
+    });
     for scope in ["role", "phase"] {
         let of_role = |name: &str| {
             let is = |r: &&MetricRow| r.name == name && r.scope == scope && r.role.as_deref() == Some("a");
@@ -153,8 +155,8 @@ fn shares_and_utilization_by_hand() {
     assert_eq!(get(&rows, "fairness_min_max", "role", "value"), Some(200.0 / 300.0));
     // 500 of 2 x 1000.
     assert_eq!(get(&rows, "cpu_busy_frac", "run", "value"), Some(0.25));
-    // CPU 1 is idle 1000..1100 while task 1 waits 1000..1010 and task 2 waits 1070..1100: 10 + 30. At 1110..1160 CPU 1 is
-    // busy and CPU 0 is not idle yet.
+    // CPU 1 is idle 1000..1100 while task 1 waits 1000..1010 and task 2 waits 1070..1100: 10 + 30. At
+    // 1110..1160 CPU 1 is busy and CPU 0 is not idle yet.
     assert_eq!(get(&rows, "idle_while_waiting", "run", "value"), Some(40.0));
     assert_eq!(get(&rows, "idle_while_waiting_frac", "run", "value"), Some(40.0 / 2000.0));
 }
@@ -212,11 +214,12 @@ fn slices_that_began_before_the_window_have_no_latency_in_it() {
 }
 
 #[test]
-fn records_that_are_missing_are_told_by_the_counters() {
+fn counters_replace_missing_records() {
     use crate::metrics::from_counters::{Spread, TaskTotals};
     let spread = |count, sum, max| Spread { count, sum, max: Some(max), buckets: None };
     let none = || Spread { buckets: None, ..Spread::default() };
-    // Task 1: wakeup 10, preemption 50, run delays 10 and 50, slices 100 and 100. Task 2: wakeup 30, run delay 30, slice 300.
+    // Task 1: wakeup 10, preemption 50, run delays 10 and 50, slices 100 and 100. Task 2: wakeup 30, run
+    // delay 30, slice 300.
     let one = [
         spread(1, 10.0, 10),
         spread(1, 50.0, 50),
@@ -249,7 +252,8 @@ fn records_that_are_missing_are_told_by_the_counters() {
 #[test]
 fn wakeups_by_distance_and_pairs_by_hand() {
     let mut r = run();
-    // CPUs 0 and 1 are a node, 2 and 3 another; 4 is the second thread of CPU 0's core, 5 a second core in CPU 0's cache.
+    // CPUs 0 and 1 are a node, 2 and 3 another; 4 is the second thread of CPU 0's core, 5 a second core in
+    // CPU 0's cache.
     r.cpus = (0..4).map(|c| cpu(c, 100 * i64::from(c))).collect();
     r.cpus.push(Cpu { place: CpuPlace { cpu: 4, core: 0, llc: 0, node: 0 }, busy: 0 });
     r.cpus.push(Cpu { place: CpuPlace { cpu: 5, core: 5, llc: 0, node: 0 }, busy: 0 });
@@ -288,8 +292,8 @@ fn phase(start_ns: u64, end_ns: u64) -> Vec<Phase> {
 #[test]
 fn phases_split_slices_at_their_edges() {
     let woken = |tid, ts, dur, wait, end| slice(ts, dur, 0, tid, Wakeup, Some(wait), end);
-    // Phase 1100..1200. Task 1: 1080..1120 (20 inside, began before), 1150..1160 (10). Task 2: 1190..1230 (10 inside, began
-    // inside, ended after). Task 9 is of no role.
+    // Phase 1100..1200. Task 1: 1080..1120 (20 inside, began before), 1150..1160 (10). Task 2: 1190..1230 (10
+    // inside, began inside, ended after). Task 9 is of no role.
     let slices = vec![
         woken(1, 1080, 40, 3, Blocked),
         woken(1, 1150, 10, 5, Preempted),

@@ -1,7 +1,7 @@
-//! Metrics from the counters and histograms of the tasks, where slices and migrations are not all there.
+//! Metrics from counters and histograms of tasks, for runs without complete records.
 //!
-//! Counts, means and the longest durations are exact. A percentile is the middle of the bucket that holds its rank, at most 3.2 %
-//! away from the exact one. What only events tell is null.
+//! Counts, means and maxima are exact. A percentile is the middle of the bucket of its rank, at most 3.2 %
+//! from the exact value. Metrics that need records are null.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::metrics::quantiles::{RANKS, rank};
 use crate::model::metric_row::{MetricRow, Scope, row};
 use crate::tables::frames::{i64s, scan, strs, u32s};
 
-/// How many there are of [`DURATIONS`].
+/// Number of [`DURATIONS`].
 const NR_DURATIONS: usize = 7;
 
-/// The metrics of durations, of which histograms are kept, and of throttled waits and the lengths of queues, of which there are
-/// none, with the columns of count, sum and longest.
+/// Metrics of durations with histograms, and of throttled waits and queue lengths, which have none. With
+/// their columns of count, sum and maximum.
 const DURATIONS: [(&str, [&str; 3]); NR_DURATIONS] = [
     ("wakeup_latency", ["wakeup_count", "wakeup_latency_ns", "wakeup_latency_max_ns"]),
     ("preemption_wait", ["preemption_count", "preemption_wait_ns", "preemption_wait_max_ns"]),
@@ -31,19 +31,19 @@ const DURATIONS: [(&str, [&str; 3]); NR_DURATIONS] = [
     ("dsq_length", ["dsq_length_count", "dsq_length_sum", "dsq_length_max"]),
 ];
 
-/// The place of runqueue_length in [`DURATIONS`].
+/// Index of runqueue_length in [`DURATIONS`].
 const RUNQUEUE: usize = 5;
 
-/// The metrics of durations that only events tell.
+/// Metrics of durations that need records.
 const EVENTS_ONLY: [&str; 2] = ["waking_latency", "blocked_time"];
 
-/// How a duration of some tasks is spread.
+/// Distribution of a duration over some tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Spread {
     pub count: i64,
     pub sum: f64,
     pub max: Option<i64>,
-    /// Count by the bucket's bounds; `None`: that of a task is missing.
+    /// Count by the bounds of the bucket; `None`: the histogram of a task is missing.
     pub buckets: Option<BTreeMap<(i64, i64), i64>>,
 }
 
@@ -72,14 +72,14 @@ impl Spread {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskTotals {
     pub tid: u32,
-    /// Of [`DURATIONS`].
+    /// Distributions, in the order of [`DURATIONS`].
     pub durations: [Spread; NR_DURATIONS],
     pub switches: i64,
     pub preempted: i64,
     pub yielded: i64,
     pub migrations: i64,
     pub on_cpu_ns: i64,
-    /// Wakeups that found no other task on the runqueue.
+    /// Wakeups on a runqueue without another task.
     pub to_idle: i64,
     /// By [`Placement`].
     pub placed: [i64; Placement::ALL.len()],
@@ -126,7 +126,7 @@ impl Totals {
         for (d, (metric, [count, sum, max])) in DURATIONS.iter().enumerate() {
             let (count, sum, max) = (number(count)?, number(sum)?, i64s(&df, max)?);
             for (i, task) in tasks.iter_mut().enumerate() {
-                // A tid that was used twice has both histograms under the first.
+                // If a tid was used twice, the first task has both histograms.
                 let own = buckets.remove(&(task.tid, metric.to_string())).unwrap_or_default();
                 let known = has_histograms[i] || count[i] == 0;
                 task.durations[d] = Spread {
@@ -140,7 +140,7 @@ impl Totals {
         Ok(Totals(tasks))
     }
 
-    /// The rows of a scope: the tasks `tids`, of which `workers` were announced.
+    /// The rows of a scope with the tasks `tids`, of which the test announced `workers`.
     pub(crate) fn rows(
         &self,
         scope: Scope<'_>,
@@ -174,7 +174,7 @@ impl Totals {
         let idle: i64 = tasks().map(|t| t.to_idle).sum();
         rows.extend(to_idle(scope, seen.unsigned_abs(), idle.unsigned_abs()));
         let mut on_cpu_ns: BTreeMap<u32, u64> = BTreeMap::new();
-        // A tid that was used twice is one of the group's, as in the slices.
+        // A tid that was used twice counts as one task, as in the slices.
         tasks().for_each(|t| *on_cpu_ns.entry(t.tid).or_default() += t.on_cpu_ns.unsigned_abs());
         rows.extend(times(scope, &on_cpu_ns, workers));
         rows
@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn durations_of_several_tasks_add_up() {
         let rows = totals().rows(Scope::Run, &BTreeSet::from([1, 2]), &BTreeSet::new());
-        // 20 waits, 1120 + 400 ns: mean 76. The 10th is in the bucket 40..41, whose middle is 40.5, the 20th in 1024..1087, whose middle, 1055.5, is
-        // more than the longest.
+        // 20 waits, 1120 + 400 ns: mean 76. The 10th is in the bucket 40..41, whose middle is 40.5, the 20th
+        // in 1024..1087, whose middle, 1055.5, is more than the longest.
         assert_eq!(get(&rows, "wakeup_latency", "count"), Some(20.0));
         assert_eq!(get(&rows, "wakeup_latency", "mean"), Some(76.0));
         assert_eq!(get(&rows, "wakeup_latency", "p50"), Some(40.5));

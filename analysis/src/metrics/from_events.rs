@@ -1,7 +1,8 @@
-//! What slices and migrations tell of groups of tasks, over the window and in each phase of the test.
+//! Metrics from slices and migrations, for groups of tasks, over the window and in each phase.
 //!
-//! A slice belongs to the window, or to a phase, if it began in it; a context switch to the phase in which it happened; on-CPU
-//! time is clipped to the window or the phase. The table of slices is read twice, because [`Durations`] has to be.
+//! A slice belongs to the window, or to a phase, if it began in it. A context switch belongs to the phase in
+//! which it happened. On-CPU time is clipped to the window or the phase. The table of slices is read twice,
+//! because [`Durations`] needs two passes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::resume_unwind;
@@ -22,10 +23,10 @@ use crate::tables::reader::{Table, numbers, values};
 use crate::tables::slices::derived::MAX_TID;
 use crate::tables::slices::reader::{Before, Slices};
 
-/// How many there are of [`DURATIONS`].
+/// Number of [`DURATIONS`].
 pub(crate) const NR_DURATIONS: usize = 9;
 
-/// Metrics of durations and of lengths of queues, in the order of [`durations`].
+/// Metrics of durations and queue lengths, in the order of [`durations`].
 pub(crate) const DURATIONS: [&str; NR_DURATIONS] = [
     "wakeup_latency",
     "waking_latency",
@@ -38,11 +39,11 @@ pub(crate) const DURATIONS: [&str; NR_DURATIONS] = [
     "dsq_length",
 ];
 
-/// Those of them that phases have.
+/// Metrics of durations for phases.
 const PHASE_DURATIONS: [&str; 5] =
     ["wakeup_latency", "run_delay", "preemption_wait", "throttled_wait", "slice_length"];
 
-/// Metrics of wakeups by the distance from the CPU where the task last ran to the one where it runs.
+/// Metrics of wakeups by the distance between the task's previous CPU and its next one.
 pub(crate) const WAKEUPS: [&str; 5] =
     ["wakeups_same_cpu", "wakeups_same_core", "wakeups_same_llc", "wakeups_other_llc", "wakeups_other_node"];
 
@@ -75,31 +76,31 @@ pub(crate) fn distance_metric(distance: Distance) -> &'static str {
     }
 }
 
-/// What is counted of a group in the window or in a phase.
+/// Counts of a group in the window or in a phase.
 #[derive(Debug, Default)]
 struct Cell {
     durations: [Durations; NR_DURATIONS],
     switches: u64,
     preempted: u64,
     yielded: u64,
-    /// By [`WAKEUPS`].
+    /// In the order of [`WAKEUPS`].
     wakeups: [u64; 5],
-    /// Wakeups whose runqueue was seen.
+    /// Wakeups with a known runqueue length.
     seen: u64,
-    /// Those of them that found no other task there.
+    /// Of these, wakeups on a runqueue without another task.
     idle: u64,
-    /// By [`Placement`].
+    /// In the order of [`Placement`].
     placed: [u64; Placement::ALL.len()],
-    /// Wakers and whom they woke.
+    /// Pairs of waker and wakee.
     pairs: HashSet<(u32, u32)>,
     migrations_by_context: [u64; MigrationContext::ALL.len()],
     migrations_by_distance: [u64; Distance::ALL.len()],
-    /// By tid, of every task of the group.
+    /// On-CPU time of every task of the group, by tid.
     on_cpu_ns: BTreeMap<u32, u64>,
 }
 
 impl Cell {
-    /// Hands over the durations that there are, nanoseconds, in one of the readings.
+    /// Passes the durations of a slice, nanoseconds, to `take`.
     fn take(&mut self, durations: [Option<u64>; NR_DURATIONS], take: fn(&mut Durations, u64)) {
         for (own, ns) in self.durations.iter_mut().zip(durations) {
             ns.into_iter().for_each(|ns| take(own, ns));
@@ -111,18 +112,18 @@ impl Cell {
 pub(crate) struct Counted<'a> {
     groups: &'a [TaskGroup],
     phases: &'a [Phase],
-    /// For each group that of the window, then those of the phases.
+    /// For each group the cell of the window, then the cells of the phases.
     cells: Vec<Cell>,
 }
 
-/// What is read with.
+/// Lookup tables for reading slices.
 struct Lens<'a> {
     window: (u64, u64),
     phases: &'a [Phase],
-    /// Groups by tid, as a place in `kinds`.
+    /// Index into `kinds` by tid.
     of_tid: Vec<u16>,
     kinds: Vec<Vec<usize>>,
-    /// By CPUs: the place in [`WAKEUPS`].
+    /// Index into [`WAKEUPS`] by both CPUs.
     distances: Vec<Vec<u8>>,
 }
 
@@ -148,7 +149,7 @@ impl<'a> Lens<'a> {
         &self.kinds[usize::from(self.of_tid.get(tid as usize).copied().unwrap_or(0))]
     }
 
-    /// Calls `each` for the cells that a slice may belong to: their places, and the phases that they are of.
+    /// Calls `each` with index and phase of the cells to which a slice may belong.
     fn cells(&self, s: &SliceRecord, mut each: impl FnMut(usize, Option<&Phase>)) {
         for group in self.groups_of(s.tid) {
             let first = group * (1 + self.phases.len());
@@ -163,7 +164,7 @@ impl<'a> Lens<'a> {
         phase.map_or(self.window, |p| (p.start_ns, p.end_ns))
     }
 
-    /// The durations that a slice adds to the window, or to a phase, by [`DURATIONS`].
+    /// The durations that a slice adds to the window, or to a phase, in the order of [`DURATIONS`].
     fn durations(&self, s: &SliceRecord, phase: Option<&Phase>) -> [Option<u64>; NR_DURATIONS] {
         if inside(s.ts_ns, self.span(phase)) { durations(s) } else { [None; NR_DURATIONS] }
     }
@@ -199,7 +200,8 @@ impl<'a> Lens<'a> {
     }
 }
 
-/// The durations, and the lengths of queues, that a slice has, by [`DURATIONS`]; one that the window's end cuts has no length.
+/// Durations and queue lengths of a slice, in the order of [`DURATIONS`]. A slice that the end of the window
+/// cuts has no length.
 pub(crate) fn durations(s: &SliceRecord) -> [Option<u64>; NR_DURATIONS] {
     let wait = |kinds: &[WaitKind]| s.wait_ns.filter(|_| kinds.contains(&s.wait_kind));
     [
@@ -223,7 +225,7 @@ fn end_of(s: &SliceRecord) -> u64 {
     s.ts_ns.saturating_add(s.dur_ns)
 }
 
-/// For two CPUs the place in [`WAKEUPS`] of their distance; beyond it for a CPU that is not there.
+/// Index into [`WAKEUPS`] of the distance between two CPUs; out of range for a CPU that does not exist.
 fn distances(cpus: &[CpuPlace]) -> Vec<Vec<u8>> {
     let of = |cpu: u32| cpus.iter().find(|c| c.cpu == cpu);
     let distance = |a: u32, b: u32| {
@@ -235,8 +237,8 @@ fn distances(cpus: &[CpuPlace]) -> Vec<Vec<u8>> {
     (0..n).map(|a| (0..n).map(|b| distance(a, b)).collect()).collect()
 }
 
-/// Reads the tables of `dir`; says also what was before each block of the table of slices. `meanwhile` is called with that beside the
-/// second reading of the slices, on another thread.
+/// Reads the tables of `dir`. `meanwhile` runs on another thread during the second reading of the slices; it
+/// gets the previous slices of each block.
 pub(crate) fn count<'a, T: Send>(
     dir: &Path,
     slices: &Slices,
@@ -316,14 +318,14 @@ impl Counted<'_> {
         rows
     }
 
-    /// The rows of every phase, group by group.
+    /// The rows of all phases, group by group.
     pub(crate) fn phase_rows(&self) -> Vec<MetricRow> {
         let rows = |p, (g, group): (usize, &TaskGroup)| phase_rows(group, self.cell(g, Some(p)));
         by_phase(self.phases, self.groups, rows)
     }
 }
 
-/// The rows of every phase where events are missing: null.
+/// The rows of all phases without complete records: all values are null.
 pub(crate) fn phases_without_events(phases: &[Phase], groups: &[TaskGroup]) -> Vec<MetricRow> {
     let tids = |group: &TaskGroup| group.tids.iter().map(|t| (*t, 0)).collect();
     let empty = |group: &TaskGroup| Cell { on_cpu_ns: tids(group), ..Cell::default() };
@@ -357,7 +359,8 @@ fn phase_rows(group: &TaskGroup, cell: &Cell) -> Vec<MetricRow> {
     rows
 }
 
-/// Wakeups that found no other task on the runqueue, of those whose runqueue was seen; null where there is none.
+/// Wakeups on a runqueue without another task, as a number and as a fraction of wakeups with a known runqueue
+/// length; null without any.
 pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] {
     let idle = (seen > 0).then_some(idle as f64);
     [
@@ -366,7 +369,8 @@ pub(crate) fn to_idle(scope: Scope<'_>, seen: u64, idle: u64) -> [MetricRow; 2] 
     ]
 }
 
-/// On-CPU time of tasks in sum and, of a role, how evenly its workers shared it; null for fewer than two, or none.
+/// Sum of on-CPU time and, for a role, its fairness over workers; the fairness is null with fewer than two
+/// workers or no time.
 pub(crate) fn times(
     scope: Scope<'_>,
     on_cpu_ns: &BTreeMap<u32, u64>,

@@ -1,4 +1,4 @@
-//! Metrics from accounts that the kernel keeps beside the probes: of the scheduler's programs, of sched_ext, and of cgroups.
+//! Metrics from counters of the kernel: the scheduler's programs, sched_ext, and cgroups.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
 use crate::model::program_cost::cost_ns;
 
-/// Metrics of what only sched_ext does.
+/// Metrics that only sched_ext has.
 const OF_SCHED_EXT: [&str; 4] = ["wakeups_direct", "wakeups_queued", "wakeups_held", "dsq_length"];
 
-/// Under the kernel's own scheduler nothing of this was measured.
+/// Sets the metrics of sched_ext to null, for a run under the kernel's own scheduler.
 pub(crate) fn without_sched_ext(rows: &mut [MetricRow]) {
     rows.iter_mut().filter(|r| OF_SCHED_EXT.contains(&r.name.as_str())).for_each(|r| r.value = None);
 }
 
-/// The scheduler's own cost, and what sched_ext counted; null under the kernel's own scheduler.
+/// Cost of the scheduler's programs and counters of sched_ext; null under the kernel's own scheduler.
 pub(crate) fn scheduler_rows(c: &Collected, window: Span, nr_cpus: usize) -> Vec<MetricRow> {
     let value = |name: &str, v: Option<f64>| row(name, Scope::Run, "value", v);
     let runs = c.bye.as_ref().and_then(|b| b.programs.as_ref());
-    // In integers: an empty sum of floating point numbers is -0.0.
+    // Integers, because an empty sum of floating-point numbers is -0.0.
     let calls = runs.map(|r| r.programs.iter().map(|p| p.calls).sum::<u64>() as f64);
     let cost = runs.map(|r| r.programs.iter().map(|p| cost_ns(p, r.baseline_ns)).sum::<u64>() as f64);
     let cpu_time = (window.1 - window.0) as f64 * nr_cpus as f64;
@@ -39,10 +39,10 @@ pub(crate) fn scheduler_rows(c: &Collected, window: Span, nr_cpus: usize) -> Vec
     rows
 }
 
-/// Cgroups of the test are below this one.
+/// The cgroup of all cgroups of a test.
 const TEST: &str = "/ktstr";
 
-/// How long `cgroups` and those above them were throttled.
+/// How long `cgroups` and their ancestors were throttled.
 pub(crate) fn throttled<'a>(
     scope: Scope<'_>,
     cgroups: impl Iterator<Item = &'a str>,
@@ -59,7 +59,7 @@ pub(crate) fn throttled<'a>(
     row("throttled_time", scope, "value", ns)
 }
 
-/// The path, and those above it up to the root.
+/// The path and its ancestors up to the root.
 fn lineage(path: &str) -> impl Iterator<Item = &str> {
     let above = path.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(i, _)| &path[..i]);
     above.chain([path])

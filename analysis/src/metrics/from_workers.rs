@@ -1,4 +1,4 @@
-//! The numbers that a test body measured itself, as metric rows.
+//! Metrics that a test body measured itself.
 
 use ktstr_wire::body::Reported;
 
@@ -6,17 +6,18 @@ use crate::catalog::metrics::{Metric, Polarity, metric};
 use crate::model::collected::Collected;
 use crate::model::metric_row::MetricRow;
 
-/// Registered metrics that a body measures; no other registered name is taken from it.
+/// Metrics of the catalogue that the test body measures. It may not report others of the catalogue.
 const BY_BODY: [&str; 3] = ["worker_throughput", "worker_iteration", "worker_lateness"];
 
-/// The rows, and lines for the log about numbers that are left out: those with the name of a metric that ktstr measures itself.
+/// The rows, and lines for the log about numbers that are left out: those with the name of a metric that
+/// ktstr measures itself.
 pub(crate) fn rows(collected: &Collected) -> (Vec<MetricRow>, Vec<String>) {
     let body = collected.test_result.as_ref().and_then(|t| t.body.as_ref());
     let values = body.map_or(Vec::new(), |b| b.values.clone());
     let (ours, foreign): (Vec<_>, Vec<_>) = values.into_iter().partition(|v| {
         BY_BODY.contains(&v.name.as_str()) || (metric(&v.name).is_none() && v.name.contains('.'))
     });
-    let names = foreign.iter().map(|v| format!("the test reported {}, which is not its to measure", v.name));
+    let names = foreign.iter().map(|v| format!("the test reported {}, which only ktstr measures", v.name));
     let logs = names.collect();
     (ours.into_iter().map(row).collect(), logs)
 }

@@ -1,22 +1,22 @@
-//! What metrics are computed for: groups of tasks and CPUs with their place in the topology.
+//! Scopes of metrics: groups of tasks, and CPUs with their place in the topology.
 
 use std::collections::BTreeSet;
 
 use crate::model::metric_row::Scope;
 
-/// A CPU, and how long it had a task in the window, nanoseconds.
+/// A CPU and its busy time in the window, nanoseconds.
 pub(crate) struct Cpu {
     pub place: CpuPlace,
     pub busy: i64,
 }
 
-/// Tasks that are counted together.
+/// Tasks whose values are summed.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskGroup {
-    /// Their role; `None`: the workload.
+    /// Role of the tasks; `None`: the workload.
     pub role: Option<String>,
     pub tids: BTreeSet<u32>,
-    /// Those that the test announced, and that did not inherit the role.
+    /// Tasks that the test announced, which did not inherit the role.
     pub workers: BTreeSet<u32>,
 }
 
@@ -26,7 +26,7 @@ impl TaskGroup {
     }
 }
 
-/// Where a CPU is.
+/// Place of a CPU in the topology.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuPlace {
     pub cpu: u32,

@@ -1,5 +1,5 @@
-//! Every metric of the registry on a stream that is computed by hand, from the frames of a log to the rows, and on one in which it must
-//! be 0 or null.
+//! Every metric of the registry on a stream that is computed by hand, from the frames of a log to the rows,
+//! and on one in which it must be 0 or null.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,8 +111,8 @@ fn task(tid: u32, on_cpu_ns: u64) -> TaskInfo {
     }
 }
 
-/// Task 1 is woken five times, each time farther from where it was, is preempted and throttled, yields and sleeps; task 2 is woken once by task
-/// 1, while CPU 3 is idle.
+/// Task 1 is woken five times, each time farther from where it was, is preempted and throttled, yields and
+/// sleeps; task 2 is woken once by task 1, while CPU 3 is idle.
 fn slices() -> Vec<SliceRecord> {
     let woken = |i: u64, cpu, prev| SliceRecord {
         prev_cpu: Some(prev),
@@ -346,7 +346,7 @@ fn every_metric_is_zero_or_null_where_nothing_happens() {
 }
 
 #[test]
-fn what_only_sched_ext_tells_is_null_without_it() {
+fn metrics_of_sched_ext_are_null_without_it() {
     let with = eventful().metrics();
     let mut stream = eventful();
     (stream.started, stream.bye.programs) = (false, None);

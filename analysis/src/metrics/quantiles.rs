@@ -1,48 +1,49 @@
-//! Exact order statistics of many durations in little memory, by reading them twice: first into buckets, then those of the
-//! buckets that hold a wanted rank.
+//! Exact percentiles of many durations in little memory, in two passes: the first counts durations by bucket,
+//! the second collects the durations in the buckets of the wanted ranks.
 
 use ktstr_wire::histogram::{BUCKETS, MAX_NS, bounds, bucket_of};
 
 use crate::catalog::metrics::DURATION_STATS;
 use crate::model::metric_row::{MetricRow, Scope, row};
 
-/// Nearest ranks that are wanted, in thousandths: p50, p90, p99, p99.9.
+/// The wanted ranks in thousandths: p50, p90, p99, p99.9.
 pub(crate) const RANKS: [u64; 4] = [500, 900, 990, 999];
 
-/// Durations of one metric of one scope.
+/// Durations of one metric in one scope.
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
     count: u64,
     sum: u128,
     max: Option<u64>,
-    /// By bucket; empty until the first is noted.
+    /// Number of durations by bucket; empty before the first.
     buckets: Vec<u64>,
     rank_buckets: Vec<RankBucket>,
 }
 
-/// What is in a bucket that holds a wanted rank.
+/// A bucket with a wanted rank.
 #[derive(Debug)]
 struct RankBucket {
     bucket: u16,
-    /// Durations in the buckets below.
+    /// Number of durations in lower buckets.
     below: u64,
     values: Values,
 }
 
-/// What takes less memory: every duration, or how often each that is possible occurs, from the shortest on.
+/// The durations of a bucket: either each, or how often each possible value occurs, whichever takes less
+/// memory.
 #[derive(Debug)]
 enum Values {
     Each(Vec<u64>),
     Counts { from: u64, counts: Vec<u64> },
 }
 
-/// The nearest rank, from 1 on, of so many values.
+/// The nearest rank of `count` values, from 1.
 pub(crate) fn rank(per_mille: u64, count: u64) -> u64 {
     (per_mille * count).div_ceil(1000).max(1)
 }
 
 impl Durations {
-    /// The first reading: nanoseconds.
+    /// First pass: counts a duration in nanoseconds.
     pub(crate) fn note(&mut self, ns: u64) {
         if self.buckets.is_empty() {
             self.buckets.resize(BUCKETS, 0);
@@ -53,7 +54,7 @@ impl Durations {
         self.max = self.max.max(Some(ns));
     }
 
-    /// Between the readings.
+    /// Chooses the buckets of the wanted ranks, between the passes.
     pub(crate) fn prepare(&mut self) {
         let mut below = 0;
         for (bucket, n) in (0..).zip(&self.buckets) {
@@ -71,7 +72,7 @@ impl Durations {
         }
     }
 
-    /// The second reading, of the same durations.
+    /// Second pass, with the same durations: collects those in the chosen buckets.
     pub(crate) fn refine(&mut self, ns: u64) {
         let bucket = bucket_of(ns);
         if let Some(rank_bucket) = self.rank_buckets.iter_mut().find(|p| p.bucket == bucket) {
@@ -82,7 +83,7 @@ impl Durations {
         }
     }
 
-    /// After the readings.
+    /// Sorts the durations, after the second pass.
     pub(crate) fn finish(&mut self) {
         for rank_bucket in &mut self.rank_buckets {
             if let Values::Each(all) = &mut rank_bucket.values {
@@ -108,7 +109,7 @@ impl Durations {
         }
     }
 
-    /// The statistics of [`DURATION_STATS`]; all but the count are null where there is no value.
+    /// The statistics of [`DURATION_STATS`]; all except the count are null without a duration.
     pub(crate) fn rows(&self, name: &str, scope: Scope<'_>) -> Vec<MetricRow> {
         let mean = (self.count > 0).then(|| self.sum as f64 / self.count as f64);
         let [p50, p90, p99, p999] = RANKS.map(|r| self.nearest(r).map(|ns| ns as f64));

@@ -202,7 +202,8 @@ fn cpu(cpu: u32, slices: &[SliceRecord], migrations: &[MigrationRecord]) -> CpuC
     CpuCounters { cpu, emitted, busy_ns: time(false), idle_ns: time(true), ..CpuCounters::default() }
 }
 
-/// Names of phases that follow one another from the beginning of the window, as far as its end or not, with gaps or without.
+/// Names of phases that follow one another from the beginning of the window, as far as its end or not, with
+/// gaps or without.
 fn phases(whole: bool) -> Vec<Phase> {
     let mut edges: Vec<u64> =
         (0..fastrand::usize(2..6)).map(|_| fastrand::u64(WINDOW.0..=WINDOW.1)).collect();
@@ -253,8 +254,8 @@ fn bye(sched_ext: bool) -> Bye {
     }
 }
 
-/// A run of which everything is random, and that is one: tasks are on one CPU at a time, CPUs are never without a slice, and the
-/// counters count what the records say. `whole`: phases cover the window.
+/// A run of which everything is random, and that is one: tasks are on one CPU at a time, CPUs are never
+/// without a slice, and the counters count what the records say. `whole`: phases cover the window.
 fn random(whole: bool) -> Stream {
     let started = fastrand::bool();
     let (slices, states) = slices(started);
@@ -273,7 +274,8 @@ fn random(whole: bool) -> Stream {
     }
 }
 
-/// What the metrics are by their definitions, what they were found to be, and where counters and records differ.
+/// What the metrics are by their definitions, what they were found to be, and where counters and records
+/// differ.
 fn both(stream: &Stream) -> (Values, Values, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let (_, collected) = stream.metrics_in(dir.path());
@@ -323,7 +325,8 @@ fn phases_that_cover_the_window_add_up_to_the_run() {
     }
 }
 
-/// Without the records of one CPU, metrics come from the counters: what these tell exactly is the same, and the rest is null.
+/// Without the records of one CPU, metrics come from the counters: what these tell exactly is the same, and
+/// the rest is null.
 #[test]
 fn metrics_of_counters_are_their_definitions_or_null() {
     fastrand::seed(23);

@@ -1,4 +1,4 @@
-//! How busy the CPUs were, each, together, and by last-level cache and node.
+//! Metrics of CPU utilization: of each CPU, of all CPUs, and of last-level caches and nodes.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::metrics::groups::{Cpu, CpuPlace};
 use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
 
-/// The busy part of the CPUs of each group, by the group's number.
+/// Busy fraction of each group of CPUs, by the number of the group.
 fn fracs(cpus: &[Cpu], window_ns: f64, group: fn(&CpuPlace) -> u32) -> BTreeMap<u32, f64> {
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for c in cpus {
@@ -17,14 +17,14 @@ fn fracs(cpus: &[Cpu], window_ns: f64, group: fn(&CpuPlace) -> u32) -> BTreeMap<
     sums.into_iter().map(|(group, (busy, n))| (group, busy / (n * window_ns))).collect()
 }
 
-/// The busiest group against the idlest; null where there is one only.
+/// Difference between the busiest and the idlest group; null with a single group.
 fn spread(fracs: &BTreeMap<u32, f64>) -> Option<f64> {
     let least = fracs.values().copied().fold(f64::INFINITY, f64::min);
     let most = fracs.values().copied().fold(0.0, f64::max);
     (fracs.len() > 1).then_some(most - least)
 }
 
-/// The rows of a run with these CPUs.
+/// The rows of utilization.
 pub(crate) fn rows(cpus: &[Cpu], window: Span) -> Vec<MetricRow> {
     let window_ns = (window.1 - window.0) as f64;
     let busy = |scope, frac| row("cpu_busy_frac", scope, "value", Some(frac));

@@ -9,8 +9,9 @@ use crate::model::cpu_set::CpuSet;
 use crate::model::interval::Span;
 use crate::tables::slices::reader::{Before, Slices};
 
-/// A change of the state, as time goes backwards: where a stretch ends it begins to hold, where it starts no longer. Of changes at
-/// the same time the greatest comes first, so that of adjoining stretches the later one is over before the other begins.
+/// A change of a condition while time runs backwards: a condition begins at the end of its interval and is
+/// over at its start. Changes at the same time are handled in descending order, so that of two adjoining
+/// intervals the later one is over before the other begins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Change {
     is_over: bool,
@@ -19,21 +20,21 @@ struct Change {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
-    /// This CPU is idle.
+    /// The CPU is idle.
     Idle(u16),
-    /// Somebody waits who may run on the CPUs of this mask.
+    /// A task waits that may run on the CPUs of this mask.
     Waits(usize),
 }
 
-/// The state while time goes backwards: whoever waited is known by the slice at the end of the wait, so that this is how slices
-/// can be read one after the other.
+/// A scan of the window backwards in time. The slice at the end of a wait tells that the task waited, so that
+/// slices can be read one by one in this direction.
 struct BackwardScan {
     window: Span,
-    /// Changes that are known already, by time.
+    /// Known changes by time.
     pending: BinaryHeap<(u64, Change)>,
     masks: Vec<CpuSet>,
     waiting: Vec<u64>,
-    /// All CPUs on which somebody who waits may run.
+    /// CPUs on which a waiting task may run.
     wanted: CpuSet,
     idle: CpuSet,
     now: u64,
@@ -62,7 +63,7 @@ impl BackwardScan {
         })
     }
 
-    /// Adds a stretch, as far as it is in the window.
+    /// Adds an interval, clipped to the window.
     fn add(&mut self, (from, to): Span, condition: Condition) {
         let (from, to) = (from.max(self.window.0), to.min(self.window.1));
         if from < to {
@@ -76,14 +77,14 @@ impl BackwardScan {
         self.add(span, Condition::Waits(i));
     }
 
-    /// Adds a slice of the idle task; of another one nothing.
+    /// Adds a slice of the idle task; ignores other slices.
     fn add_idle(&mut self, s: &SliceRecord) {
         if s.tid == 0 {
             self.add((s.ts_ns, end_of(s)), Condition::Idle(s.cpu));
         }
     }
 
-    /// Goes back over the changes after `time`, and at 0 over all.
+    /// Applies the changes after `time`; all of them if `time` is 0.
     fn go_back_to(&mut self, time: u64) {
         while let Some((at, change)) = self.pending.peek().copied().filter(|(at, _)| *at > time || time == 0)
         {
@@ -92,7 +93,7 @@ impl BackwardScan {
         }
     }
 
-    /// Goes back to the change at `time`.
+    /// Applies a change at `time`.
     fn apply(&mut self, time: u64, change: Change) {
         self.total_ns += self.now.saturating_sub(time) * u64::from(self.idle.common(&self.wanted));
         self.now = time;
@@ -118,16 +119,17 @@ fn end_of(s: &SliceRecord) -> u64 {
     s.ts_ns.saturating_add(s.dur_ns)
 }
 
-/// Who waits.
+/// Waiting tasks.
 pub(crate) struct Waiters<'a> {
-    /// The CPUs that a task may run on.
+    /// CPUs on which a task may run, by tid.
     pub allowed: &'a (dyn Fn(u32) -> CpuSet + Sync),
-    /// Waits that were open when the window ended: the task, and from when to when it waited.
+    /// Waits that were open when the window closed: tid and interval.
     pub open: Vec<(u32, Span)>,
 }
 
-/// Sum over CPUs of the time in the window in which the CPU was idle while somebody allowed on it waited, nanoseconds; `None` if the
-/// slices of a CPU are not in order of time. `before` is condition reading the slices forwards gave.
+/// Sum over CPUs of the time in the window in which the CPU was idle while a task that may run on it waited,
+/// nanoseconds; `None`: the slices of a CPU are not in order of time. `before` is the result of reading the
+/// slices forwards.
 pub(crate) fn idle_while_waiting(
     window: Span,
     slices: &Slices,
@@ -138,7 +140,7 @@ pub(crate) fn idle_while_waiting(
     for (tid, span) in &waiters.open {
         scan.add_wait((waiters.allowed)(*tid), *span);
     }
-    // An idle stretch has to be known at its end, that is at the slice that follows.
+    // An idle interval has to be known at its end, which is the next slice.
     before.last().for_each(|s| scan.add_idle(s));
     let mut in_order = true;
     slices.each_backwards(before, |s, previous| {
@@ -178,7 +180,8 @@ mod tests {
 
     #[test]
     fn only_idle_cpus_that_are_allowed_count() {
-        // CPU 1 idle 0..100. A task allowed anywhere waits 10..30: 20. One allowed on CPU 0 only waits 40..90: 0.
+        // CPU 1 idle 0..100. A task allowed anywhere waits 10..30: 20. One allowed on CPU 0 only waits
+        // 40..90: 0.
         let idle1 = slice(0, 100, 1, 0);
         assert_eq!(total(&[waited(0, 2, 20, 30), waited(0, 7, 50, 90), idle1], &[]), Some(20));
         // Two CPUs idle while one task waits count both.
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_out_of_order_are_told() {
+    fn slices_out_of_order_are_reported() {
         assert_eq!(total(&[slice(50, 10, 0, 0), slice(10, 60, 0, 0)], &[]), None);
     }
 

@@ -1,4 +1,4 @@
-//! What arrived from one run.
+//! The data of one run, as it arrived from the guest.
 
 use std::collections::BTreeMap;
 
@@ -12,43 +12,42 @@ use serde::{Deserialize, Serialize};
 use crate::model::quality::Quality;
 use crate::model::table_file::TableFile;
 
-/// Everything that arrived.
+/// Messages of a guest, and the state of its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Collected {
-    /// The agent was up.
+    /// First message of the agent; `None`: the guest did not come up.
     pub hello: Option<Hello>,
-    /// The guest could not run the test.
+    /// Why the guest could not run the test.
     pub boot_error: Option<BootError>,
-    /// The scheduler was in charge.
+    /// The start of the scheduler; `None`: it did not take over, or there was none.
     pub scheduler_started: Option<SchedulerStarted>,
-    /// How the scheduler ended.
+    /// The exit of the scheduler.
     pub scheduler_exit: Option<SchedulerExit>,
-    /// How the test body ended.
+    /// The result of the test body.
     pub test_result: Option<TestResult>,
-    /// The window's edges.
+    /// Start of the window.
     pub window_open: Option<WindowEdge>,
-    /// The window's edges.
+    /// End of the window.
     pub window_close: Option<WindowEdge>,
-    /// The guest ended in order.
+    /// Last message of the agent; `None`: the guest did not end in order.
     pub bye: Option<Bye>,
-    /// Lines for the log.
+    /// Lines for the log of the run.
     pub logs: Vec<String>,
-    /// Why the stream ended before `Bye`, if it did.
+    /// Why the stream ended before `Bye`; `None`: it is complete.
     pub truncated: Option<String>,
-    /// Whether the data is complete.
+    /// Completeness and consistency of the data.
     pub quality: Quality,
-    /// The tables that were written.
+    /// The files of the tables.
     pub tables: Vec<TableFile>,
 }
 
 impl Collected {
-    /// The phases of the test.
     pub fn phases(&self) -> &[Phase] {
         self.test_result.as_ref().and_then(|t| t.body.as_ref()).map_or(&[], |b| &b.phases)
     }
 }
 
-/// What goes into the tables.
+/// Data for the tables other than slices and migrations.
 #[derive(Debug, Default)]
 pub(crate) struct GuestRows {
     pub tasks: Vec<TaskInfo>,

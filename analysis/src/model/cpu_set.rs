@@ -1,6 +1,6 @@
-//! Sets of CPUs.
+//! A set of CPUs as a bit mask.
 
-/// Most CPUs.
+/// Number of words of 64 CPUs.
 pub(crate) const WORDS: usize = 4;
 
 /// A set of up to 256 CPUs.
@@ -8,14 +8,14 @@ pub(crate) const WORDS: usize = 4;
 pub(crate) struct CpuSet([u64; WORDS]);
 
 impl CpuSet {
-    /// CPUs 0 to `n`-1.
+    /// The CPUs from 0 to `n` - 1.
     pub(crate) fn first(n: u32) -> CpuSet {
         let mut set = CpuSet::default();
         (0..n).for_each(|c| set.set(c, true));
         set
     }
 
-    /// A CPU list such as `0-3,8`; `None` if it is none.
+    /// Parses a CPU list such as `0-3,8`.
     pub(crate) fn parse(list: &str) -> Option<CpuSet> {
         let mut set = CpuSet::default();
         for part in list.trim().split(',') {

@@ -1,27 +1,27 @@
-//! Why a raw log cannot become tables.
+//! Errors of the conversion of a raw log.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a raw log could not be converted.
+/// Error of the conversion of a raw log.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     /// The raw log cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// The raw log.
+        /// Path of the raw log.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// A table cannot be written.
     #[error("cannot write the table {table} in {dir}: {source}")]
     Write {
-        /// The table.
+        /// Name of the table.
         table: &'static str,
-        /// The directory.
+        /// Directory of the tables.
         dir: PathBuf,
-        /// What the writer said.
+        /// Error of the writer.
         source: parquet::errors::ParquetError,
     },
 }

@@ -1,28 +1,28 @@
-//! What the host knows of a run, and the guest cannot: when it kept the guest's CPUs from running, and what it read of the guest's
-//! memory.
+//! Data about a run that only the host has: host steal, and records that it read from the guest's memory.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ktstr_wire::message::Drained;
 
-/// The host's account of a window. Keys are CPUs of the guest.
+/// The host's data about a window. Keys are CPUs of the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostAccount {
-    /// How long each CPU's thread waited for one of the host's CPUs, nanoseconds; CPUs that are not known are missing.
+    /// How long the thread of each CPU waited for a CPU of the host, nanoseconds. CPUs without a known value
+    /// are missing.
     pub run_delay_ns: BTreeMap<u32, u64>,
-    /// How long the guest's process was stopped, and all of its threads with it, nanoseconds: a thread that is stopped does not
-    /// wait. `None`: nobody looked.
+    /// How long the guest's process was stopped with all its threads, nanoseconds; a stopped thread does not
+    /// wait. `None`: not measured.
     pub stopped_ns: Option<u64>,
-    /// When; `None`: nobody watched, or not everything was seen.
+    /// The times of host steal; `None`: not recorded, or records are missing.
     pub stolen: Option<Stolen>,
-    /// Why nobody watched although it would have been of use.
+    /// Why host steal was not recorded although it matters.
     pub unwatched: Option<String>,
-    /// What it read of the probes' log; `None`: nothing.
+    /// Records that the host read from the probes' log; `None`: it read none.
     pub drained: Option<Drained>,
 }
 
-/// Times at which a guest's CPUs could have run and did not, by the guest's clock.
+/// Host steal: times at which the host kept CPUs of a guest from running, by the guest's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stolen {
     times: BTreeMap<u32, Vec<Range<u64>>>,
@@ -30,8 +30,8 @@ pub struct Stolen {
 }
 
 impl Stolen {
-    /// Adds a time of a CPU, nanoseconds since the guest's boot. The times of a CPU come in order and do not overlap; what
-    /// precedes the end of the last one is cut off.
+    /// Adds an interval of a CPU, nanoseconds since the guest's boot. Intervals of a CPU are added in order
+    /// and do not overlap; a part before the end of the last one is cut off.
     pub fn add(&mut self, cpu: u32, time: Range<u64>) {
         let own = self.times.entry(cpu).or_default();
         let start = own.last().map_or(time.start, |last| time.start.max(last.end));
@@ -40,17 +40,18 @@ impl Stolen {
         }
     }
 
-    /// Says that so much of a CPU's times in the window is not in the kernel's own account of it, nanoseconds.
+    /// Adds time of a CPU's intervals in the window that the kernel's own counters leave out, nanoseconds.
     pub fn add_uncounted(&mut self, cpu: u32, ns: u64) {
         *self.uncounted_ns.entry(cpu).or_default() += ns;
     }
 
-    /// How much of the times in the window the kernel's own account leaves out, nanoseconds, of CPUs that have such times.
+    /// Time of the intervals in the window that the kernel's own counters leave out, nanoseconds, for CPUs
+    /// with such time.
     pub fn uncounted_ns(&self) -> &BTreeMap<u32, u64> {
         &self.uncounted_ns
     }
 
-    /// How much of a time of a CPU was stolen, nanoseconds.
+    /// Host steal of a CPU within an interval, nanoseconds.
     pub fn within(&self, cpu: u32, time: Range<u64>) -> u64 {
         let own = self.times.get(&cpu).map_or(&[][..], Vec::as_slice);
         let first = own.partition_point(|s| s.end <= time.start);

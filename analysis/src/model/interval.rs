@@ -1,4 +1,4 @@
 //! Intervals of time.
 
-/// A stretch of time, `from` before `to`, nanoseconds.
+/// Start and end of an interval, nanoseconds.
 pub(crate) type Span = (u64, u64);

@@ -1,40 +1,40 @@
-//! GuestRows of metrics, and their table.
+//! A metric value with its scope.
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::metrics;
 
-/// One metric value.
+/// A metric value; a row of the table `metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricRow {
-    /// Name in the registry.
+    /// Name of the metric.
     pub name: String,
     /// `run`, `role`, `cpu`, `llc`, `node`, `phase`.
     pub scope: String,
-    /// The role.
+    /// Role, in scope role and in some phases.
     pub role: Option<String>,
-    /// The phase.
+    /// Phase, in scope phase.
     #[serde(default)]
     pub phase: Option<String>,
-    /// The CPU.
+    /// CPU, in scope cpu.
     pub cpu: Option<u32>,
-    /// The last-level cache.
+    /// Last-level cache, in scope llc.
     #[serde(default)]
     pub llc: Option<u32>,
-    /// The NUMA node.
+    /// NUMA node, in scope node.
     #[serde(default)]
     pub node: Option<u32>,
-    /// Statistic.
+    /// Name of the statistic.
     pub stat: String,
-    /// `None`: could not be measured.
+    /// Value; `None`: could not be measured.
     pub value: Option<f64>,
-    /// ns, count, frac.
+    /// Unit: ns, count, frac, 1/s, or the test's own.
     pub unit: String,
-    /// Which direction is better.
+    /// `lower`, `higher` or `neutral`.
     pub polarity: String,
 }
 
-/// Where a value belongs.
+/// Scope of a value.
 #[derive(Clone, Copy)]
 pub(crate) enum Scope<'a> {
     Run,
@@ -44,7 +44,7 @@ pub(crate) enum Scope<'a> {
     Node(u32),
 }
 
-/// A value, with unit and polarity from the registry.
+/// A value with unit and polarity of the catalogue.
 pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) -> MetricRow {
     let metric = metrics::metric(name);
     let row = MetricRow {
@@ -56,7 +56,7 @@ pub(crate) fn row(name: &str, scope: Scope<'_>, stat: &str, value: Option<f64>) 
         llc: None,
         node: None,
         stat: stat.into(),
-        // The sum of nothing is -0.0.
+        // An empty sum is -0.0.
         value: value.map(|v| v + 0.0),
         unit: metric.map_or("", |m| if stat == "count" { "count" } else { m.unit }).into(),
         polarity: metric

@@ -1,8 +1,8 @@
-//! Cost of a scheduler's BPF programs without the cost of measuring it.
+//! Cost of a scheduler's BPF programs without the cost of the measurement.
 
 use ktstr_wire::message::ProgramRun;
 
-/// What a program took without what measuring it took, nanoseconds.
+/// Run time of a program without the cost of its measurement, nanoseconds.
 pub(crate) fn cost_ns(program: &ProgramRun, baseline_ns: u64) -> u64 {
     program.run_ns.saturating_sub(program.calls.saturating_mul(baseline_ns))
 }

@@ -1,24 +1,26 @@
-//! How far the data of a run can be trusted.
+//! Quality of a run's data: completeness, and agreement with the kernel's counters.
 
 use ktstr_wire::host::GuestPages;
 use ktstr_wire::message::{Drained, ProbeRun, Race, SchedExtCounts};
 use ktstr_wire::slots::Slots;
 use serde::{Deserialize, Serialize};
 
-/// Whether the data is complete.
+/// Quality of a run's data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// For each CPU.
+    /// Records of each CPU.
     pub cpus: Vec<CpuQuality>,
-    /// Times that a probe was skipped because it interrupted itself; `None`: the run ended before that was known.
+    /// How often the kernel skipped a probe because it interrupted itself; `None`: the run ended before that
+    /// was known.
     pub recursion_misses: Option<u64>,
-    /// Events of tasks that the probes had no room to tell apart; `None`: the run ended before that was known.
+    /// Events of tasks for which the probes had no room; `None`: the run ended before that was known.
     #[serde(default)]
     pub events_untracked: Option<u64>,
-    /// Tasks that ended in the window and are not in the tasks table; `None`: the run ended before that was known.
+    /// Tasks that ended in the window and are missing from the table `tasks`; `None`: the run ended before
+    /// that was known.
     #[serde(default)]
     pub tasks_dropped: Option<u64>,
-    /// What sched_ext counted in the window.
+    /// Counters of sched_ext over the window.
     #[serde(default)]
     pub sched_ext: SchedExtCounts,
     /// CPU time of the agent in the window, nanoseconds.
@@ -26,77 +28,81 @@ pub struct Quality {
     /// The guest kernel's clock (`tsc`, `kvm-clock`); `None`: the run ended before that was known.
     #[serde(default)]
     pub clocksource: Option<String>,
-    /// Context switches that the probes saw in the window, idle CPUs' included.
+    /// Context switches in the window by the probes, including those to and from idle.
     pub switches_seen: u64,
-    /// Context switches in the window by `/proc/stat`, at least and at most; `None`: the run ended before that was known.
+    /// Minimum and maximum of context switches in the window by `/proc/stat`; `None`: the run ended before
+    /// that was known.
     #[serde(default)]
     pub switches_by_kernel_range: Option<[u64; 2]>,
-    /// Where the probes and the kernel's own accounts differ; see [`crate::ingest::cross_check`].
+    /// Where the probes and the kernel's counters differ; see [`crate::ingest::cross_check`].
     pub disagreements: Vec<String>,
-    /// The probes' programs, and whether they ran; empty: there were no probes, or the run ended before that was known.
+    /// The probes' programs, and whether they ran; empty: there were no probes, or the run ended before that
+    /// was known.
     #[serde(default)]
     pub probes: Vec<ProbeRun>,
-    /// How late a tick of the timer that was due in the window came at most, on any CPU, nanoseconds: how long a CPU was kept
-    /// from running, or ran with interrupts off; `None`: no tick was measured.
+    /// Longest delay of a timer tick that was due in the window, on any CPU, nanoseconds: how long a CPU did
+    /// not run, or ran with interrupts off; `None`: no tick was measured.
     #[serde(default)]
     pub tick_late_max_ns: Option<u64>,
-    /// CPUs that were busy for at least half of the window, and for 40 ms, of which no tick was measured.
+    /// CPUs that were busy for at least half of the window, and for 40 ms, without a measured tick.
     #[serde(default)]
     pub cpus_without_ticks: Vec<u32>,
-    /// How far the CPUs of a guest in `sim` came that were busy at the same time, before the window.
+    /// Progress of CPUs of a guest in `sim` that were busy at the same time, before the window.
     #[serde(default)]
     pub races: Vec<Race>,
-    /// What the emulator says that each CPU of a guest in `sim` got; `None`: another accelerator, or not known.
+    /// CPU time of each CPU of a guest in `sim` by the emulator; `None`: another accelerator, or not known.
     #[serde(default)]
     pub slots: Option<Slots>,
-    /// How long the host kept a CPU's thread waiting during the window, at most over the CPUs, nanoseconds. The window is here as
-    /// long as the host heard of it, on a busy host longer than it was. `None`: not known, or one thread runs all CPUs.
+    /// Longest time that the thread of a CPU waited for a CPU of the host during the window, nanoseconds. The
+    /// window lasts here from the host's receipt of its opening to that of its closing. `None`: not known, or
+    /// one thread runs all CPUs.
     #[serde(default)]
     pub host_run_delay_max_ns: Option<u64>,
-    /// How long the host let nothing of the guest run during the window, as a stopped process, nanoseconds; `None`: nobody looked.
+    /// How long the guest's process was stopped during the window, nanoseconds; `None`: not measured.
     #[serde(default)]
     pub host_stopped_ns: Option<u64>,
-    /// Why the slices do not say how much of them the host took away; `None`: they do, or it takes nothing (`sim`), or that cannot be
-    /// told (`tcg`).
+    /// Why slices have no host steal; `None`: they have it, or there is none (`sim`), or it cannot be
+    /// measured (`tcg`).
     #[serde(default)]
     pub unwatched: Option<String>,
-    /// The host's pages under the guest's memory; `None`: not known, as of QEMU's.
+    /// Host pages that back the guest's memory; `None`: not known, as for QEMU.
     #[serde(default)]
     pub pages: Option<GuestPages>,
-    /// Who read the probes' log before it was full, how much, and what that cost; `None`: the log held the window.
+    /// Records that were read before the probes' logs were full, with reader and cost; `None`: the logs held
+    /// the window.
     #[serde(default)]
     pub drained: Option<Drained>,
 }
 
 impl Quality {
-    /// Every slice and every migration has a record, and all records arrived.
+    /// Whether every slice and migration has a record, and all records arrived.
     pub fn has_all_events(&self) -> bool {
         let emitted: u64 = self.cpus.iter().map(|c| c.emitted).sum();
-        // At the level `summary` nothing is emitted.
+        // At the level `summary` probes emit no records.
         (emitted > 0 || self.switches_seen == 0)
             && self.cpus.iter().all(|c| c.dropped == 0 && c.emitted == c.received)
     }
 }
 
-/// Records of one CPU: emitted = received + dropped.
+/// Records of a CPU: emitted = received + dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuQuality {
-    /// Its number.
+    /// Number of the CPU.
     pub cpu: u32,
-    /// Records that the probes wanted to write.
+    /// Records that the probes tried to write.
     pub emitted: u64,
     /// Records that arrived.
     pub received: u64,
     /// Records for which there was no room.
     pub dropped: u64,
-    /// When the first of these would have been written, and the last, nanoseconds since boot; nothing was kept between them, unless
-    /// the log was read meanwhile.
+    /// Times of the first and the last dropped record, nanoseconds since boot. No record between them was
+    /// kept, unless the log was read in that time.
     #[serde(default)]
     pub dropped_span_ns: Option<(u64, u64)>,
-    /// This span as a part of the window.
+    /// This span as a fraction of the window.
     #[serde(default)]
     pub dropped_window_frac: Option<f64>,
-    /// The largest number of dropped records that followed each other.
+    /// The longest run of dropped records.
     #[serde(default)]
     pub dropped_in_a_row: u64,
 }

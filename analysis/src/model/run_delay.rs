@@ -1,4 +1,4 @@
-//! Run delay: all waits of a task for a CPU, whatever they began with: a wakeup, a fork, or a switch-out while runnable.
+//! Run delay: all waits of a task for a CPU, after a wakeup, a fork, or a switch-out while runnable.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use ktstr_wire::histogram::bucket_of;
 use ktstr_wire::message::{Buckets, TaskInfo};
 use ktstr_wire::stats::DurationStats;
 
-/// Count, sum and extremes.
+/// Count, sum and extremes of a task's run delay.
 pub(crate) fn run_delay(t: &TaskInfo) -> DurationStats {
     let new =
         t.new_wait_ns.map(|ns| DurationStats { count: 1, sum_ns: ns, min_ns: Some(ns), max_ns: Some(ns) });
     [t.wakeup_latency, t.preemption_wait, new.unwrap_or_default()].iter().sum()
 }
 
-/// The histograms of a task by the metric that they are of; none where they are missing.
+/// The histograms of a task by metric; empty if they are missing.
 pub(crate) fn histograms(t: &TaskInfo) -> Vec<(&'static str, Buckets)> {
     let Some(h) = &t.histograms else { return Vec::new() };
     let mut all: BTreeMap<u16, u64> = BTreeMap::new();

@@ -1,19 +1,19 @@
-//! A table of a run, as a file.
+//! The file of a table.
 
 use serde::{Deserialize, Serialize};
 
-/// A file of a run.
+/// The file of a table in a run's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFile {
     /// Name of the table in [`crate::catalog::columns`].
     pub table: String,
     /// File name in the run's folder.
     pub file: String,
-    /// GuestRows.
+    /// Number of rows.
     pub rows: u64,
-    /// Size.
+    /// Size, bytes.
     pub bytes: u64,
-    /// Digest of the file.
+    /// SHA-256 of the file.
     #[serde(default)]
     pub sha256: String,
 }

@@ -1,4 +1,4 @@
-//! The metric rows of every run in a small file of its own, never overwritten.
+//! The history: the metric rows of every run, each run in a small file that is never overwritten.
 
 use std::path::Path;
 use std::{fs, io};
@@ -6,7 +6,8 @@ use std::{fs, io};
 use crate::runs::sidecar::{Sidecar, SidecarError};
 use crate::tables::metrics_table::columns;
 
-/// Writes `RUN_ID.parquet` into `dir`: the rows of [`crate::catalog::columns::METRICS`] with the run's dimensions beside them.
+/// Writes `RUN_ID.parquet` into `dir`: the rows of [`crate::catalog::columns::METRICS`] with the dimensions
+/// of the run.
 pub fn write_history(dir: &Path, sidecar: &Sidecar) -> Result<(), SidecarError> {
     let error = |source| SidecarError::File { path: dir.into(), source };
     fs::create_dir_all(dir).map_err(error)?;

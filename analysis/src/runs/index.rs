@@ -1,4 +1,4 @@
-//! The runs on disk, and their dimensions.
+//! The index of runs on disk, and their dimensions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 use crate::runs::sidecar::{Sidecar, SidecarError};
 
-/// What runs can be told apart by.
+/// Names of the dimensions by which runs can be selected.
 pub const DIMENSIONS: [&str; 7] = ["test", "scheduler", "topology", "kernel", "commit", "accel", "probes"];
 
-/// A run and where its sidecar is.
+/// A run in the index.
 #[derive(Clone, Debug)]
 pub struct RunEntry {
-    /// The sidecar.
+    /// Sidecar of the run.
     pub sidecar: Sidecar,
-    /// Its path.
+    /// Path of the sidecar.
     pub path: PathBuf,
 }
 
-/// Every sidecar in the folders below `ktstr_dir`, the oldest first, and what could not be read.
+/// Reads all sidecars in the folders below `ktstr_dir`. Returns runs, oldest first, and errors of sidecars
+/// that cannot be read.
 pub fn load(ktstr_dir: &Path) -> (Vec<RunEntry>, Vec<SidecarError>) {
     let entries =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
@@ -33,15 +34,15 @@ pub fn load(ktstr_dir: &Path) -> (Vec<RunEntry>, Vec<SidecarError>) {
         }
     }
     found.sort_by(|a, b| a.sidecar.identity.run_id.cmp(&b.sidecar.identity.run_id));
-    tell_kernels_apart(&mut found);
+    distinguish_kernels(&mut found);
     (found, errors)
 }
 
-/// Digits of an image's digest behind a release that several images share.
+/// Number of digits of an image's digest in the name of a kernel.
 const IMAGE_DIGITS: usize = 8;
 
-/// Kernels of one release with different images are different kernels: their names get the beginning of the image's digest.
-fn tell_kernels_apart(found: &mut [RunEntry]) {
+/// Makes names of kernels unique: different images of one release get the beginning of the image's digest.
+fn distinguish_kernels(found: &mut [RunEntry]) {
     let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for id in found.iter().map(|f| &f.sidecar.identity) {
         images.entry(id.kernel.clone()).or_default().insert(id.kernel_sha256.clone());
@@ -54,7 +55,7 @@ fn tell_kernels_apart(found: &mut [RunEntry]) {
     }
 }
 
-/// Value of a dimension.
+/// Value of a dimension of a run.
 pub fn dimension(sidecar: &Sidecar, name: &str) -> String {
     let id = &sidecar.identity;
     match name {
@@ -69,10 +70,10 @@ pub fn dimension(sidecar: &Sidecar, name: &str) -> String {
     }
 }
 
-/// Filters by dimension.
+/// Selected values by dimension.
 pub type Filters = BTreeMap<&'static str, String>;
 
-/// Whether a run is of these dimensions. A test is named in full, or without its package, binary and modules.
+/// Whether a run has these values. The name of a test may omit package, binary and modules.
 pub fn matches(sidecar: &Sidecar, filters: &Filters) -> bool {
     filters.iter().all(|(name, wanted)| {
         let value = dimension(sidecar, name);
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn test_is_named_by_as_much_as_tells_it_apart() {
+    fn filter_may_omit_package_binary_and_modules_of_a_test() {
         let (a, b) = (run("a", "smoke::boots", ""), run("b", "smoke::m::boots", ""));
         let is = |f: &RunEntry, name: &str| matches(&f.sidecar, &Filters::from([("test", name.to_string())]));
         assert!(["boots", "smoke::boots", "a::smoke::boots"].iter().all(|n| is(&a, n)));
@@ -113,7 +114,7 @@ mod tests {
     fn kernels_of_one_release_with_different_images_are_two() {
         let kernels = |images: [&str; 2]| {
             let mut runs: Vec<RunEntry> = images.iter().map(|i| run("p", "t", i)).collect();
-            tell_kernels_apart(&mut runs);
+            distinguish_kernels(&mut runs);
             runs.iter().map(|r| dimension(&r.sidecar, "kernel")).collect::<Vec<_>>()
         };
         assert_eq!(kernels(["00112233aa", "00112233aa"]), ["6.12.1", "6.12.1"]);

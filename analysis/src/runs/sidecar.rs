@@ -1,4 +1,4 @@
-//! The sidecar of a run: everything about it that is not a table, as JSON.
+//! The sidecar of a run: all its data except the tables, as JSON.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,58 +15,58 @@ use crate::model::metric_row::MetricRow;
 use crate::model::quality::Quality;
 use crate::model::table_file::TableFile;
 
-/// Version of the sidecar's form. Readers take their own version only.
+/// Version of the format. Readers accept only their own version.
 pub(crate) const SCHEMA_VERSION: u32 = 3;
 
-/// Why a sidecar cannot be read or written.
+/// Error of reading or writing a sidecar.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// The file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// It is no sidecar.
-    #[error("{path} is no sidecar: {reason}")]
+    /// The file is not a sidecar.
+    #[error("{path} is not a sidecar: {reason}")]
     Form {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the JSON parser.
         reason: String,
     },
-    /// Another version wrote it.
+    /// The file has another version.
     #[error("{path} has version {found}, this ktstr reads {SCHEMA_VERSION}; run the test again")]
     Version {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Version of the file.
         found: u64,
     },
 }
 
-/// What a run was.
+/// The verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every assertion held and the data can be trusted.
+    /// No assertion failed and the data can be trusted.
     Pass,
-    /// An assertion did not hold.
+    /// An assertion failed.
     Fail,
-    /// The guest did not come up as asked.
+    /// The guest did not come up as requested.
     BootError,
     /// The scheduler under test did not take over, or ended before the test.
     SchedExit,
     /// The data cannot be trusted.
     Inconclusive,
-    /// The test says that this guest cannot run it.
+    /// The test cannot run in this guest.
     Skip,
 }
 
 impl Verdict {
-    /// As a sidecar has it.
+    /// The name in sidecars.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Pass => "pass",
@@ -79,97 +79,98 @@ impl Verdict {
     }
 }
 
-/// What the host was.
+/// Facts about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
-    /// From /proc/cpuinfo.
+    /// `model name` in /proc/cpuinfo.
     pub cpu_model: Option<String>,
-    /// CPUs that this process could use.
+    /// Number of CPUs that the runner could use.
     pub nr_cpus: Option<u32>,
     /// Memory, bytes.
     pub mem_bytes: Option<u64>,
-    /// `uname -r`.
+    /// Kernel release (`uname -r`).
     pub kernel: Option<String>,
     /// First line of QEMU's `--version`.
     pub qemu_version: Option<String>,
 }
 
-/// Who a run is.
+/// Identity of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Unique; sorts by time.
+    /// Unique identifier, which sorts by time.
     pub run_id: String,
-    /// The invocation that it belongs to.
+    /// Identifier of its session.
     pub session: String,
     /// Name of the test's package.
     #[serde(default)]
     pub package: String,
-    /// `binary::test`.
+    /// Name of the test body, as `binary::test`.
     pub test: String,
-    /// Name of the test as nextest lists it, where that is not the one in `test`.
+    /// Name of the test in the list of nextest, if it differs from `test`.
     #[serde(default)]
     pub listed: Option<String>,
-    /// Name of the files.
+    /// Name of its files.
     pub variant: String,
     /// Number of this boot among the repetitions, from 0.
     pub repeat: u32,
     /// Number of this attempt at the boot, from 1: nextest retries a test that failed.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
-    /// CPUs that were asked for.
+    /// Requested topology.
     pub topology: Topology,
-    /// CPUs that the guest showed.
+    /// Topology that the guest saw.
     pub observed: Option<Observed>,
     /// Scheduler with its arguments; `eevdf` is the kernel's own.
     pub scheduler: String,
     /// Arguments of the scheduler.
     pub scheduler_args: Vec<String>,
-    /// Digest of its binary.
+    /// SHA-256 of the scheduler's binary.
     pub scheduler_sha256: Option<String>,
-    /// Cargo's profile in which the runner built it; `None`: it did not build it.
+    /// Cargo profile in which the runner built the scheduler; `None`: it did not build it.
     #[serde(default)]
     pub scheduler_profile: Option<String>,
-    /// The name under which it registered.
+    /// Name under which the scheduler registered.
     pub ops: Option<String>,
     /// Kernel release.
     pub kernel: String,
-    /// Digest of the image.
+    /// SHA-256 of the kernel image.
     pub kernel_sha256: String,
-    /// Digest of the configuration.
+    /// SHA-256 of the kernel configuration.
     pub config_sha256: Option<String>,
-    /// git's HEAD of the project.
+    /// Commit of the project (git's HEAD).
     pub project_commit: String,
-    /// The project had changes.
+    /// Whether the project had uncommitted changes.
     pub dirty: bool,
-    /// How the guest was run.
+    /// The accelerator of the guest.
     pub accel: Accel,
-    /// Each CPU of the guest had one of the host's.
+    /// Whether each CPU of the guest was bound to a CPU of the host.
     #[serde(default)]
     pub pinned: bool,
-    /// The guest's memory was in huge pages that the host had reserved.
+    /// Whether the guest's memory was in huge pages that the host had reserved.
     #[serde(default)]
     pub huge_pages: bool,
-    /// What the probes recorded.
+    /// Level of the probes.
     #[serde(default)]
     pub probes: ProbeLevel,
-    /// `KTSTR_SCHEDULER` as it was, if it replaced the test's own scheduler.
+    /// `KTSTR_SCHEDULER`, if it replaced the scheduler of the test.
     #[serde(default)]
     pub scheduler_override: Option<String>,
-    /// What to write after `--kernel` to get the kernel again.
+    /// Argument of `--kernel` that selects the same kernel.
     #[serde(default)]
     pub kernel_source: String,
-    /// Seed of this boot; with all the digests, the topology and `sim`, it decides everything.
+    /// Seed of this boot. In `sim` the seed, the digests and the topology determine the run.
     pub seed: u64,
-    /// Digest of the test's binary.
+    /// SHA-256 of the test's binary.
     #[serde(default)]
     pub test_sha256: String,
-    /// The folder in which Cargo built it: `debug` for the profile `dev`, else the profile's name. Workers are built with it.
+    /// Folder in which Cargo built the test: `debug` for the profile `dev`, else the name of the profile.
+    /// Workers are a part of the test.
     #[serde(default)]
     pub test_build: Option<String>,
-    /// Digest of the guest agent.
+    /// SHA-256 of the guest agent.
     #[serde(default)]
     pub guest_sha256: String,
-    /// Place of this boot among those of its session, where the order was random.
+    /// Position of this boot in a session with random order.
     #[serde(default)]
     pub position: Option<u32>,
     /// Start, seconds since 1970.
@@ -178,7 +179,7 @@ pub struct Identity {
     pub duration_ns: u64,
     /// Guest memory, MiB.
     pub memory_mib: u32,
-    /// The host.
+    /// Facts about the host.
     pub host: HostFacts,
 }
 
@@ -187,51 +188,52 @@ fn first_attempt() -> u32 {
 }
 
 impl Identity {
-    /// It was run because an earlier attempt at the same boot had failed. Comparisons leave it out: a side whose boots fail would
-    /// otherwise get better boots in their place, or more of them.
+    /// Whether an earlier attempt at the same boot failed. Comparisons leave retries out, because a side
+    /// whose boots fail would otherwise get better boots, or more of them.
     pub fn is_retry(&self) -> bool {
         self.attempt > 1
     }
 
-    /// The test as `package::binary::test`; without a package, which only specs written by hand lack, `binary::test`.
+    /// The test as `package::binary::test`; as `binary::test` without a package, which only specs written by
+    /// hand lack.
     pub fn full_test(&self) -> String {
         if self.package.is_empty() { self.test.clone() } else { format!("{}::{}", self.package, self.test) }
     }
 }
 
-/// A run.
+/// The sidecar of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Who it is.
+    /// Identity of the run.
     pub identity: Identity,
-    /// What it was.
+    /// Verdict of the run.
     pub verdict: Verdict,
-    /// Why; empty on a pass.
+    /// Reasons of the verdict; empty on a pass.
     pub reasons: Vec<String>,
-    /// The scheduler was in charge.
+    /// The start of the scheduler; `None`: it did not take over, or there was none.
     pub scheduler_started: Option<SchedulerStarted>,
-    /// How the scheduler ended.
+    /// The exit of the scheduler.
     pub scheduler_exit: Option<SchedulerExit>,
-    /// How the test body ended.
+    /// The result of the test body.
     pub test_result: Option<TestResult>,
-    /// The window's edges.
+    /// Start of the window.
     pub window_open: Option<WindowEdge>,
-    /// The window's edges.
+    /// End of the window.
     pub window_close: Option<WindowEdge>,
-    /// Whether the data is complete.
+    /// Quality of the data.
     pub quality: Quality,
-    /// Lines that the guest's agent left.
+    /// Log lines of the agent.
     pub logs: Vec<String>,
     /// The metrics, as in `metrics.parquet`.
     pub metrics: Vec<MetricRow>,
-    /// The tables.
+    /// The files of the tables.
     pub files: Vec<TableFile>,
 }
 
 impl Sidecar {
-    /// A sidecar from what arrived.
+    /// A sidecar of the data that arrived.
     pub fn new(
         identity: Identity,
         verdict: Verdict,
@@ -256,7 +258,7 @@ impl Sidecar {
         }
     }
 
-    /// Writes it: under another name first, renamed when it is on the disk.
+    /// Writes the sidecar under another name and renames it when it is on the disk.
     pub fn write(&self, path: &Path) -> Result<(), SidecarError> {
         let write = || -> io::Result<()> {
             let partial = path.with_extension("json.partial");
@@ -268,7 +270,7 @@ impl Sidecar {
         write().map_err(|source| SidecarError::File { path: path.into(), source })
     }
 
-    /// Reads one.
+    /// Reads a sidecar.
     pub fn read(path: &Path) -> Result<Sidecar, SidecarError> {
         let form = |reason: String| SidecarError::Form { path: path.into(), reason };
         let bytes = fs::read(path).map_err(|source| SidecarError::File { path: path.into(), source })?;
@@ -282,7 +284,7 @@ impl Sidecar {
         }
     }
 
-    /// In what pages of the host most of the guest's memory was; empty: not known.
+    /// The kind of host pages that back most of the guest's memory; empty: not known.
     pub fn most_pages(&self) -> &'static str {
         match self.quality.pages {
             _ if self.identity.huge_pages => "reserved huge pages",
@@ -292,7 +294,7 @@ impl Sidecar {
         }
     }
 
-    /// Its boot counts in comparisons: the data is complete and the scheduler was in charge.
+    /// Whether comparisons use this boot: the data is complete and the scheduler was in charge.
     pub fn is_admissible(&self) -> bool {
         matches!(self.verdict, Verdict::Pass | Verdict::Fail)
             && self.scheduler_exit.as_ref().is_none_or(|e| e.clean)

@@ -1,4 +1,4 @@
-//! A run as lines of text, one event a line, in order of time.
+//! A run as text: one line per slice or migration, in order of time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::metrics::compute::MetricsError;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::Slices;
 
-/// Names of tasks by tid.
+/// Names of tasks by thread id.
 type Names = BTreeMap<u32, String>;
 
-/// The slices and migrations in the tables of `dir`, idle left out. Times are microseconds since `start_ns`.
+/// The slices (without idle) and migrations in the tables of `dir`. Times are microseconds since `start_ns`.
 pub fn lines(dir: &Path, start_ns: i64) -> Result<Vec<String>, MetricsError> {
     let read = |source| MetricsError::Read { dir: dir.into(), source };
     let names = names(dir).map_err(read)?;

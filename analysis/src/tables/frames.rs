@@ -1,4 +1,4 @@
-//! Columns of a table as vectors, read by polars.
+//! Reads columns of a table as vectors, by polars.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub(crate) fn scan(dir: &Path, table: &str, names: &[&str]) -> PolarsResult<Data
     let path = dir.join(format!("{table}.parquet"));
     let path = path.to_str().ok_or_else(|| polars_err!(ComputeError: "the path is not UTF-8"))?;
     let columns: Vec<Expr> = names.iter().map(|n| col(*n)).collect();
-    // The path is one file, whatever characters it has.
+    // The path is a file name, not a pattern.
     let mut args = ScanArgsParquet { glob: false, ..Default::default() };
     args.hive_options.enabled = Some(false);
     LazyFrame::scan_parquet(PlRefPath::new(path), args)?.select(columns).collect()

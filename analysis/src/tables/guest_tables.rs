@@ -1,4 +1,4 @@
-//! The tables of [`crate::catalog::columns`] from what arrived.
+//! Writes the tables of [`crate::catalog::columns`] from the data of the guest.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::model::table_file::TableFile;
 use crate::tables::slices::writer::SliceTable;
 use crate::tables::writer::{Columns, TableWriter};
 
-/// The tables of records, which are written as the records come, in order of time.
+/// The tables of slices and migrations. Records are written as they come, in order of time.
 pub(crate) struct RecordTables<'a> {
     dir: PathBuf,
     topology: Topology,
@@ -27,11 +27,11 @@ pub(crate) struct RecordTables<'a> {
     migration_writer: TableWriter,
 }
 
-/// Migrations that are collected before they are written.
+/// Number of migrations in a batch.
 const BATCH_ROWS: usize = 1 << 16;
 
 impl<'a> RecordTables<'a> {
-    /// Begins the tables in `dir`. `stolen` is what the host took, where that is known.
+    /// Creates the tables in `dir`. `stolen` is host steal, if it is known.
     pub(crate) fn create(
         dir: &Path,
         topology: Topology,
@@ -47,7 +47,6 @@ impl<'a> RecordTables<'a> {
         })
     }
 
-    /// Adds a record.
     pub(crate) fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
         match record {
             Record::Slice(s) => self.slices.push(s).map_err(write_error(&self.dir, "slices")),
@@ -63,7 +62,7 @@ impl<'a> RecordTables<'a> {
         self.migration_writer.write(columns).map_err(write_error(&self.dir, "migrations"))
     }
 
-    /// Ends the tables.
+    /// Completes the tables.
     pub(crate) fn finish(mut self) -> Result<Vec<TableFile>, ConvertError> {
         self.write_migrations()?;
         Ok(vec![
@@ -77,7 +76,7 @@ fn write_error(dir: &Path, table: &'static str) -> impl FnOnce(ParquetError) -> 
     move |source| ConvertError::Write { table, dir: dir.into(), source }
 }
 
-/// Writes every other table that comes from the guest.
+/// Writes the other tables of the guest's data.
 pub(crate) fn write_others(
     rows: &GuestRows,
     dir: &Path,
@@ -154,7 +153,7 @@ fn tasks(rows: &[TaskInfo]) -> Columns {
         .str("policy", r().map(|t| t.policy.and_then(policy)))
 }
 
-/// What the tasks' enqueues met.
+/// Columns about the queues at enqueues.
 fn enqueues(columns: Columns, rows: &[TaskInfo]) -> Columns {
     let r = || rows.iter().map(|t| &t.enqueues);
     let names = ["rq_length_count", "rq_length_sum", "rq_length_max"];
@@ -167,7 +166,7 @@ fn enqueues(columns: Columns, rows: &[TaskInfo]) -> Columns {
     lengths(columns, rows, names, |t| Some(t.enqueues.dsq_length))
 }
 
-/// Count, sum, longest.
+/// Columns of count, sum and maximum.
 fn lengths(
     columns: Columns,
     rows: &[TaskInfo],
@@ -180,7 +179,7 @@ fn lengths(
         .i64(names[2], rows.iter().map(|t| of(t)?.max))
 }
 
-/// Scheduling policies (include/uapi/linux/sched.h).
+/// Name of a scheduling policy (include/uapi/linux/sched.h).
 fn policy(number: u8) -> Option<&'static str> {
     let names = ["normal", "fifo", "rr", "batch", "", "idle", "deadline", "ext"];
     names.get(usize::from(number)).copied().filter(|n| !n.is_empty())
@@ -233,7 +232,7 @@ fn cgroups(rows: &[CgroupStat]) -> Columns {
         .i64("throttled_ns", r().map(|c| c.throttled_ns))
 }
 
-/// Count, sum, shortest, longest.
+/// Columns of count, sum, minimum and maximum.
 fn stats(
     columns: Columns,
     rows: &[TaskInfo],
@@ -247,7 +246,7 @@ fn stats(
         .i64(names[3], rows.iter().map(|t| of(t).max_ns))
 }
 
-/// 0 where the witness saw none.
+/// Uncounted host steal of a CPU; 0 for CPUs without any, null if it was not recorded.
 fn uncounted_ns(rows: &GuestRows, cpu: u32) -> Option<u64> {
     rows.host_uncounted_ns.as_ref().map(|all| all.get(&cpu).copied().unwrap_or(0))
 }

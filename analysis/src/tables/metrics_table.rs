@@ -1,9 +1,9 @@
-//! Metric values as the columns of the table `metrics`.
+//! The table `metrics`.
 
 use crate::model::metric_row::MetricRow;
 use crate::tables::writer::Columns;
 
-/// Metric rows as columns of [`crate::catalog::columns::METRICS`].
+/// Metric rows as the columns of [`crate::catalog::columns::METRICS`].
 pub(crate) fn columns(rows: &[MetricRow]) -> Columns {
     let r = || rows.iter();
     Columns::new()

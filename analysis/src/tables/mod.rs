@@ -1,4 +1,4 @@
-//! Parquet in and out.
+//! Reading and writing of Parquet tables.
 
 pub(crate) mod frames;
 pub(crate) mod guest_tables;

@@ -1,7 +1,9 @@
-//! Columns of a row group as Parquet stores them: each is one page, and for names one more with the names.
+//! Encodes columns of a row group as Parquet pages: one page per column, and one more for the dictionary of
+//! names.
 //!
-//! The writer of the parquet crate looks at value after value, hashes those of dictionaries, and allocates for each column; here that would
-//! be most of what a conversion costs. Layout, metadata and what is written otherwise are the crate's.
+//! The writer of the parquet crate handles values one by one, hashes dictionary values, and allocates for
+//! each column. That would be most of the cost of a conversion. File layout and metadata are still written by
+//! the crate.
 
 use std::io::Write;
 
@@ -20,15 +22,15 @@ use zstd::zstd_safe::compress_bound;
 
 use crate::tables::writer::ZSTD_LEVEL;
 
-/// A number that is stored with a value of its own for null.
+/// A number with one value that stands for null.
 pub(crate) trait Number: Copy + Ord {
-    /// Null.
+    /// The value for null.
     const NULL: Self;
-    /// The byte of this number, 0 the lowest.
+    /// Byte `i` of the number, 0 is the lowest.
     fn byte(self, n: usize) -> u8;
-    /// This byte and all higher ones.
+    /// Byte `i` and all higher bytes.
     fn above(self, n: usize) -> Self;
-    /// Of a column: its least and its greatest number, and how many are null.
+    /// Minimum, maximum and number of nulls of a column.
     fn statistics(min: Option<Self>, max: Option<Self>, nulls: Option<u64>) -> Statistics;
 }
 
@@ -64,30 +66,29 @@ impl Number for u32 {
     }
 }
 
-/// Bytes of the header of a block of zstd (RFC 8878, 3.1.1.2).
+/// Size of the header of a zstd block (RFC 8878, 3.1.1.2), bytes.
 const BLOCK_HEADER: usize = 3;
 
-/// In a column of names by number: null.
+/// The value for null in a column of names.
 pub(crate) const NO_NAME: u8 = u8::MAX;
 
-/// Writes columns. What it needs in memory it keeps.
+/// Writes columns, with buffers that it reuses.
 pub(crate) struct Pages {
     encoder: Encoder<'static>,
     plain: Vec<u8>,
-    /// Where something else begins in `plain`.
+    /// Positions in `plain` at which the kind of data changes.
     cuts: Vec<usize>,
     packed: Vec<u8>,
 }
 
 impl Pages {
-    /// Begins.
     pub(crate) fn new() -> Result<Pages, ParquetError> {
         let encoder = Encoder::new(ZSTD_LEVEL)?;
         Ok(Pages { encoder, plain: Vec::new(), cuts: Vec::new(), packed: Vec::new() })
     }
 
-    /// Writes a column of numbers byte by byte, for their high bytes are alike and their low bytes are noise. What is left of `values` is of no
-    /// use.
+    /// Writes a column of numbers as byte streams (BYTE_STREAM_SPLIT): high bytes are alike and low bytes are
+    /// noise. Afterwards `values` has no meaning.
     pub(crate) fn numbers<T: Number>(
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
@@ -116,7 +117,7 @@ impl Pages {
         chunk.append(group, T::statistics(min, max, Some(nulls)))
     }
 
-    /// Writes a column of names by number, with [`NO_NAME`] for null.
+    /// Writes a column of names, given as indexes into `names`, with [`NO_NAME`] for null.
     pub(crate) fn names(
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
@@ -149,7 +150,7 @@ impl Pages {
         chunk.append(group, Statistics::byte_array(None, None, None, Some(nulls), false))
     }
 
-    /// Which rows have a value: their number of bytes, then a run of single bits.
+    /// Definition levels: their size in bytes, then one bit per row that tells nulls from values.
     fn levels(&mut self, rows: usize, is_known: impl FnMut(usize) -> bool) {
         let start = self.plain.len();
         self.plain.extend([0; 4]);
@@ -160,7 +161,7 @@ impl Pages {
         self.cuts.push(self.plain.len());
     }
 
-    /// The head of a run of so many values side by side: eights of them, and that they are not repetitions of one.
+    /// The header of a bit-packed run: the number of groups of eight values.
     fn run_length(&mut self, values: usize) {
         let mut left = values.div_ceil(8) << 1 | 1;
         while left >= 0x80 {
@@ -188,7 +189,8 @@ impl Pages {
         Ok(CompressedPage::new(page, self.plain.len()))
     }
 
-    /// One frame, in which what differs has blocks of its own: a block has one table of how often each byte comes.
+    /// Compresses into one zstd frame. Data of different kinds gets blocks of its own, because a block has
+    /// one table of byte frequencies.
     fn compressed(&mut self) -> Result<Bytes, ParquetError> {
         self.packed.clear();
         self.packed.reserve(compress_bound(self.plain.len()) + BLOCK_HEADER * (self.cuts.len() + 1));
@@ -213,7 +215,7 @@ fn is_optional(column: &ColumnDescPtr) -> bool {
     column.max_def_level() > 0
 }
 
-/// As `retain` does, without a branch for each, since nobody can foretell them.
+/// As `Vec::retain`, without a branch per value, because such branches cannot be predicted.
 fn drop_nulls<T: Copy + PartialEq>(values: &mut Vec<T>, null: T) {
     let mut known = 0;
     for i in 0..values.len() {
@@ -224,7 +226,7 @@ fn drop_nulls<T: Copy + PartialEq>(values: &mut Vec<T>, null: T) {
     values.truncate(known);
 }
 
-/// The pages of a column.
+/// The encoded pages of a column.
 struct Chunk<'a> {
     column: &'a ColumnDescPtr,
     rows: usize,

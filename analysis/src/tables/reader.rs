@@ -1,4 +1,4 @@
-//! Reading a table batch by batch: memory does not grow with the run.
+//! Reads a table batch by batch, so that memory does not grow with the run.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Table {
     pub(crate) fn open(dir: &Path, table: &str) -> Result<Table, ParquetError> {
         let path = dir.join(format!("{table}.parquet"));
         let plain = ArrowReaderMetadata::load(&File::open(&path)?, ArrowReaderOptions::new())?;
-        // Strings as numbers of their few values.
+        // Dictionary arrays, because the strings have few values.
         let as_numbers = |f: &Arc<Field>| match f.data_type() {
             DataType::Utf8 => {
                 let numbers = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
@@ -46,17 +46,17 @@ impl Table {
         Ok(builder.with_projection(mask).with_batch_size(ROW_GROUP_ROWS))
     }
 
-    /// These columns of all rows.
+    /// The batches of these columns.
     pub(crate) fn batches(&self, columns: &[&str]) -> Result<ParquetRecordBatchReader, ParquetError> {
         self.reader(columns)?.build()
     }
 
-    /// How many row groups there are.
+    /// Number of row groups.
     pub(crate) fn nr_groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
     }
 
-    /// These columns of the rows of a group.
+    /// The batches of these columns in a row group.
     pub(crate) fn group(
         &self,
         columns: &[&str],

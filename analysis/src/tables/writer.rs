@@ -1,4 +1,4 @@
-//! Writing a Parquet table column by column, in one batch or in many.
+//! Writes a Parquet table column by column, in one batch or several.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -19,13 +19,13 @@ use ring::digest::{Context, SHA256};
 
 use crate::model::table_file::TableFile;
 
-/// GuestRows of a row group at most.
+/// Maximum number of rows of a row group.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 17;
 
-/// Higher levels take longer and save little, for what is left is noise.
+/// Level of zstd. Higher levels take longer and save little, because the rest is noise.
 pub(crate) const ZSTD_LEVEL: i32 = 1;
 
-/// A table in memory.
+/// Columns of a table in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     fields: Vec<Field>,
@@ -49,7 +49,6 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
 }
 
 impl Columns {
-    /// No columns yet.
     pub(crate) fn new() -> Columns {
         Columns::default()
     }
@@ -60,30 +59,30 @@ impl Columns {
         self
     }
 
-    /// A column of 64-bit integers; counts and times above 2^63 do not occur and would be null.
+    /// Adds a column of 64-bit integers. Values above 2^63 do not occur; they would be null.
     pub(crate) fn i64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Columns {
         let array: Int64Array = values.map(|v| v.and_then(|v| i64::try_from(v).ok())).collect();
         self.add(name, Arc::new(array))
     }
 
-    /// A column of 32-bit numbers.
+    /// Adds a column of 32-bit numbers.
     pub(crate) fn u32(self, name: &str, values: impl Iterator<Item = Option<u32>>) -> Columns {
         self.add(name, Arc::new(values.collect::<UInt32Array>()))
     }
 
-    /// A column of strings, each of which is kept once.
+    /// Adds a column of strings with a dictionary.
     pub(crate) fn str<'a>(self, name: &str, values: impl Iterator<Item = Option<&'a str>>) -> Columns {
         let mut builder = StringDictionaryBuilder::<UInt32Type>::new();
         values.for_each(|v| builder.append_option(v));
         self.add(name, Arc::new(builder.finish()))
     }
 
-    /// A column of truth values.
+    /// Adds a column of booleans.
     pub(crate) fn bool(self, name: &str, values: impl Iterator<Item = bool>) -> Columns {
         self.add(name, Arc::new(values.map(Some).collect::<BooleanArray>()))
     }
 
-    /// A column of floating-point numbers.
+    /// Adds a column of floating-point numbers.
     pub(crate) fn f64(self, name: &str, values: impl Iterator<Item = Option<f64>>) -> Columns {
         self.add(name, Arc::new(values.collect::<Float64Array>()))
     }
@@ -106,7 +105,7 @@ impl Columns {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)?)
     }
 
-    /// Writes `TABLE.parquet` into `dir`: under another name first, renamed when complete.
+    /// Writes `TABLE.parquet` into `dir` under another name and renames it when it is complete.
     pub(crate) fn write(self, dir: &Path, table: &str) -> Result<TableFile, ParquetError> {
         let mut writer = TableWriter::create(dir, table)?;
         writer.write(self)?;
@@ -114,7 +113,7 @@ impl Columns {
     }
 }
 
-/// A table that is written batch by batch. It has its final name when it is finished.
+/// A table that is written batch by batch. It gets its final name when it is complete.
 pub(crate) struct TableWriter {
     dir: PathBuf,
     table: String,
@@ -124,18 +123,18 @@ pub(crate) struct TableWriter {
 }
 
 impl TableWriter {
-    /// Begins `TABLE.parquet` in `dir`.
+    /// Creates `TABLE.parquet` in `dir`.
     pub(crate) fn create(dir: &Path, table: &str) -> Result<TableWriter, ParquetError> {
         let file = Some(partial(dir, table)?);
         Ok(TableWriter { dir: dir.into(), table: table.into(), file, writer: None, rows: 0 })
     }
 
-    /// Appends rows. The first batch, which may be empty, decides the columns.
+    /// Appends rows. The first batch, which may be empty, defines the columns.
     pub(crate) fn write(&mut self, columns: Columns) -> Result<(), ParquetError> {
         let batch = columns.batch()?;
         self.rows += batch.num_rows() as u64;
         if let Some(file) = self.file.take() {
-            // Without arrow's schema strings are strings to every reader, not dictionaries.
+            // Without arrow's schema readers see strings instead of dictionaries.
             let options = ArrowWriterOptions::new()
                 .with_properties(properties(&batch.schema()).build())
                 .with_skip_arrow_metadata(true);
@@ -144,7 +143,7 @@ impl TableWriter {
         self.writer.as_mut().map_or(Ok(()), |w| w.write(&batch))
     }
 
-    /// Ends the table.
+    /// Completes the table.
     pub(crate) fn finish(self) -> Result<TableFile, ParquetError> {
         if let Some(writer) = self.writer {
             writer.close()?;
@@ -158,7 +157,7 @@ pub(crate) fn partial(dir: &Path, table: &str) -> io::Result<File> {
     File::create(dir.join(format!("{table}.parquet.partial")))
 }
 
-/// Gives a table that is written its name.
+/// Renames a complete table to its final name and describes it.
 pub(crate) fn finished(dir: &Path, table: &str, rows: u64) -> Result<TableFile, ParquetError> {
     let file = format!("{table}.parquet");
     let path = dir.join(&file);
@@ -167,8 +166,9 @@ pub(crate) fn finished(dir: &Path, table: &str, rows: u64) -> Result<TableFile, 
     Ok(TableFile { table: table.into(), file, rows, bytes, sha256 })
 }
 
-/// Points in time as differences, for they rise; other numbers byte by byte, for their high bytes are alike and their low
-/// bytes are noise; strings by dictionary. One page holds all values of a row group, and so needs no index.
+/// Encodings: differences for points in time, which rise; byte streams for other numbers, whose high bytes
+/// are alike and whose low bytes are noise; dictionaries for strings. A row group is one page and needs no
+/// index.
 pub(crate) fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
     let mut builder = WriterProperties::builder()

@@ -83,7 +83,7 @@ fn definitions_are_held_against_what_the_kernel_takes() {
         (a(1).nice(20), "niceness is from -20 to 19, not 20"),
         (a(1).policy(Policy::Fifo(0)), "from 1 to 97, not 0"),
         (a(1).policy(Policy::Rr(100)), "from 1 to 97, not 100"),
-        (CgroupDef::named("a b"), "'a b' is no name"),
+        (CgroupDef::named("a b"), "'a b' is not a valid name"),
     ];
     for (def, why) in cases {
         let (step, text) = one(def);
@@ -108,7 +108,7 @@ fn deadlines_are_checked_as_the_kernel_does() {
 }
 
 #[test]
-fn steps_are_held_against_what_there_is_then() {
+fn steps_are_checked_against_the_cgroups_at_that_time() {
     let (step, text) = fault(with(|s| s.weight("b", 5)));
     assert_eq!(
         (step, text.as_str()),

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn failing_program_is_told_once_with_its_output() {
+    fn failing_program_is_reported_once_with_its_output() {
         let r = judge("p", &NUMBERS, ExitStatus::from_raw(256), "", "no such thing");
         assert_eq!(r.reasons().len(), 1);
         assert!(r.reasons()[0].contains("exit status: 1") && r.reasons()[0].contains("no such thing"));

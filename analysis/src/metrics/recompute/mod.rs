@@ -1,5 +1,6 @@
-//! Every metric in every scope once more, from the tables of a run and by the definitions of the registry: slow, plain, and without
-//! anything of the code that it is held against. The unit tests of this crate include it, and the tests of guests.
+//! An independent computation of every metric in every scope, from the tables of a run and the definitions of
+//! the catalogue. It is slow and plain and shares no code with the one that it checks. The unit tests of this
+//! crate and the tests of guests include it.
 
 mod tables;
 
@@ -14,14 +15,14 @@ pub(crate) type Key = (String, String, Option<String>, Option<String>, Option<i6
 /// The values by key.
 pub(crate) type Values = BTreeMap<Key, Option<f64>>;
 
-/// Where a value belongs: tasks, and the time in which they are looked at.
+/// Scope of a value: tasks and an interval.
 #[derive(Clone)]
 struct Place {
     scope: &'static str,
     role: Option<String>,
     phase: Option<String>,
     tids: BTreeSet<i64>,
-    /// Those that did not inherit the role.
+    /// Tasks that did not inherit the role.
     workers: BTreeSet<i64>,
     from: i64,
     to: i64,
@@ -58,7 +59,7 @@ fn count(n: usize) -> Option<f64> {
     Some(n as f64)
 }
 
-/// Where the metrics of tasks are: the workload and each role over the window, and in each phase.
+/// The scopes of metrics of tasks: the workload and each role over the window, and in each phase.
 fn places(run: &Tables) -> Vec<Place> {
     let tids = |is: &dyn Fn(&Row) -> bool| {
         run.tasks.iter().filter(|t| is(t)).map(|t| t.number("tid")).collect::<BTreeSet<i64>>()
@@ -108,7 +109,7 @@ pub(crate) fn metrics(run: &Tables) -> Values {
     values
 }
 
-/// What a slice has of a metric of durations, or of lengths.
+/// The value of a slice for a metric of durations or lengths.
 fn duration(name: &str, s: &Row) -> Option<i64> {
     let wait_of = |kinds: &[&str]| s.int("wait_ns").filter(|_| is(s, "wait_kind", kinds) == 1);
     match name {
@@ -130,7 +131,7 @@ const IN_PHASES: [&str; 5] =
     ["wakeup_latency", "run_delay", "preemption_wait", "throttled_wait", "slice_length"];
 const IN_THE_WINDOW: [&str; 4] = ["waking_latency", "blocked_time", "runqueue_length", "dsq_length"];
 
-/// The kernel's own scheduler has no queues that could be seen.
+/// Under the kernel's own scheduler there are no DSQs.
 fn is_null(name: &str, run: &Tables) -> bool {
     let of_sched_ext = ["wakeups_direct", "wakeups_queued", "wakeups_held", "dsq_length"];
     run.sidecar["scheduler_started"].is_null() && of_sched_ext.contains(&name)
@@ -191,7 +192,7 @@ fn switches(run: &Tables, place: &Place, values: &mut Values) {
     }
 }
 
-/// How far it is from one CPU to another.
+/// Distance between two CPUs.
 fn distance(run: &Tables, a: i64, b: i64) -> &'static str {
     let cpu = |n: i64| run.cpus.iter().find(|c| c.number("cpu") == n).expect("a CPU that is there");
     let shares = |what: &str| cpu(a).number(what) == cpu(b).number(what);
@@ -366,8 +367,8 @@ fn scheduler(run: &Tables, values: &mut Values) {
     ]);
 }
 
-/// What the body measured of its workers is taken as it is. Where there are reports of the workers, throughput and what is exact of
-/// the durations follow from them.
+/// What the body measured of its workers is taken as it is. Where there are reports of the workers,
+/// throughput and what is exact of the durations follow from them.
 fn workers(run: &Tables, values: &mut Values) {
     let body = &run.sidecar["test_result"]["body"];
     let text = |v: &serde_json::Value| v.as_str().map(str::to_string);
@@ -403,7 +404,7 @@ fn workers(run: &Tables, values: &mut Values) {
     }
 }
 
-/// What `metrics.parquet` in `dir` says, without what is not in the registry.
+/// The values in `metrics.parquet` in `dir`, for metrics of the catalogue.
 pub(crate) fn stored(dir: &Path) -> Values {
     let mut values = Values::new();
     for r in rows(dir, "metrics") {
@@ -417,7 +418,7 @@ pub(crate) fn stored(dir: &Path) -> Values {
     values
 }
 
-/// Where the two differ, a sentence each.
+/// Differences between the two, a sentence each.
 pub(crate) fn differences(expected: &Values, found: &Values) -> Vec<String> {
     let mut wrong = Vec::new();
     let keys: BTreeSet<&Key> = expected.keys().chain(found.keys()).collect();

@@ -88,7 +88,7 @@ fn slices(dir: &Path) -> Vec<Row> {
     all
 }
 
-/// What a run left.
+/// The tables of a run.
 pub(crate) struct Tables {
     /// The edges of the window, nanoseconds.
     pub window: (i64, i64),

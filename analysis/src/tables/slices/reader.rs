@@ -1,4 +1,4 @@
-//! The slices of a run from their table: forwards and backwards in time, block of rows after block of rows.
+//! Reads the table of slices block by block, forwards or backwards in time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::catalog::columns::SLICES;
 use crate::tables::reader::{Table, numbers, values};
 use crate::tables::slices::derived::{LastSwitchOut, StoredDelta, in_order};
 
-/// Who ran where and when, and had waited how long: what work conservation is made of.
+/// The columns for work conservation: task, CPU and time of slices, and the waits before them.
 const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
 
-/// For each block, and for the end of the table, the slice before it of each CPU.
+/// For each block, and for the end of the table, the previous slice of each CPU.
 #[derive(Debug, Default)]
 pub(crate) struct Before(Vec<BTreeMap<u16, SliceRecord>>);
 
@@ -26,16 +26,16 @@ impl Before {
     }
 }
 
-/// The table.
+/// The table of slices.
 pub(crate) struct Slices(Table);
 
 impl Slices {
-    /// Opens it.
+    /// Opens the table in `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Slices, ParquetError> {
         Ok(Slices(Table::open(dir, "slices")?))
     }
 
-    /// Calls `each` for every slice in order of time, the CPUs side by side.
+    /// Calls `each` for every slice of all CPUs, in order of time.
     pub(crate) fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
         let (mut before, mut latest) = (Before(vec![BTreeMap::new()]), BTreeMap::new());
         for group in 0..self.0.nr_groups() {
@@ -48,8 +48,8 @@ impl Slices {
         Ok(before)
     }
 
-    /// Calls `each` for every slice against the order of time, with the slice before it on its CPU. Of the fields those of
-    /// [`PLACE_COLUMNS`] are set. LastSwitchOut when `each` returns `false`.
+    /// Calls `each` for every slice in reverse order of time, with the previous slice of its CPU. Only the
+    /// fields of [`PLACE_COLUMNS`] are set. Ends when `each` returns `false`.
     pub(crate) fn each_backwards(
         &self,
         before: &Before,
@@ -69,7 +69,7 @@ impl Slices {
         Ok(())
     }
 
-    /// The slices of a block in the order of the table, as far as `columns` tell them, and their order of time.
+    /// The slices of a block in the order of the table with the fields of `columns`, and their order in time.
     fn block(&self, columns: &[&str], group: usize) -> Result<(Vec<SliceRecord>, Vec<usize>), ParquetError> {
         let (mut slices, mut own_end, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for batch in self.0.group(columns, group)? {
@@ -111,7 +111,7 @@ fn small(column: &UInt32Array, i: usize) -> Option<u16> {
     number(column, i).and_then(|v| u16::try_from(v).ok())
 }
 
-/// A slice of which nothing is known.
+/// A slice with no known field.
 const UNKNOWN: SliceRecord = SliceRecord {
     ts_ns: 0,
     dur_ns: 0,
@@ -132,7 +132,7 @@ const UNKNOWN: SliceRecord = SliceRecord {
     dsq_length: None,
 };
 
-/// Adds the slices of a batch, as far as [`PLACE_COLUMNS`] without `own_wait_ns` tell them.
+/// Appends the slices of a batch with the fields of [`PLACE_COLUMNS`], without the wait.
 fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
     let ts = numbers::<Int64Type>(b, "ts_ns")?;
     let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
@@ -171,18 +171,18 @@ fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetEr
     Ok(())
 }
 
-/// Slices in a table of their own, for the tests of what reads them.
+/// Tables of slices for tests of readers.
 #[cfg(test)]
 pub(crate) mod stored {
     use super::*;
     use crate::tables::slices::writer::SliceTable;
 
-    /// A slice of which everything else is unknown.
+    /// A slice with only these known fields.
     pub(crate) fn slice(ts_ns: u64, dur_ns: u64, cpu: u16, tid: u32) -> SliceRecord {
         SliceRecord { ts_ns, dur_ns, cpu, tid, ..UNKNOWN }
     }
 
-    /// The directory of the table, which goes with the value, and the table.
+    /// Writes the table. The directory lives as long as the first value.
     pub(crate) fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
         let dir = tempfile::tempdir().unwrap();
         let mut table = SliceTable::create(dir.path(), None).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::tables::writer::ROW_GROUP_ROWS;
 
-    /// What the table tells of each CPU, in its order.
+    /// The slices of each CPU in the order of the table.
     fn by_cpu(slices: &[SliceRecord]) -> BTreeMap<u16, Vec<SliceRecord>> {
         let mut cpus: BTreeMap<u16, Vec<SliceRecord>> = BTreeMap::new();
         slices.iter().for_each(|s| cpus.entry(s.cpu).or_default().push(*s));
@@ -233,8 +233,8 @@ mod tests {
         assert_eq!(read(&table(&all).1), all);
     }
 
-    /// Records of two CPUs: slices that follow one another or leave gaps, of tasks that slept as long as the slices before say, or
-    /// longer, or not known for how long.
+    /// Records of two CPUs: slices with and without gaps between them, of tasks whose sleep is the derived
+    /// one, longer, or not known.
     fn random_records() -> Vec<SliceRecord> {
         let any = |of: &[u64]| Some(of[fastrand::usize(..of.len())]).filter(|_| fastrand::u8(..4) != 0);
         let mut all = Vec::new();

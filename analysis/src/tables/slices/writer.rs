@@ -1,5 +1,5 @@
-//! Writing the table of slices: in blocks of rows that follow one another in time, in each block one CPU after the other. A block is
-//! a row group, and as much as is in memory at once.
+//! Writes the table of slices in blocks that follow one another in time, in each block one CPU after the
+//! other. A block is a row group; one block is in memory at a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,16 +23,17 @@ const TABLE: &str = "slices";
 /// How a column is stored.
 #[derive(Clone, Copy)]
 enum Stored {
-    /// As differences.
+    /// Differences between rows.
     Rising,
-    /// Null where the next row begins then.
+    /// Null if the value is the beginning of the next row.
     Ends,
     Times,
     Numbers,
     Names(&'static [&'static str]),
 }
 
-/// The columns: whether there are nulls, and how they are stored. In [`Block`] those of one type have the same order.
+/// The columns: name, whether there are nulls, and how they are stored. [`Block`] has the columns of one type
+/// in the same order.
 const COLUMNS: [(&str, bool, Stored); 18] = [
     ("ts_ns", false, Stored::Rising),
     ("own_end_ns", true, Stored::Ends),
@@ -68,7 +69,7 @@ fn field((name, has_nulls, stored): (&str, bool, Stored)) -> Result<TypePtr, Par
     Ok(field.into())
 }
 
-/// The table.
+/// The table of slices while it is written.
 pub(crate) struct SliceTable<'a> {
     dir: PathBuf,
     writer: SerializedFileWriter<File>,
@@ -81,7 +82,7 @@ pub(crate) struct SliceTable<'a> {
 }
 
 impl<'a> SliceTable<'a> {
-    /// Begins the table in `dir`. `stolen` is what the host took, where that is known.
+    /// Creates the table in `dir`. `stolen` is host steal, if it is known.
     pub(crate) fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
         let fields = COLUMNS.into_iter().map(field).collect::<Result<_, _>>()?;
         let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
@@ -155,7 +156,7 @@ impl<'a> SliceTable<'a> {
         Ok(())
     }
 
-    /// Ends the table.
+    /// Completes the table.
     pub(crate) fn finish(mut self) -> Result<TableFile, ParquetError> {
         self.end_block()?;
         self.writer.close()?;
@@ -167,14 +168,14 @@ fn missing(column: &ColumnDescPtr) -> ParquetError {
     ParquetError::General(format!("no column {} to write", column.name()))
 }
 
-/// The values of a column in another order of the rows.
+/// Copies the values of a column in another order of the rows.
 fn sorted<T: Copy>(order: &[u32], values: Option<&Vec<T>>, into: &mut Vec<T>) {
     let values = values.map_or(&[][..], Vec::as_slice);
     into.clear();
     into.extend(order.iter().map(|row| values[*row as usize]));
 }
 
-/// Block that are turned into columns at a time: few enough to be in a cache.
+/// Number of rows that are converted to columns at a time, small enough for a cache.
 const ROWS_AT_ONCE: usize = 128;
 
 #[derive(Clone, Copy)]
@@ -184,17 +185,17 @@ struct Row {
     stolen_ns: Option<u64>,
 }
 
-/// Block of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
+/// The rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
 #[derive(Default)]
 struct Block {
     times: [Vec<i64>; 8],
     numbers: [Vec<u32>; 7],
     names: [Vec<u8>; 3],
-    /// Those that come behind and are not in the columns yet.
+    /// The latest rows, which are not in the columns yet.
     latest: Vec<Row>,
 }
 
-/// A time, or a duration. None is above 2^63.
+/// A time or a duration, which is below 2^63.
 fn ns(v: Option<u64>) -> i64 {
     v.map_or(i64::NULL, |v| v as i64)
 }
@@ -215,7 +216,7 @@ impl Block {
         }
     }
 
-    /// Puts the latest rows into the columns.
+    /// Moves the latest rows into the columns.
     fn spread(&mut self) {
         let rows = || self.latest.iter().map(|r| &r.slice);
         let [ts, end, own_wait, throttled, waking, own_blocked, prio, stolen] = &mut self.times;
@@ -242,7 +243,7 @@ impl Block {
         self.latest.clear();
     }
 
-    /// The rows by CPU, those of a CPU as they are.
+    /// The rows by CPU, in their present order for each CPU.
     fn order(&self) -> Vec<u32> {
         let cpus = &self.numbers[0];
         let mut places = vec![0; 2 + cpus.iter().max().map_or(0, |cpu| *cpu as usize)];
@@ -257,7 +258,7 @@ impl Block {
         order
     }
 
-    /// Takes all rows away.
+    /// Removes all rows.
     fn clear(&mut self) {
         self.times.iter_mut().for_each(Vec::clear);
         self.numbers.iter_mut().for_each(Vec::clear);

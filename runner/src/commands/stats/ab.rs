@@ -324,6 +324,6 @@ mod tests {
         assert!(made.runs.is_empty());
         let reasons = &made.without_result["b::t"];
         assert_eq!((reasons.len(), reasons[0].as_str()), (3, "exit status 21"));
-        assert!(reasons[1].contains("is no sidecar"), "{}", reasons[1]);
+        assert!(reasons[1].contains("is not a sidecar"), "{}", reasons[1]);
     }
 }
