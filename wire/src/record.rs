@@ -14,13 +14,13 @@ pub const RECORDS_PER_FRAME: usize = 14_000;
 pub const NO_TIME: u64 = u64::MAX;
 
 /// Value of a CPU that does not exist.
-pub const NO_CPU: u16 = u16::MAX;
+pub(crate) const NO_CPU: u16 = u16::MAX;
 
 /// Value of a queue length that was not measured.
 pub const NO_LENGTH: u16 = u16::MAX;
 
 /// Value of a time from waking to wakeup that was not measured.
-pub const NO_WAKING: u32 = u32::MAX;
+pub(crate) const NO_WAKING: u32 = u32::MAX;
 
 /// Throttled time is stored in units of `1 << THROTTLED_SHIFT` nanoseconds.
 pub const THROTTLED_SHIFT: u32 = 10;

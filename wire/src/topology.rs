@@ -85,12 +85,6 @@ impl Topology {
         }
     }
 
-    /// The CPUs of one LLC.
-    pub fn cpus_of_llc(&self, llc: u32) -> core::ops::Range<u32> {
-        let per_llc = self.threads * self.cores;
-        llc * per_llc..(llc + 1) * per_llc
-    }
-
     /// The expected content of the guest's `/sys` for this topology.
     pub fn expected(&self) -> Observed {
         let (threads, per_llc) = (self.threads, self.threads * self.cores);

@@ -67,7 +67,7 @@ impl VerdictCounts {
     }
 
     /// Boots that say nothing: `inconclusive`, `skip`, `no_result`.
-    pub fn undecided(&self) -> usize {
+    pub(crate) fn undecided(&self) -> usize {
         self.inconclusive + self.skip + self.no_result
     }
 

@@ -47,7 +47,7 @@ impl Stolen {
 
     /// Time of the intervals in the window that the kernel's own counters leave out, nanoseconds, for CPUs
     /// with such time.
-    pub fn uncounted_ns(&self) -> &BTreeMap<u32, u64> {
+    pub(crate) fn uncounted_ns(&self) -> &BTreeMap<u32, u64> {
         &self.uncounted_ns
     }
 

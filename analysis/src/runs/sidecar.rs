@@ -285,7 +285,7 @@ impl Sidecar {
     }
 
     /// The kind of host pages that back most of the guest's memory; empty: not known.
-    pub fn most_pages(&self) -> &'static str {
+    pub(crate) fn most_pages(&self) -> &'static str {
         match self.quality.pages {
             _ if self.identity.huge_pages => "reserved huge pages",
             Some(p) if p.thp_bytes >= p.small_bytes => "transparent huge pages",
