@@ -14,13 +14,13 @@ pub const RECORDS_PER_FRAME: usize = 14_000;
 pub const NO_TIME: u64 = u64::MAX;
 
 /// Value of a CPU that does not exist.
-pub(crate) const NO_CPU: u16 = u16::MAX;
+pub const NO_CPU: u16 = u16::MAX;
 
 /// Value of a queue length that was not measured.
 pub const NO_LENGTH: u16 = u16::MAX;
 
 /// Value of a time from waking to wakeup that was not measured.
-pub(crate) const NO_WAKING: u32 = u32::MAX;
+pub const NO_WAKING: u32 = u32::MAX;
 
 /// Throttled time is stored in units of `1 << THROTTLED_SHIFT` nanoseconds.
 pub const THROTTLED_SHIFT: u32 = 10;
@@ -202,41 +202,41 @@ pub enum RecordError {
 ///
 /// A migration uses `ts_ns`, `tid`, `cpu` (from), `prev_cpu` (to), and `wait_kind` (context).
 pub mod offset {
-    /// u64.
+    /// u64: time of the switch-in, or of the migration.
     pub const TS_NS: usize = 0;
-    /// u64.
+    /// u64: length of the slice.
     pub const DUR_NS: usize = 8;
-    /// u64 or [`super::NO_TIME`].
+    /// u64: wait before the slice, or [`super::NO_TIME`].
     pub const WAIT_NS: usize = 16;
-    /// u32 or [`super::NO_WAKING`].
+    /// u32: waking to wakeup, or [`super::NO_WAKING`].
     pub const WAKING_NS: usize = 24;
-    /// u32, in units of 1 << [`super::THROTTLED_SHIFT`] nanoseconds; 0 is none.
+    /// u32: throttled time of the wait in units of 1 << [`super::THROTTLED_SHIFT`] nanoseconds; 0 is none.
     pub const THROTTLED: usize = 28;
-    /// u64 or [`super::NO_TIME`].
+    /// u64: switch-out to wakeup, or [`super::NO_TIME`].
     pub const BLOCKED_NS: usize = 32;
-    /// u32.
+    /// u32: thread id.
     pub const TID: usize = 40;
-    /// u32, 0 is none.
+    /// u32: thread id of the waker; 0 is none.
     pub const WAKER_TID: usize = 44;
-    /// u16.
+    /// u16: CPU of the slice, or before the migration.
     pub const CPU: usize = 48;
-    /// u16 or [`super::NO_CPU`].
+    /// u16: CPU of the previous slice or after the migration, or [`super::NO_CPU`].
     pub const PREV_CPU: usize = 50;
-    /// u16 or [`super::NO_CPU`].
+    /// u16: CPU of the wakeup, or [`super::NO_CPU`].
     pub const WAKER_CPU: usize = 52;
-    /// i16.
+    /// i16: kernel priority.
     pub const PRIO: usize = 54;
     /// u8: 1 slice, 2 migration.
     pub const KIND: usize = 56;
-    /// u8.
+    /// u8: [`super::WaitKind`], or [`super::MigrationContext`].
     pub const WAIT_KIND: usize = 57;
-    /// u8.
+    /// u8: [`super::EndState`].
     pub const END_STATE: usize = 58;
-    /// u8, 0 is none.
+    /// u8: [`super::Placement`]; 0 is none.
     pub const PLACEMENT: usize = 59;
-    /// u16 or [`super::NO_LENGTH`].
+    /// u16: length of the runqueue, or [`super::NO_LENGTH`].
     pub const RQ_LENGTH: usize = 60;
-    /// u16 or [`super::NO_LENGTH`].
+    /// u16: length of the DSQ, or [`super::NO_LENGTH`].
     pub const DSQ_LENGTH: usize = 62;
 }
 

@@ -34,7 +34,8 @@ pub struct Quality {
     /// that was known.
     #[serde(default)]
     pub switches_by_kernel_range: Option<[u64; 2]>,
-    /// Where the probes and the kernel's counters differ; see [`crate::ingest::cross_check`].
+    /// Where the probes and the kernel's counters differ, a sentence each
+    /// (`analysis/src/ingest/cross_check.rs`).
     pub disagreements: Vec<String>,
     /// The probes' programs, and whether they ran; empty: there were no probes, or the run ended before that
     /// was known.
