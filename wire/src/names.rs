@@ -29,7 +29,7 @@ macro_rules! names {
 
             /// The value with this discriminant.
             #[inline]
-            pub(crate) fn from_code(code: u8) -> Option<$type> {
+            pub fn from_code(code: u8) -> Option<$type> {
                 Self::ALL.get(usize::from(code).wrapping_sub(Self::ALL[0] as usize)).copied()
             }
         }

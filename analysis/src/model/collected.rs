@@ -42,6 +42,7 @@ pub struct Collected {
 }
 
 impl Collected {
+    /// The phases of the test, in order; empty without a result of the body.
     pub fn phases(&self) -> &[Phase] {
         self.test_result.as_ref().and_then(|t| t.body.as_ref()).map_or(&[], |b| &b.phases)
     }
