@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Boots of the past that count: the median of the last five.
 const RECENT: usize = 5;
 
-/// What a boot takes beside the window, milliseconds: so much, and so much for each CPU. Measured with QEMU 7.2 on two idle
+/// What a boot takes beside the window, milliseconds: so much, and so much for each CPU. Measured on two idle
 /// cores: `tcg` 2.3 s with 4 CPUs, 4 s with 16, 20 s with 64; `sim` 4 s with 4 and 7 s with 16.
 const TCG_BOOT_MS: (u64, u64) = (2_000, 280);
 const SIM_BOOT_MS: (u64, u64) = (3_000, 250);
