@@ -134,6 +134,18 @@ fn throttled_time_is_what_cpu_stat_says() {
     assert!(value("preemption_wait", "max") < 1e6, "{}", value("preemption_wait", "max"));
 }
 
+/// The CPU is free whenever the spinner is not throttled, in whichever cgroup. Linux 6.12 does not wake an idle CPU when a task that waits is
+/// moved from a throttled cgroup to another one: the task waits until the next interrupt there, at the latest that of the next move, 10 ms later.
+#[test]
+fn wait_in_which_a_throttled_task_changes_its_cgroup_is_throttled_time() {
+    let b = boot(BODY, "throttled_here_and_there", "1n1l2c1t", json!({"duration_ns": 400_000_000}));
+    b.assert_pass();
+    let value = |name, stat| b.metric(Some("confined"), name, stat).unwrap();
+    let throttled = value("throttled_wait", "mean") * value("throttled_wait", "count");
+    assert!((200e6..400e6).contains(&throttled), "{throttled}");
+    assert!(value("run_delay", "max") < 11e6, "{}", value("run_delay", "max"));
+}
+
 /// Phases, roles, last-level caches and nodes in one guest, with and without events.
 #[test]
 fn metrics_of_a_run_are_their_definitions() {
@@ -159,8 +171,8 @@ fn scheduler_that_keeps_to_a_quota_is_not_blamed() {
     // Throttled for longer than a worker may wait, and the waits for a CPU beside that are short.
     let value = |name, stat| b.metric(Some("batch"), name, stat).unwrap();
     assert!(value("throttled_wait", "max") > 1.5e9, "{}", value("throttled_wait", "max"));
-    // A worker joins the cgroup in its wait from the fork, of which the throttled part is not known.
-    for kind in ["wakeup_latency", "preemption_wait"] {
+    // Also the wait from the fork, in which each worker was moved into the cgroup.
+    for kind in ["wakeup_latency", "preemption_wait", "run_delay"] {
         assert!(value(kind, "max") < 1e8, "{kind}: {}", value(kind, "max"));
     }
 }

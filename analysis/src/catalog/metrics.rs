@@ -123,7 +123,7 @@ pub const METRICS: [Metric; 50] = [
         "throttled_wait",
         Polarity::Neutral,
         &[],
-        "time within a wait before a slice in which cpu.max throttled the task's cgroup, or one above it, on the task's CPU, in whole units of 1024 ns, for waits that have such a time; what of the wait is left after it counts in the metrics of waits; a bandwidth limit that a sched_ext scheduler keeps by itself is not seen and counts as waiting, as does the throttled time of a wait in which the task changed its cgroup; percentiles are null at the level summary",
+        "time within a wait before a slice in which cpu.max throttled the task's cgroup, or one above it, on the task's CPU, in whole units of 1024 ns, for waits that have such a time; what of the wait is left after it counts in the metrics of waits; a bandwidth limit that a sched_ext scheduler keeps by itself is not seen and counts as waiting; in a wait in which the task changed its cgroup, the time in both cgroups counts, and where the kernel does not show such a change (BTF without task_change_group_fair, no ftrace), that wait counts nowhere; percentiles are null at the level summary",
     ),
     duration(
         "slice_length",

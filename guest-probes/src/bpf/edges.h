@@ -94,11 +94,13 @@ int list_tasks(struct bpf_iter__task *ctx)
 	fill_row(&row, p, s);
 	if (!s->running && s->runnable_since_ns && s->runnable_since_ns < window_end_ns) {
 		/* If it is throttled now, it may have been since after the window's end. */
-		take_throttling(&s->throttling, p);
+		if (!take_throttling(&s->throttling, p))
+			goto write;
 		row.open_wait_ns = window_end_ns - s->runnable_since_ns;
 		row.open_throttled_ns = throttled_part(s->throttling.ns, row.open_wait_ns);
 		row.open_wait_ns -= row.open_throttled_ns;
 	}
+write:
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }

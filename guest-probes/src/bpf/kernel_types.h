@@ -63,10 +63,18 @@ struct task_group {
 	struct cfs_rq **cfs_rq;
 };
 
+struct cfs_tg_state {
+	struct cfs_rq cfs_rq;
+};
+
 struct sched_entity {
 	struct load_weight load;
 	__u64 sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
+};
+
+struct scx_sched {
+	__s32 level;
 };
 
 struct kernfs_node {

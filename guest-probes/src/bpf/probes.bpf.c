@@ -172,10 +172,22 @@ int BPF_PROG(sched_switch, _Bool preempt, struct task_struct *prev, struct task_
 		s = state_of(next);
 		if (s) {
 			s->running = 1;
-			take_throttling(&s->throttling, next);
+			if (!take_throttling(&s->throttling, next))
+				s->runnable_since_ns = 0;
 			s->throttling.ns = throttled_part(s->throttling.ns, now - s->runnable_since_ns);
 		}
 	}
+	return 0;
+}
+
+/* Runs with the lock of the task's runqueue held (sched_move_task in kernel/sched/core.c). */
+SEC("fexit/task_change_group_fair")
+int BPF_PROG(task_change_group_fair, struct task_struct *p)
+{
+	struct task_state *s = state_of(p);
+
+	if (s && !s->running)
+		regroup_throttling(&s->throttling, p);
 	return 0;
 }
 

@@ -19,6 +19,8 @@ use ktstr_wire::message::{Buckets, CpuCounters, Histograms, ProbeRun};
 use ktstr_wire::record::NO_TIME;
 use ktstr_wire::ring::STATE_BYTES;
 use ktstr_wire::spec::ProbeLevel;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Func;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, OpenObject, ProgramMut, RingBufferBuilder};
 
@@ -55,6 +57,14 @@ const PROBES: [&str; 8] = [
     "hrtimer_expire_entry",
     "sched_yield",
 ];
+
+/// Where the kernel's own scheduler moves a task to another cgroup (kernel/sched/fair.c).
+const CHANGE_OF_CGROUP: &str = "task_change_group_fair";
+
+/// The kernel describes such a function.
+fn has_function(name: &str) -> bool {
+    Btf::from_vmlinux().is_ok_and(|btf| btf.type_by_name::<Func<'_>>(name).is_some())
+}
 
 /// How much the probes may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +126,8 @@ impl Probes {
         open.maps.histograms.set_max_entries(capacity.nr_blocks).map_err(bpf("size of the histograms"))?;
         open.maps.tasks.set_max_entries(pid_max()).map_err(bpf("slots of the tasks"))?;
         open.progs.sched_waking.set_autoload(with_records);
+        let sees_moves = has_function(CHANGE_OF_CGROUP);
+        open.progs.task_change_group_fair.set_autoload(sees_moves);
         let skel = open
             .load()
             .map_err(bpf("load (the kernel needs CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS)"))?;
@@ -123,6 +135,10 @@ impl Probes {
         probes.place_logs()?;
         probes.adopt_tasks()?;
         probes.attach()?;
+        if sees_moves {
+            // Without it, waits in which a task changes its cgroup are not known.
+            probes.links.extend(probes.skel.progs.task_change_group_fair.attach());
+        }
         provoke().map_err(system("make the probes run"))?;
         for cpu in 0..capacity.nr_cpus {
             // A CPU that is offline runs nothing; when it comes online its first switch is seen.
@@ -394,7 +410,6 @@ fn run(program: &ProgramMut<'_>, argument: u32, on: Option<u32>) -> io::Result<(
 mod tests {
     use super::*;
     use libbpf_rs::AsRawLibbpf;
-    use libbpf_rs::btf::Btf;
     use libbpf_rs::btf::types::{MemberAttr, Struct, StructMember};
 
     /// Offsets of the members of a structure that the programs' BTF describes.

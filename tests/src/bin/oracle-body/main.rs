@@ -86,7 +86,6 @@ fn everything(ctx: &Ctx) -> Result<AssertResult> {
     ctx.announce(bomb.tid(), "bomb")?;
     // Under any scheduler, who leads the play comes when it is time.
     system::come_first()?;
-    // Where a yield costs a whole slice, as under scx_simple, there are few beside others.
     act(stage, "yield", tasks::yield_on_cpu_1)?;
     act(stage, "yield", tasks::yield_on_cpu_1)?;
     std::thread::sleep(ctx.duration() / 10);
@@ -179,6 +178,18 @@ fn throttled(ctx: &Ctx) -> Result<AssertResult> {
     let us = stat.lines().find_map(|l| l.strip_prefix("throttled_usec ")).unwrap_or("0");
     println!("throttled_us {us}");
     Ok(AssertResult::pass())
+}
+
+/// A spinner that goes from one of two cgroups to the other every 10 ms, and may use a tenth of a CPU in each: it is mostly moved while it
+/// is throttled.
+#[ktstr_test(accel = "sim", cores = 2, duration_s = 0.4)]
+fn throttled_here_and_there(ctx: &Ctx) -> Result<AssertResult> {
+    let spinner = tasks::Wanderer::start()?;
+    ctx.announce(spinner.tid(), "confined")?;
+    spinner.limit(10_000)?;
+    let moves = spinner.wander(ctx.duration())?;
+    spinner.end();
+    Ok(AssertResult::pass().ensure(moves > 20, || format!("{moves} moves are too few to test them")))
 }
 
 /// Workers of three roles in two phases, one of them with a quota.

@@ -150,10 +150,13 @@ pub struct Wanderer {
 /// Where the test's cgroups are.
 pub const CGROUPS: &str = "/sys/fs/cgroup/ktstr";
 
+/// Those that it goes to and fro between.
+const CGROUPS_OF_WANDERER: [&str; 2] = ["north", "south"];
+
 impl Wanderer {
     /// Forks it. Call it before there are threads.
     pub fn start() -> Result<Wanderer> {
-        for name in ["north", "south"] {
+        for name in CGROUPS_OF_WANDERER {
             fs::create_dir(Path::new(CGROUPS).join(name))?;
         }
         let tired = &system::shared_words(1)?[0];
@@ -178,12 +181,20 @@ impl Wanderer {
         Ok(cgroup)
     }
 
+    /// Lets it use `us` microseconds of CPU time in each 100 ms in each of its two cgroups.
+    pub fn limit(&self, us: u32) -> Result<()> {
+        for name in CGROUPS_OF_WANDERER {
+            fs::write(Path::new(CGROUPS).join(name).join("cpu.max"), format!("{us} 100000"))?;
+        }
+        Ok(())
+    }
+
     /// Moves it every 10 ms. Gives the number of moves.
     pub fn wander(&self, duration: Duration) -> Result<u32> {
         let until = system::now_ns() + duration.as_nanos() as u64;
         let mut moves = 0;
         while system::now_ns() < until {
-            let name = if moves % 2 == 0 { "north" } else { "south" };
+            let name = CGROUPS_OF_WANDERER[moves as usize % 2];
             fs::write(Path::new(CGROUPS).join(name).join("cgroup.procs"), self.tid.to_string())?;
             moves += 1;
             std::thread::sleep(Duration::from_millis(10));
