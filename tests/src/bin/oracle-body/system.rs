@@ -49,6 +49,13 @@ pub fn come_first() -> io::Result<()> {
     set_policy(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1)
 }
 
+/// Sets the nice value of this thread, and with it its weight.
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: takes numbers; 0 is this thread.
+    let r = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn set_policy(policy: i32, priority: i32) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: parameters lives until the call returns; 0 is this thread.
