@@ -5,4 +5,5 @@ mod skeleton;
 fn main() {
     skeleton::build("probes", &["-Wno-unused-function"]);
     skeleton::build("baseline", &[]);
+    skeleton::build("exits", &[]);
 }

@@ -54,7 +54,7 @@ pub struct Facts {
     pub in_charge: bool,
     /// What else the agent saw: why it was given up before it took over, or that it left its place to another process.
     pub trouble: Option<String>,
-    /// Ends that the kernel logged before it was told to end, and after that.
+    /// Ends by the kernel's tracepoint or log, before it was told to end, and after that.
     pub logged: [Vec<Report>; 2],
     /// What it printed.
     pub output: Output,
@@ -80,7 +80,7 @@ impl Facts {
     fn in_full(&self, end: &Report) -> Report {
         let own = self.output.reports.iter().rfind(|r| r.reason == end.reason);
         let message = own.and_then(|r| r.message.clone()).or_else(|| end.message.clone());
-        Report { reason: end.reason.clone(), message, dump: own.and_then(|r| r.dump.clone()) }
+        Report { message, dump: own.and_then(|r| r.dump.clone()), ..end.clone() }
     }
 
     /// The judgement.

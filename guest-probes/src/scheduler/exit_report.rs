@@ -29,6 +29,11 @@ const REASONS: [(&str, &str); 11] = [
     ("rescue bandwidth overload", "error_rescue"),
 ];
 
+/// The kernel's reason for an exit kind; of one that is not known the kind itself.
+pub fn reason_of(kind: &str) -> &str {
+    REASONS.iter().find(|(_, k)| *k == kind).map_or(kind, |(words, _)| words)
+}
+
 /// The exit kind for a reason of the kernel.
 pub fn kind_of(reason: &str) -> &'static str {
     REASONS.iter().find(|(words, _)| *words == reason).map_or("unknown", |(_, kind)| kind)
@@ -44,6 +49,8 @@ pub fn is_error(kind: &str) -> bool {
 pub struct Report {
     /// The kernel's reason.
     pub reason: String,
+    /// The exit kind by the kernel's tracepoint, where it has one.
+    pub traced: Option<String>,
     /// The message beside it, if any.
     pub message: Option<String>,
     /// The debug dump, if any; of one that is longer than a MiB its beginning, the victim's section and its end.
@@ -52,8 +59,8 @@ pub struct Report {
 
 impl Report {
     /// Its exit kind.
-    pub fn kind(&self) -> &'static str {
-        kind_of(&self.reason)
+    pub fn kind(&self) -> &str {
+        self.traced.as_deref().unwrap_or_else(|| kind_of(&self.reason))
     }
 }
 
@@ -105,7 +112,7 @@ pub fn read_output(plain: &str, cut: bool) -> Output {
         out.text.push_str(&plain[at + found.start..at + found.end]);
         at += found.end;
         let dump = dump.map(|d| shortened(d, found.message.as_deref().unwrap_or_default()));
-        out.reports.push(Report { reason: found.reason, message: found.message, dump });
+        out.reports.push(Report { reason: found.reason, message: found.message, dump, traced: None });
     }
     out.text.push_str(&plain[at..]);
     out
@@ -331,7 +338,7 @@ mod tests {
     /// The last end: kind, message, whether there is a dump.
     fn last(output: &str) -> Option<(&'static str, Option<String>, bool)> {
         let report = read(output).reports.pop()?;
-        Some((report.kind(), report.message, report.dump.is_some()))
+        Some((kind_of(&report.reason), report.message, report.dump.is_some()))
     }
 
     #[test]

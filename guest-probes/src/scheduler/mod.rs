@@ -2,6 +2,7 @@
 
 pub mod ending;
 pub mod exit_report;
+pub mod exit_trace;
 pub mod kernel_log;
 pub mod process;
 pub mod program_stats;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -12,6 +13,7 @@ use crate::init::system::search_path;
 use crate::process::output_tail::Tail;
 use crate::scheduler::ending::{Facts, ProcessEnd};
 use crate::scheduler::exit_report::{Report, is_error, plain, read_kernel_log, read_output};
+use crate::scheduler::exit_trace::{ExitTrace, with_words};
 use crate::scheduler::kernel_log::KernelLog;
 
 const SYSFS: &str = "/sys/kernel/sched_ext";
@@ -76,6 +78,9 @@ pub struct Scheduler {
     log: KernelLog,
     /// Records of the kernel's log up to now.
     records: Vec<String>,
+    trace: Option<Rc<ExitTrace>>,
+    /// Exit kinds by the tracepoint up to now.
+    traced: Vec<String>,
     /// `enable_seq` when it took over last.
     seq: u64,
     took_over: bool,
@@ -98,6 +103,9 @@ impl Scheduler {
             return Err(Box::new(not_started(name, reason)));
         }
         let log = KernelLog::from_now();
+        let trace = ExitTrace::of_guest();
+        // Those of schedulers before.
+        let _ = trace.as_ref().map(|t| t.read());
         let before = enable_seq();
         let (child, output) =
             spawn(path, args).map_err(|e| Box::new(not_started(name, format!("cannot be executed: {e}"))))?;
@@ -108,6 +116,8 @@ impl Scheduler {
             output: Some(output),
             log,
             records: Vec::new(),
+            trace,
+            traced: Vec::new(),
             seq: before,
             took_over: false,
             trouble: None,
@@ -171,10 +181,12 @@ impl Scheduler {
         if failed || out_since.elapsed() > START_LIMIT { Standing::Lost } else { Standing::Between }
     }
 
-    /// Every end that the kernel has logged since its start.
+    /// Every end since its start: by the tracepoint, where the kernel has it, in the words of the kernel's log.
     fn ends(&mut self) -> Vec<Report> {
         self.records.extend(self.log.read());
-        read_kernel_log(&self.records)
+        self.traced.extend(self.trace.iter().flat_map(|t| t.read()));
+        let logged = read_kernel_log(&self.records);
+        if self.traced.len() < logged.len() { logged } else { with_words(&self.traced, &logged) }
     }
 
     /// Ends it and says how it ended.
