@@ -241,3 +241,20 @@ fn malformed_variable_fails_the_test_before_a_boot() {
     let left: Vec<PathBuf> = ktstr_tests::boot::walk(dir.path());
     assert!(left.iter().all(|p| p.to_str() == Some(broken)), "{left:?}");
 }
+
+/// In a test that was started by hand; else `cargo ktstr` has said it.
+#[test]
+fn project_without_a_commit_is_told_of_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let changes = serde_json::json!({"manifest_dir": dir.path()});
+    let spec = ktstr_tests::boot::spec(&program("oracle-body"), "none", &changes);
+    let kernel = env::TEST_KERNEL.path().unwrap().expect("`make test` sets KTSTR_TEST_KERNEL");
+    let mut command = runner();
+    env::ALL.iter().for_each(|own| _ = command.env_remove(own));
+    // What it would do is enough.
+    command.env(env::SHOW, dir.path().join("show")).env(env::TARGET_DIR, dir.path());
+    command.env(env::KERNEL, kernel).env(env::ACCEL, "tcg");
+    let out = ktstr_tests::boot::given(&mut command, &spec);
+    assert_eq!(status(&out), 0, "{}", text_of(&out));
+    assert!(text_of(&out).contains("results are kept under 'nogit'"), "{}", text_of(&out));
+}
