@@ -1,5 +1,6 @@
 //! A running guest and its end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use crate::config::GuestConfig;
 use crate::error::StartError;
 use crate::guest_end::GuestEnd;
 use crate::guest_memory::GuestMemory;
+use crate::host::life_signs;
 use crate::host::memory::HugePagesError;
 use crate::host::vcpu_threads::CpuThreads;
 use crate::kvm::{Machine, MachineConfig, MachineEnd, memory};
@@ -129,6 +131,30 @@ impl Guest {
         match &self.0 {
             Backend::Qemu(_) => None,
             Backend::Kvm(machine) => machine.pages(),
+        }
+    }
+
+    /// For each thread of the host that runs the guest, the time that it has waited for a CPU so far, nanoseconds.
+    pub fn waits_ns(&self) -> BTreeMap<u32, u64> {
+        match &self.0 {
+            Backend::Qemu(process) => life_signs::waits_ns(process.id()),
+            Backend::Kvm(_) => CpuThreads::own().run_delay_ns(),
+        }
+    }
+
+    /// A number that changes when something in the guest's memory does; it costs the host a pass over that memory. `None`: not known.
+    pub fn memory_digest(&self) -> Option<u64> {
+        match &self.0 {
+            Backend::Qemu(process) => life_signs::memory_digest(process.id()),
+            Backend::Kvm(machine) => Some(machine.memory().digest()),
+        }
+    }
+
+    /// The guest is stopped by a signal or a debugger.
+    pub fn is_stopped(&self) -> bool {
+        match &self.0 {
+            Backend::Qemu(process) => CpuThreads::of_qemu(process.id()).are_stopped(),
+            Backend::Kvm(_) => false,
         }
     }
 

@@ -1,12 +1,17 @@
 //! A running guest's memory as this process sees it, for others than the guest's devices.
 
+use std::hash::Hasher;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
+    GuestMemoryRegion, MemoryRegionAddress,
 };
+
+/// Bytes that go into a digest at a time.
+const DIGEST_PIECE: usize = 256 << 10;
 
 /// There is no memory, or not all of it, at an address; or a number lies across the bounds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,21 @@ impl GuestMemory {
         GuestMemoryBackend::check_range(&*self.0.memory(), GuestAddress(gpa), len)
     }
 
+    /// A number that changes when something in it does.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        let mut piece = vec![0; DIGEST_PIECE];
+        for region in self.0.memory().iter() {
+            for at in (0..region.len()).step_by(DIGEST_PIECE) {
+                let len = usize::try_from(region.len() - at).unwrap_or(DIGEST_PIECE).min(DIGEST_PIECE);
+                // All of it is in the region.
+                let _ = region.read_slice(&mut piece[..len], MemoryRegionAddress(at));
+                hasher.write(&piece[..len]);
+            }
+        }
+        hasher.finish()
+    }
+
     /// Reads into `out`. What the guest writes there meanwhile may be seen in part.
     pub fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), NoMemory> {
         self.0.memory().read_slice(out, GuestAddress(gpa)).map_err(|_| NoMemory { gpa })
@@ -75,6 +95,15 @@ mod tests {
         let mut bytes = [0; 4];
         memory.read(0x10_0ffc, &mut bytes).unwrap();
         assert_eq!(bytes, [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn digest_changes_with_one_byte() {
+        let memory = memory();
+        let before = memory.digest();
+        assert_eq!(memory.digest(), before);
+        memory.store(0x10_0ff8, 1).unwrap();
+        assert_ne!(memory.digest(), before);
     }
 
     #[test]

@@ -14,9 +14,11 @@ use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
 
 use crate::host::steal::Watch;
+use crate::run::durations::Past;
 use crate::run::error::{RunError, file_error};
 use crate::run::host_share::{self, Pinning};
 use crate::run::judge::verdict::Circumstances;
+use crate::run::patience::{Patience, Signs};
 use crate::run::plan::{Plan, agent_path};
 use crate::run::receive::collect::{Collector, Known};
 use crate::run::receive::guest_log::Shape;
@@ -147,9 +149,10 @@ impl Plan {
             .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
         let watch =
             (self.settings.accel == Accel::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
-        let end =
-            wait(&mut guest, &collector, self, Looks { pinning: pinning.as_mut(), stops: &mut stops }, stop)
-                .map_err(RunError::Affinity)?;
+        let patience = Patience::new(expected(self, identity), Instant::now());
+        let looks = Looks { pinning: pinning.as_mut(), stops: &mut stops };
+        let (end, given_up) =
+            wait(&mut guest, &collector, self, (looks, patience), work, stop).map_err(RunError::Affinity)?;
         let pages = guest.pages();
         let slots = guest.slots().transpose().map_err(file_error(work))?;
         drop(guest);
@@ -163,6 +166,7 @@ impl Plan {
         let _ = fs::remove_file(&initramfs);
         Ok(Circumstances {
             end: Some(end),
+            given_up,
             panic_line: report::panic_line(&config.console_log),
             host: HostAccount {
                 stopped_ns: window_of(&progress).and_then(|window| stops.within(window)),
@@ -182,7 +186,7 @@ impl Plan {
     }
 }
 
-/// Longest wait for `Hello`. Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; a KVM guest in
+/// Longest wait for `Hello`, in the guest's own time (`patience.rs`). Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; a KVM guest in
 /// a guest that is emulated itself took 100 s on a machine with ten times as much to do as it has cores, and this allows for
 /// that. A deterministic guest says nothing before its window has ended.
 pub(crate) fn boot_limit(plan: &Plan) -> Duration {
@@ -198,35 +202,51 @@ pub(crate) fn end_limit(plan: &Plan) -> Duration {
     Duration::from_nanos(plan.spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
 }
 
-/// Waits in short steps, so that a full disk and a stream that has ended are noticed.
+/// The time that a boot of the test is expected to take: what it took before, else by a model.
+fn expected(plan: &Plan, id: &Identity) -> Duration {
+    let (topology, nr_cpus) = (id.topology.to_string(), id.topology.nr_cpus());
+    let past = Past::read(&plan.ktstr_dir);
+    Duration::from_millis(past.boot_ms(&id.full_test(), &topology, id.accel, nr_cpus, plan.spec.duration_ns))
+}
+
+/// What the guest shows from outside.
+fn signs(guest: &Guest, work: &Path) -> Signs {
+    let len = |name: &str| fs::metadata(work.join(name)).map_or(0, |m| m.len());
+    Signs { memory: guest.memory_digest(), written: len("console.log") + len("raw.log") }
+}
+
+/// Waits in short steps, so that a full disk, a stream that has ended, and a guest that has stopped are noticed. Gives the guest's end and,
+/// where it was ended because it had stopped, how that showed.
 pub(crate) fn wait(
     guest: &mut Guest,
     collector: &Collector,
     plan: &Plan,
-    mut looks: Looks<'_>,
+    (mut looks, mut patience): (Looks<'_>, Patience),
+    work: &Path,
     stop: &AtomicBool,
-) -> io::Result<GuestEnd> {
-    let start = Instant::now();
-    let mut limit = start + boot_limit(plan);
+) -> io::Result<(GuestEnd, Option<String>)> {
+    let mut limit = boot_limit(plan);
     let (mut up, mut ended) = (false, false);
     loop {
         looks.go_on()?;
         match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
             GuestEnd::TimedOut => {}
-            end => return Ok(end),
+            end => return Ok((end, None)),
         }
+        patience.step(Instant::now(), guest.waits_ns(), guest.is_stopped());
         let progress = collector.progress();
         if progress.hello && !up {
             up = true;
-            limit = Instant::now() + end_limit(plan);
+            limit = patience.own() + end_limit(plan);
         }
         if progress.ended && !ended {
             ended = true;
-            limit = limit.min(Instant::now() + Duration::from_secs(30));
+            limit = limit.min(patience.own() + Duration::from_secs(30));
         }
-        if Instant::now() >= limit || progress.write_error.is_some() {
+        let stopped = patience.wants_look().then(|| patience.look(signs(guest, work))).flatten();
+        if stopped.is_some() || patience.own() >= limit || progress.write_error.is_some() {
             guest.kill();
-            return Ok(GuestEnd::TimedOut);
+            return Ok((GuestEnd::TimedOut, stopped));
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod judge;
 pub mod layout;
 pub mod pack;
+pub mod patience;
 pub mod plan;
 pub mod preview;
 pub mod receive;

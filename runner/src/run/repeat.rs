@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use ktstr_analysis::Verdict;
+
 use crate::exit;
 use crate::run::error::RunError;
 use crate::run::judge::verdict::Judgement;
@@ -18,7 +20,10 @@ pub fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
         let published = plan.boot(i, stop)?;
         let id = &published.sidecar.identity;
         let wall_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        durations::note(&plan.ktstr_dir, &id.full_test(), &id.topology.to_string(), id.accel, wall_ms);
+        // One that did not get through says nothing of how long the test takes.
+        if !matches!(published.judgement.verdict, Verdict::BootError | Verdict::Inconclusive) {
+            durations::note(&plan.ktstr_dir, &id.full_test(), &id.topology.to_string(), id.accel, wall_ms);
+        }
         report::print(&published, plan);
         if published.judgement.exit_status != exit::OK {
             // nextest takes what follows this word on standard error into its reports.

@@ -3,6 +3,7 @@
 pub mod child;
 pub(crate) mod clock;
 pub(crate) mod cpus;
+pub(crate) mod life_signs;
 pub(crate) mod memory;
 pub(crate) mod reservation;
 pub(crate) mod vcpu_threads;

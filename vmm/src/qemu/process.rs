@@ -107,6 +107,11 @@ impl Process {
         self.page.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The guest's memory.
     pub fn memory(&self) -> GuestMemory {
         self.vsock.memory()

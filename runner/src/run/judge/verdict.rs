@@ -31,6 +31,8 @@ pub struct Judgement {
 pub struct Circumstances {
     /// How the guest ended; `None` if the runner itself died (a recovered run).
     pub end: Option<GuestEnd>,
+    /// How it showed that the guest had stopped, where it was ended for that.
+    pub given_up: Option<String>,
     /// The kernel's panic line on the console.
     pub panic_line: Option<String>,
     /// When the host kept the threads of its CPUs waiting, and what it read of the probes' log.
@@ -137,9 +139,10 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     }
     if c.hello.is_none() && around.write_error.is_none() {
         return match &around.end {
-            Some(GuestEnd::TimedOut) => {
-                boot("the guest did not answer in time; its console shows how far it came".into())
-            }
+            Some(GuestEnd::TimedOut) => boot(format!(
+                "the guest did not answer in time{}; its console shows how far it came",
+                because(&around.given_up)
+            )),
             Some(GuestEnd::Crashed { status, stderr }) => boot(crashed(status, stderr)),
             Some(GuestEnd::TripleFault { cpu }) => boot(format!(
                 "{} of the guest met a fault that it could not handle (triple fault) before the guest answered; its console shows how far it came",
@@ -157,6 +160,11 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
         };
     }
     None
+}
+
+/// What is known of a guest that was given up.
+fn because(given_up: &Option<String>) -> String {
+    given_up.as_ref().map_or(String::new(), |why| format!(": {why}"))
 }
 
 /// The guest's kernel says itself which release it is: another one than that of the results is not what was asked for.
@@ -212,7 +220,7 @@ fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
     match (&c.truncated, &around.end) {
         (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
         (Some(why), Some(GuestEnd::TimedOut)) => {
-            inconclusive(format!("the guest did not end in time ({why})"))
+            inconclusive(format!("the guest did not end in time{} ({why})", because(&around.given_up)))
         }
         (Some(why), Some(end)) => {
             inconclusive(format!("the guest's data ends early ({why}; guest: {end:?})"))
