@@ -1,4 +1,5 @@
 //! The attribute and declaration macros of ktstr. `ktstr` re-exports and documents them.
+#![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
 mod args;

@@ -134,8 +134,8 @@ variables! {
     /// Set by the guest agent, read by the process of a test body: number of the descriptor of the socket to
     /// the agent.
     AGENT_FD = "KTSTR_AGENT_FD", "the number of a descriptor";
-    /// Set by tests, read by the runner: a CPU of guests in `sim` that gets two thirds of its time, to test that the run
-    /// reports it.
+    /// Set by tests, read by the runner: a CPU of guests in `sim` that gets two thirds of its time, to test
+    /// that the run reports it.
     SLOW_CPU = "KTSTR_SLOW_CPU", "the number of a CPU";
     /// Set by `make test`, read by tests: the kernel for guests.
     TEST_KERNEL = "KTSTR_TEST_KERNEL", "the absolute path of a bzImage, as cargo ktstr kernel list shows it";

@@ -173,9 +173,9 @@ pub struct MigrationRecord {
 /// A record of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Kind 1.
+    /// A slice, kind 1.
     Slice(SliceRecord),
-    /// Kind 2.
+    /// A migration, kind 2.
     Migration(MigrationRecord),
 }
 

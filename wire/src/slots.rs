@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What each CPU of a guest in `sim` got, from power-on to the guest's end.
 ///
-/// Time passes in rounds. In each round every CPU owns a slot of the same number of instructions, which is also the length of a
-/// round in nanoseconds. While all CPUs but one are halted there are no rounds.
+/// Time passes in rounds. In each round every CPU owns a slot of the same number of instructions, which is
+/// also the length of a round in nanoseconds. While all CPUs but one are halted there are no rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     /// Length of a slot, instructions.
@@ -36,8 +36,8 @@ pub struct CpuSlots {
 }
 
 impl Slots {
-    /// The longest that a CPU with something to do may wait for its slot, nanoseconds: it may have the first slot of one round
-    /// and the last of the next.
+    /// The longest that a CPU with something to do may wait for its slot, nanoseconds: it may have the first
+    /// slot of one round and the last of the next.
     pub fn longest_wait_limit_ns(&self) -> u64 {
         2 * self.slot_instructions
     }

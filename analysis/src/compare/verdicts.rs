@@ -76,7 +76,7 @@ impl VerdictCounts {
         self.pass + self.failed()
     }
 
-    /// All boots.
+    /// Number of boots of the side.
     pub fn boots(&self) -> usize {
         self.decided() + self.undecided()
     }
