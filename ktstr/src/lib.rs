@@ -108,7 +108,8 @@ pub use ktstr_macros::test_main;
 
 /// Everything that a test usually needs.
 pub mod prelude {
-    pub use crate::scenario::{Scenario, canned, execute_defs};
+    pub use crate::scenario::run::execute_defs;
+    pub use crate::scenario::{Scenario, canned};
     pub use crate::{
         AssertResult, Better, Block, CgroupDef, Cpus, Ctx, Payload, Policy, Program, Result, Topology, Via,
         Work, ktstr_test,

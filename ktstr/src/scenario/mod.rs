@@ -25,10 +25,8 @@ pub mod canned;
 mod check;
 mod describe;
 mod engine;
-mod run;
+pub(crate) mod run;
 mod step;
-
-pub use run::execute_defs;
 
 use crate::Result;
 use crate::ctx::Ctx;
