@@ -8,7 +8,7 @@ use ktstr_wire::frame::{self, Decoder, HEADER_BYTES, Kind};
 use ktstr_wire::message::to_json;
 use serde::Serialize;
 
-/// A connection to the host over vsock. What is sent before [`Channel::connect`] is kept until then.
+/// A connection to the host over vsock. Frames sent before [`Channel::connect`] are kept until then.
 #[derive(Debug, Default)]
 pub struct Channel {
     stream: Option<File>,
@@ -17,7 +17,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Connects to a port of the host, if that has not been done, and sends what was kept.
+    /// Connects to a port of the host, unless connected, and sends the kept frames.
     pub fn connect(&mut self, port: u32) -> io::Result<()> {
         if self.stream.is_none() {
             self.stream.insert(connect(port)?).write_all(&std::mem::take(&mut self.held))?;
@@ -44,7 +44,7 @@ impl Channel {
         self.send_bytes(kind, &to_json(message))
     }
 
-    /// Waits for an answer of the host, which has no payload, at most `seconds`. `None`: one of a kind that is not known.
+    /// Waits at most `seconds` for an answer of the host, which has no payload. `None`: an unknown kind.
     pub fn answer(&mut self, seconds: i64) -> io::Result<Option<Kind>> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let timeout = libc::timeval { tv_sec: seconds, tv_usec: 0 };

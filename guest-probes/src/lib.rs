@@ -1,20 +1,29 @@
 //! The guest agent, PID 1 of every guest, and its BPF probes.
 //!
-//! One life: mounts and modules ([`crate::init::system`]), vsock ([`channel`]), the check of `/sys` ([`crate::init::topology`]), in `sim` the
-//! CPUs' [`crate::init::races`], probes ([`crate::probes::skeleton`]), the
-//! scheduler under test ([`crate::scheduler::process`]), the [`crate::agent::window`] around the test body ([`crate::test::body`]), the [`crate::report::results`], power-off ([`crate::agent::run`]). Nothing
-//! is sent while the window is open, but what would not fit the [`crate::probes::record_log`] if the host cannot read it ([`crate::report::window_events`]). Or a [`crate::init::shell`] beside the scheduler. Whatever goes wrong is sent as a `BootError` and written
-//! to the console; PID 1 never exits.
+//! In order: mounts and modules (`init::system`), vsock (`channel`), the check of `/sys` (`init::topology`), in `sim` the
+//! races of the CPUs (`init::races`), probes (`probes::skeleton`), the scheduler under test (`scheduler::process`), the
+//! window (`agent::window`) with the test body (`test::body`), the results (`report::results`), power-off. While the
+//! window is open the agent sends only records that would overflow the log and that the host cannot read
+//! (`report::window_events`). Errors are sent as a `BootError` and printed on the console; PID 1 never exits.
 
-pub mod agent;
-pub mod channel;
-pub mod init;
-pub mod kernel_stats;
-pub mod probes;
-pub mod process;
-pub mod report;
-pub mod scheduler;
-pub mod test;
+#![warn(unreachable_pub)]
+
+mod agent;
+mod channel;
+mod init;
+mod kernel_stats;
+mod probes;
+mod process;
+mod report;
+mod scheduler;
+mod test;
+
+// The runner reads exits as the agent does; the cost tools run parts of the agent in guests of their own.
+pub use crate::init::system::{mount_all, now_ns, power_off};
+pub use crate::probes::skeleton::{Capacity, Probes};
+pub use crate::scheduler::exit_report::victim_section;
+pub use crate::scheduler::process::Scheduler;
+pub use crate::scheduler::program_stats::ProgramStats;
 
 /// Runs the agent and powers the guest off.
 pub fn main() {
@@ -22,7 +31,7 @@ pub fn main() {
         eprintln!("ktstr-guest is the init of ktstr's guests; cargo ktstr test starts it");
         std::process::exit(2);
     }
-    if std::panic::catch_unwind(crate::agent::run::live).is_err() {
+    if std::panic::catch_unwind(crate::agent::run::run).is_err() {
         eprintln!("ktstr-guest: panicked, see above");
     }
     crate::init::system::power_off();

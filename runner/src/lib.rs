@@ -4,17 +4,27 @@
 //! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`crate::commands::stats`]) reads what runs left, after
 //! finishing what killed runners left behind ([`crate::run::recover`]). Exit statuses are in [`exit`].
 
-pub mod args;
-pub mod commands;
-pub mod digest;
-pub mod emulator;
-pub mod exit;
-pub mod host;
-pub mod kernel;
-pub mod nextest;
-pub mod output;
-pub mod run;
-pub mod shell_words;
+#![warn(unreachable_pub)]
+
+mod args;
+mod commands;
+mod digest;
+mod emulator;
+mod exit;
+mod host;
+mod kernel;
+mod nextest;
+mod output;
+mod run;
+mod shell_words;
+
+// Sources of kernels, for tests with a mirror of their own.
+pub use crate::kernel::download::file as download_file;
+pub use crate::kernel::error::KernelError;
+pub use crate::kernel::git::Commit;
+pub use crate::kernel::mirror::{Mirror, Release};
+pub use crate::kernel::source::Source;
+pub use crate::kernel::version::Wanted;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -14,7 +14,7 @@ pub(crate) use outln;
 
 /// Writes to standard output. If that fails (a full disk, a reader that has gone), this says so and ends the program, with
 /// the exit status of [`exit::of_io`].
-pub fn write(text: Arguments<'_>) {
+pub(crate) fn write(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
     if let Err(e) = out.write_fmt(text).and_then(|()| out.flush()) {
         eprintln!("error: standard output: {e}");
@@ -28,7 +28,7 @@ fn turns_text(c: char) -> bool {
 }
 
 /// Text without characters that command a terminal; escapes stand for them. Lines and tabs stay.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -41,7 +41,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// [`plain`] text in one line.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     plain(text).replace(['\n', '\t'], " ")
 }
 

@@ -6,12 +6,7 @@ mod mirror;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use cargo_ktstr::kernel::download;
-use cargo_ktstr::kernel::error::KernelError;
-use cargo_ktstr::kernel::git::Commit;
-use cargo_ktstr::kernel::mirror::{Mirror, Release};
-use cargo_ktstr::kernel::source::Source;
-use cargo_ktstr::kernel::version::Wanted;
+use cargo_ktstr::{Commit, KernelError, Mirror, Release, Source, Wanted, download_file};
 use ktstr_wire::env::{CACHE_DIR, KERNEL_MIRROR};
 use mirror::{Server, Serving, sha256};
 use tempfile::TempDir;
@@ -175,7 +170,7 @@ fn kernel_archive_of_another_digest_is_removed() {
 fn kernel_archive_that_is_missing_is_an_error() {
     let f = Fixture::new();
     let url = format!("{}/v6.x/linux-6.0.tar.xz", f.server.url);
-    let error = download::file(&url, &f.archive(), &sha256(b"")).unwrap_err();
+    let error = download_file(&url, &f.archive(), &sha256(b"")).unwrap_err();
     assert!(error.to_string().contains("404 Not Found"), "{error}");
     assert!(!f.archive().exists() && !f.partial().exists());
 }
@@ -234,7 +229,11 @@ fn kernel_build_of_a_version_downloads_checks_and_unpacks() {
     let server = Server::new(&[("6.14.2", archive.clone())]);
     let out = ktstr(&server.url, dir.path(), &["kernel", "build", "6.14"]).output().unwrap();
     assert_eq!(out.status.code(), Some(11), "{}", stderr(&out));
-    assert!(stderr(&out).contains("6.14.2 is no kernel: it holds no kernel source tree"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("6.14.2 is not a kernel: it holds no kernel source tree"),
+        "{}",
+        stderr(&out)
+    );
     let kept = dir.path().join("kernels/downloads/linux-6.14.2.tar.xz");
     assert_eq!(std::fs::read(kept).unwrap(), archive);
 }

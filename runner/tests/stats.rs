@@ -1,5 +1,5 @@
 //! `cargo ktstr stats` over synthetic results, as its users call it.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! A boot of one test body as a test on the host sees it: the spec that goes to the runner, and the files that come back.
-#![allow(clippy::unwrap_used)] // what tests call may panic as they may
+#![expect(clippy::unwrap_used, reason = "what tests call may panic as they may")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -197,7 +197,7 @@ pub struct Booted {
     pub status: i32,
     /// What the runner printed.
     pub output: String,
-    /// The sidecar.
+    /// The sidecar as JSON.
     pub sidecar: Value,
     /// The folder of the tables.
     pub tables: PathBuf,

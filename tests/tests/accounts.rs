@@ -1,5 +1,5 @@
 //! What tasks meet when they are enqueued, what the scheduler's programs cost, and throttling, on real guests.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 #[path = "../../analysis/src/metrics/recompute/mod.rs"]
 mod recompute;

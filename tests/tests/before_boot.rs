@@ -1,5 +1,5 @@
 //! What is wrong with a test is said before a guest boots, and a body that is run dry on the host does no harm there.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,6 @@
 //! The same inputs give the same boot in `sim`, to the last bit and whatever the host is doing; other seeds give others; and
 //! a boot that was found can be had again.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,7 +2,7 @@
 //!
 //! That no record is missing, twice or torn shows in the table of slices: those of a CPU follow each other to the nanosecond. In
 //! every run their sums are compared with the counters, and those with the kernel's own.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 mod tables;
 

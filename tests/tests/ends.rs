@@ -1,6 +1,6 @@
 //! Guests that end before they have said what they should: each run ends in time, with a verdict and words of its own, and
 //! leaves nothing.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::collections::BTreeSet;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

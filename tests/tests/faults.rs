@@ -1,5 +1,5 @@
 //! What goes wrong on purpose is seen where it should be: schedulers that misbehave, fail, or are missing, and tests that fail.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

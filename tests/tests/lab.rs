@@ -1,5 +1,5 @@
 //! Whole runs with `--accel kvm`, in the KVM lab (`vmm/lab`), where `/dev/kvm` is real and the host an emulated one.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 mod tables;
 

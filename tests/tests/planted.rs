@@ -1,5 +1,5 @@
 //! Schedulers that fail in one duty each (`duties.rs`): what says so, and that it names the task. And the one that fails in none.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::process::Command;
 

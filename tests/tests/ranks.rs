@@ -1,6 +1,6 @@
 //! Who belongs to whom, and who goes before whom: roles that are inherited, what a worker's iteration costs, and programs that take
 //! every CPU.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 mod tables;
 

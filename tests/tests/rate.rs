@@ -2,7 +2,7 @@
 //! slice of hackbench takes on disk.
 //!
 //! Benchmarks, and so ignored: they take minutes and print a line each.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
 //! Faults put into whole runs, which their own checks have to find: `runner/src/run/judge/self_check_tests.rs` has the table of all.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::path::{Path, PathBuf};
 use std::process::Child;

@@ -1,5 +1,4 @@
 //! `cargo ktstr shell`: the guest that a test has, with the host's files.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
 
 use std::process::Stdio;
 

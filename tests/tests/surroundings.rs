@@ -1,6 +1,6 @@
 //! Where `cargo ktstr` is called from, and what is asked of it there: a workspace of two packages below a folder with brackets, commas
 //! and blanks, reached by a symbolic link, with every path relative.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

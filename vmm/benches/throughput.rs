@@ -21,8 +21,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use ktstr_vmm::VsockServer;
 use ktstr_vmm::qemu::arguments::{self, Emulation, Inherited};
-use ktstr_vmm::vsock::vhost_user::Server;
 use ktstr_vmm::{Accel, Accept, GuestConfig};
 use streams::{Play, Step};
 
@@ -37,7 +37,7 @@ fn main() {
     }
     println!("{:<12} {:<22} {:>18} {:>18}", "front end", "guest", "from it, MiB/s", "to it, MiB/s");
     row("vhost-user", "QEMU, emulation", mib, |config, accept| ours(config, Accel::Tcg, accept));
-    if ktstr_vmm::kvm::calibrate().is_ok_and(|c| c.is_native()) {
+    if ktstr_vmm::calibrate().is_ok_and(|c| c.is_native()) {
         return under_kvm(mib);
     }
     let this = std::env::current_exe().unwrap();
@@ -76,7 +76,7 @@ fn ours(config: &GuestConfig, accel: Accel, accept: Accept) -> ktstr_vmm::Guest 
 /// A QEMU, gone with this.
 struct Qemu {
     child: std::process::Child,
-    _device: Server,
+    _device: VsockServer,
 }
 
 impl Drop for Qemu {
@@ -91,7 +91,7 @@ impl Drop for Qemu {
 fn qemu_under_kvm(config: &GuestConfig, accept: Accept) -> Qemu {
     let config = GuestConfig { cmdline: vec!["clocksource=kvm-clock".into()], ..config.clone() };
     let socket = config.run_dir.join("vsock");
-    let device = Server::start(&socket, arguments::GUEST_CID, accept).unwrap();
+    let device = VsockServer::start(&socket, arguments::GUEST_CID, accept).unwrap();
     let child =
         Command::new(arguments::PROGRAM).args(arguments(&config, &socket)).stdin(Stdio::null()).spawn();
     Qemu { child: child.unwrap(), _device: device }

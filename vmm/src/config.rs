@@ -1,4 +1,4 @@
-//! What is asked of a guest.
+//! Configuration of a guest.
 
 use std::path::PathBuf;
 
@@ -9,24 +9,24 @@ use crate::host::memory::HostMemory;
 /// The longest path of a Unix socket, bytes (`sun_path` without its NUL, unix(7)).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// What is asked of a guest.
+/// Configuration of a guest.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
     /// A bzImage, or a vmlinux with a PVH note.
     pub kernel: PathBuf,
     /// The archive of [`crate::Initramfs::write`].
     pub initramfs: PathBuf,
-    /// CPUs to show.
+    /// The guest's CPUs.
     pub topology: Topology,
     /// Memory in MiB, spread evenly over the nodes.
     pub memory_mib: u32,
-    /// Where it comes from.
+    /// Where the memory comes from.
     pub host_memory: HostMemory,
     /// More kernel parameters.
     pub cmdline: Vec<String>,
     /// An existing directory for the vsock device's socket. Its path must be short: see [`MAX_SOCKET_PATH_BYTES`].
     pub run_dir: PathBuf,
-    /// Where the console goes.
+    /// File for the console's output.
     pub console_log: PathBuf,
     /// What runs it in [`Accel::Sim`].
     pub emulator: Option<Emulator>,

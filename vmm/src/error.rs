@@ -20,7 +20,7 @@ pub enum StartError {
     /// QEMU could not be started.
     #[error("cannot start {program}: {source}", program = arguments::PROGRAM)]
     Spawn {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The run directory is too deep.
@@ -34,9 +34,9 @@ pub enum StartError {
     /// The vsock device could not be set up.
     #[error("vsock device at {path}: {source}")]
     Vsock {
-        /// Its socket.
+        /// Path of its socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Too few huge pages for a guest in QEMU.
@@ -48,9 +48,9 @@ pub enum StartError {
     /// A file of the guest could not be made.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

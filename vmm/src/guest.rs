@@ -34,7 +34,7 @@ enum Backend {
     Kvm(Box<Machine>),
 }
 
-/// Boots a guest. `accept` is asked for the Unix stream of each port that the guest connects to on CID 2.
+/// Boots a guest. `accept` returns the Unix stream of each port that the guest connects to on CID 2.
 ///
 /// A guest in QEMU also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
@@ -44,7 +44,7 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
         return Ok(Guest(Backend::Kvm(Box::new(machine))));
     }
     if config.host_memory.huge_pages {
-        // QEMU maps them likewise, and would not say how to get more.
+        // QEMU allocates them too, but does not say how to get more.
         let bytes = u64::from(config.memory_mib) << 20;
         HugePagesError::check(bytes)?;
         memory::allocate_huge(bytes).map_err(|_| HugePagesError::of(bytes))?;
@@ -52,7 +52,7 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
     process::start(config, accel, accept).map(|p| Guest(Backend::Qemu(p)))
 }
 
-/// Runs a guest in QEMU at the terminal of this process, and returns when it has ended. Its console is standard input and output;
+/// Runs a guest in QEMU at the terminal of this process until it ends. Its console is standard input and output;
 /// it sees the host's files, read-only, as the 9p share [`ktstr_wire::spec::HOST_ROOT_TAG`]; it has no vsock device, and of `config`
 /// the directory and the console's file are not used. `run` runs QEMU to its end.
 pub fn attend(
@@ -64,15 +64,15 @@ pub fn attend(
         .map_err(|source| StartError::of_qemu(source, StartError::NoQemu))
 }
 
-/// Kernel parameters under KVM beside [`arguments::CMDLINE`]: there is no PCI, and where the host's TSC is no clock to rely on, KVM's
-/// still is.
+/// Kernel parameters under KVM in addition to [`arguments::CMDLINE`]: there is no PCI, and KVM's clock is reliable even if the
+/// host's TSC is not.
 const KVM_CMDLINE: [&str; 4] = ["random.trust_cpu=on", "pci=off", "tsc=reliable", "clocksource=kvm-clock"];
 
-/// One CPU after the other. Those that are brought up together spin until it is their turn, and take the time of the one that brings
-/// them up where there are fewer CPUs on the host.
+/// Brings CPUs up one after the other. In parallel they spin until it is their turn, and on a host with fewer CPUs take time
+/// from the CPU that brings them up.
 const IN_TURN: &str = "cpuhp.parallel=0";
 
-/// The machine that [`Accel::Kvm`] makes of a configuration.
+/// The machine of a configuration under [`Accel::Kvm`].
 pub fn machine_config(config: &GuestConfig) -> MachineConfig {
     let given = config.cmdline.iter().map(String::as_str);
     let is_crowded = available_parallelism().is_ok_and(|n| n.get() < config.topology.nr_cpus() as usize);
@@ -101,7 +101,7 @@ impl Guest {
         }
     }
 
-    /// Its memory, also while it runs. Under QEMU it is empty until the vsock device has been set up.
+    /// The guest's memory, also while it runs. Under QEMU it is empty until the vsock device has been set up.
     pub fn memory(&self) -> GuestMemory {
         match &self.0 {
             Backend::Qemu(process) => process.memory(),
@@ -109,7 +109,7 @@ impl Guest {
         }
     }
 
-    /// What the guest's time stamp counter shows more than the host's, modulo 2^64; `None`: not known.
+    /// The guest's time stamp counter minus the host's, modulo 2^64; `None`: unknown.
     pub fn tsc_offset(&self) -> Option<u64> {
         match &self.0 {
             Backend::Qemu(_) => None,
@@ -117,7 +117,7 @@ impl Guest {
         }
     }
 
-    /// What each CPU of a guest in `sim` got so far; `None`: it is none.
+    /// The slots of each CPU of a guest in `sim` so far; `None`: another accelerator.
     pub fn slots(&self) -> Option<io::Result<Slots>> {
         match &self.0 {
             Backend::Qemu(process) => process.slots(),
@@ -125,8 +125,8 @@ impl Guest {
         }
     }
 
-    /// The host's pages under the guest's memory, as far as the guest has touched it. `None`: that of QEMU, which is gone with the
-    /// guest, or unknown.
+    /// The host's pages under the memory that the guest has touched. `None`: unknown, as under QEMU, whose memory is gone with
+    /// the guest.
     pub fn pages(&self) -> Option<GuestPages> {
         match &self.0 {
             Backend::Qemu(_) => None,
@@ -158,11 +158,28 @@ impl Guest {
         }
     }
 
-    /// Waits for the guest's end, for the deadline, or for the flag.
+    /// Waits for the guest's end, for the deadline, or for the flag. The guest's end wakes the caller at once; the flag is
+    /// checked ten times a second, so that the host's CPUs stay idle.
     pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                self.kill();
+                return GuestEnd::Stopped;
+            }
+            let left = deadline.map_or(FLAG_INTERVAL, |d| d.saturating_duration_since(Instant::now()));
+            if let Some(end) = self.end_within(left.min(FLAG_INTERVAL)) {
+                return end;
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return GuestEnd::TimedOut;
+            }
+        }
+    }
+
+    fn end_within(&mut self, patience: Duration) -> Option<GuestEnd> {
         match &mut self.0 {
-            Backend::Qemu(process) => process.wait(deadline, stop),
-            Backend::Kvm(machine) => wait_machine(machine, deadline, stop),
+            Backend::Qemu(process) => process.wait(patience),
+            Backend::Kvm(machine) => machine.wait(patience).map(GuestEnd::from),
         }
     }
 
@@ -175,24 +192,16 @@ impl Guest {
     }
 }
 
-/// How often the caller's flag is looked at.
-const STEP: Duration = Duration::from_millis(5);
+/// Time between two checks of the caller's flag.
+const FLAG_INTERVAL: Duration = Duration::from_millis(100);
 
-fn wait_machine(machine: &mut Machine, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            machine.stop();
-            return GuestEnd::Stopped;
-        }
-        match machine.wait(STEP) {
-            Some(MachineEnd::PoweredOff) => return GuestEnd::PoweredOff,
-            Some(MachineEnd::Reset) => return GuestEnd::Reset,
-            Some(MachineEnd::TripleFault { cpu }) => return GuestEnd::TripleFault { cpu: Some(cpu) },
-            Some(MachineEnd::Failed(status)) => return GuestEnd::Crashed { status, stderr: String::new() },
-            None => {}
-        }
-        if deadline.is_some_and(|d| Instant::now() >= d) {
-            return GuestEnd::TimedOut;
+impl From<MachineEnd> for GuestEnd {
+    fn from(end: MachineEnd) -> GuestEnd {
+        match end {
+            MachineEnd::PoweredOff => GuestEnd::PoweredOff,
+            MachineEnd::Reset => GuestEnd::Reset,
+            MachineEnd::TripleFault { cpu } => GuestEnd::TripleFault { cpu: Some(cpu) },
+            MachineEnd::Failed(status) => GuestEnd::Crashed { status, stderr: String::new() },
         }
     }
 }

@@ -3,20 +3,20 @@
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestEnd {
-    /// It powered itself off.
+    /// The guest powered itself off.
     PoweredOff,
-    /// It reset itself: with `panic=-1` this is what a panic does.
+    /// The guest reset itself: with `panic=-1` a panic does this.
     Reset,
     /// A CPU met a fault that not even its fault handlers could take.
     TripleFault {
-        /// Which; QEMU does not tell.
+        /// The CPU; unknown under QEMU.
         cpu: Option<u32>,
     },
     /// QEMU or KVM ended in another way.
     Crashed {
-        /// QEMU's exit status, or KVM's failure, in words.
+        /// QEMU's exit status, or KVM's failure.
         status: String,
-        /// What QEMU wrote to standard error.
+        /// QEMU's standard error.
         stderr: String,
     },
     /// The deadline passed; the guest is still there.

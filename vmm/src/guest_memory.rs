@@ -1,4 +1,4 @@
-//! A running guest's memory as this process sees it, for others than the guest's devices.
+//! A running guest's memory, for readers other than the guest's devices.
 
 use std::hash::Hasher;
 use std::io;
@@ -13,7 +13,7 @@ use vm_memory::{
 /// Bytes that go into a digest at a time.
 const DIGEST_PIECE: usize = 256 << 10;
 
-/// There is no memory, or not all of it, at an address; or a number lies across the bounds of words.
+/// An address range is not memory, or a number is not aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guest has no memory at {gpa:#x}")]
 pub struct NoMemory {
@@ -36,14 +36,14 @@ impl GuestMemory {
         GuestMemory(memory.into())
     }
 
-    /// Memory of no guest: regions of zeroes by their addresses and lengths. For tests of what reads memory.
+    /// Memory of no guest: regions of zeroes by their addresses and lengths, for tests.
     pub fn of_no_guest(regions: &[(u64, usize)]) -> io::Result<GuestMemory> {
         let regions: Vec<_> = regions.iter().map(|(gpa, len)| (GuestAddress(*gpa), *len)).collect();
         let memory = GuestMemoryMmap::from_ranges(&regions).map_err(io::Error::other)?;
         Ok(GuestMemory::own(Arc::new(memory)))
     }
 
-    /// Whether all of these addresses are memory.
+    /// Whether this whole range is memory.
     pub fn holds(&self, gpa: u64, len: usize) -> bool {
         GuestMemoryBackend::check_range(&*self.0.memory(), GuestAddress(gpa), len)
     }
@@ -63,17 +63,17 @@ impl GuestMemory {
         hasher.finish()
     }
 
-    /// Reads into `out`. What the guest writes there meanwhile may be seen in part.
+    /// Reads into `out`. Concurrent writes of the guest may be seen in part.
     pub fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), NoMemory> {
         self.0.memory().read_slice(out, GuestAddress(gpa)).map_err(|_| NoMemory { gpa })
     }
 
-    /// Reads a number; what the guest wrote before it is then seen as well.
+    /// Reads a number, with acquire ordering.
     pub fn load(&self, gpa: u64) -> Result<u64, NoMemory> {
         self.0.memory().load(GuestAddress(gpa), Ordering::Acquire).map_err(|_| NoMemory { gpa })
     }
 
-    /// Writes a number, after everything that was read or written before.
+    /// Writes a number, with release ordering.
     pub fn store(&self, gpa: u64, number: u64) -> Result<(), NoMemory> {
         self.0.memory().store(number, GuestAddress(gpa), Ordering::Release).map_err(|_| NoMemory { gpa })
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fixture::{Booted, STOP, check_stream, deadline, kernel};
-use ktstr_vmm::vsock::device::BUFFER_BYTES;
+use ktstr_vmm::BUFFER_BYTES;
 use ktstr_vmm::{Accel, GuestConfig, GuestEnd, HostMemory, StartError, start};
 use streams::Step;
 

@@ -64,9 +64,9 @@ mod inside {
     use std::time::{Duration, Instant};
 
     use crate::fixture::{self, Booted, STOP, check_stream, deadline, kernel};
-    use ktstr_vmm::kvm::{Machine, MachineConfig, MachineEnd, Vendor};
-    use ktstr_vmm::vsock::device::BUFFER_BYTES;
+    use ktstr_vmm::BUFFER_BYTES;
     use ktstr_vmm::{Accel, GuestEnd};
+    use ktstr_vmm::{Machine, MachineConfig, MachineEnd, Vendor};
 
     use crate::streams::{self, Step};
     use crate::tiny;

@@ -1,7 +1,9 @@
 //! The agent's main sequence: init, the scheduler, the window, the results.
 
-pub mod error;
-pub mod quiet;
-pub mod run;
-pub mod watch;
-pub mod window;
+pub(crate) mod error;
+pub(crate) mod quiet;
+pub(crate) mod run;
+mod snapshot;
+mod tasks;
+pub(crate) mod watch;
+pub(crate) mod window;

@@ -1,7 +1,7 @@
-//! The wait for the kernel's own threads before the window opens.
+//! Waits for the kernel's own threads to become idle before the window opens.
 //!
-//! A kernel that has just booted tests its ciphers, frees its init memory and loads what drivers want, on threads that have nothing to do
-//! with the test: on a stock kernel one of them took 110 of a window's 276 ms. The wait is bounded; what goes on beyond it is told.
+//! After boot a kernel tests its ciphers, frees init memory and loads modules, on threads unrelated to
+//! the test: on a stock kernel one of them took 110 of a window's 276 ms. The wait is bounded; threads still busy then are reported.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ use crate::kernel_stats::procfs;
 /// Time between two readings.
 const STEP: Duration = Duration::from_millis(20);
 
-/// CPU time of all kernel threads together in a step that counts as quiet, nanoseconds: a twentieth of a CPU.
+/// CPU time of all kernel threads in a quiet step, nanoseconds: a twentieth of a CPU.
 const QUIET_NS: u64 = 1_000_000;
 
-/// Steps at most: five seconds.
+/// Most steps: five seconds.
 const MAX_STEPS: u32 = 250;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// Name of a kernel thread, from its `/proc/<tid>/stat`; `None`: it is none.
+/// Name of a kernel thread, from its `/proc/<tid>/stat`; `None`: not a kernel thread.
 fn kernel_thread(stat: &str) -> Option<String> {
     // The name is in parentheses and can hold any character.
     let (head, rest) = stat.rsplit_once(')')?;
@@ -44,7 +44,7 @@ fn read() -> Times {
     procfs::numbered("/proc").into_iter().filter_map(one).collect()
 }
 
-/// CPU time that was added, and the name of the thread that added most of it. What a thread that has ended took last is not known.
+/// Growth of the CPU time, and the thread with the largest part. Threads that have ended are not counted.
 fn growth(before: &Times, now: &Times) -> (u64, String) {
     let added = now.iter().map(|(tid, (name, ns))| {
         let old = before.get(tid).filter(|(old_name, _)| old_name == name).map_or(0, |(_, ns)| *ns);
@@ -56,8 +56,8 @@ fn growth(before: &Times, now: &Times) -> (u64, String) {
     (sum, most.1.to_string())
 }
 
-/// Waits until the kernel's threads do little. Says what they still did, if they did not come to rest.
-pub fn wait() -> Option<String> {
+/// Waits until kernel threads are nearly idle. Returns a note if they stayed busy.
+pub(crate) fn wait() -> Option<String> {
     let mut last = read();
     let mut busiest = (0, String::new());
     for _ in 0..MAX_STEPS {

@@ -1,4 +1,4 @@
-//! The agent's life, from the first mount to the last frame.
+//! The agent, from the first mount to the last frame.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use ktstr_wire::message::{BootError, BootErrorKind, Bye, Hello, Race};
 use ktstr_wire::spec::{GuestSpec, ProbeLevel, ShellSpec, SimSpec};
 use ktstr_wire::{GUEST_SPEC_PATH, VSOCK_PORT, WIRE_VERSION};
 
-use crate::agent::error::{Trouble, other, trouble};
+use crate::agent::error::{AgentError, other, trouble};
 use crate::agent::quiet;
 use crate::agent::window::measure;
 use crate::channel::Channel;
@@ -24,21 +24,21 @@ use crate::scheduler::program_stats::ProgramStats;
 /// How long the host may take to acknowledge the end, seconds.
 const ACK_LIMIT_S: i64 = 30;
 
-/// Everything; returns when the guest is to be powered off.
-pub fn live() {
+/// Runs the agent to completion. The caller powers the guest off afterwards.
+pub(crate) fn run() {
     let started_ns = system::now_ns();
-    let lived = begin().and_then(|spec| match &spec.shell {
-        Some(shell) => serve(&spec, shell),
-        None => connect(&spec).map(|channel| test(&spec, channel, started_ns)),
+    let lived = init().and_then(|spec| match &spec.shell {
+        Some(shell) => run_shell(&spec, shell),
+        None => connect(&spec).map(|channel| run_test(&spec, channel, started_ns)),
     });
     if let Err(t) = lived {
         eprintln!("ktstr-guest: {}", t.reason);
     }
 }
 
-/// One test, and its results to the host.
-pub(crate) fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
-    if let Err(t) = run(spec, &mut channel, started_ns) {
+/// Runs one test and sends its results to the host.
+pub(crate) fn run_test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
+    if let Err(t) = measure_test(spec, &mut channel, started_ns) {
         eprintln!("ktstr-guest: {}", t.reason);
         report(spec, &mut channel, t);
     }
@@ -47,8 +47,8 @@ pub(crate) fn test(spec: &GuestSpec, mut channel: Channel, started_ns: u64) {
     }
 }
 
-/// A shell beside the scheduler under test.
-fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
+/// Runs a shell while the scheduler under test is in charge.
+fn run_shell(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), AgentError> {
     system::make_cgroups().map_err(other)?;
     let scheduler = start_scheduler(spec).inspect_err(|t| {
         if let Some(exit) = &t.exit {
@@ -67,20 +67,20 @@ fn serve(spec: &GuestSpec, shell: &ShellSpec) -> Result<(), Trouble> {
     ran
 }
 
-fn report(spec: &GuestSpec, channel: &mut Channel, t: Trouble) {
+fn report(spec: &GuestSpec, channel: &mut Channel, t: AgentError) {
     if let Err(e) = open(spec, channel) {
         eprintln!("ktstr-guest: {}", e.reason);
     }
     if let Some(exit) = &t.exit {
-        // Each may fail because the host is gone; the console has the reason.
+        // Sending fails if the host is gone; the console has the reason.
         let _ = channel.send(Kind::SchedulerExit, exit.as_ref());
     }
     let _ = channel.send(Kind::BootError, &BootError { reason: t.reason, kind: t.kind });
     let _ = channel.send(Kind::Bye, &Bye::default());
 }
 
-/// Mounts what is needed and reads what is to be done.
-fn begin() -> Result<GuestSpec, Trouble> {
+/// Mounts file systems, reads the spec and loads the modules.
+fn init() -> Result<GuestSpec, AgentError> {
     system::mount_all().map_err(other)?;
     let text = fs::read_to_string(GUEST_SPEC_PATH).map_err(|e| other(format!("{GUEST_SPEC_PATH}: {e}")))?;
     let spec: GuestSpec =
@@ -91,7 +91,7 @@ fn begin() -> Result<GuestSpec, Trouble> {
     Ok(spec)
 }
 
-fn connect(spec: &GuestSpec) -> Result<Channel, Trouble> {
+fn connect(spec: &GuestSpec) -> Result<Channel, AgentError> {
     let mut channel = Channel::default();
     if spec.sim.is_none() {
         open(spec, &mut channel)?;
@@ -99,8 +99,8 @@ fn connect(spec: &GuestSpec) -> Result<Channel, Trouble> {
     Ok(channel)
 }
 
-/// Connects to the host. From here on a deterministic guest is no longer one.
-fn open(spec: &GuestSpec, channel: &mut Channel) -> Result<(), Trouble> {
+/// Connects to the host. From here on a `sim` guest is no longer deterministic.
+fn open(spec: &GuestSpec, channel: &mut Channel) -> Result<(), AgentError> {
     if spec.sim.is_some() {
         system::stay_awake();
     }
@@ -125,7 +125,11 @@ fn wants_programs(spec: &GuestSpec) -> bool {
     spec.probes == ProbeLevel::Programs && spec.scheduler_path.is_some()
 }
 
-pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> Result<(), Trouble> {
+pub(crate) fn measure_test(
+    spec: &GuestSpec,
+    channel: &mut Channel,
+    started_ns: u64,
+) -> Result<(), AgentError> {
     if spec.test.wire_version != WIRE_VERSION {
         let found = spec.test.wire_version;
         return Err(other(format!("the test speaks wire version {found}, the agent {WIRE_VERSION}")));
@@ -174,28 +178,28 @@ pub(crate) fn run(spec: &GuestSpec, channel: &mut Channel, started_ns: u64) -> R
     }
     open(spec, channel)?;
     let sent = measured.send(channel).map_err(other);
-    // The probes stay attached, see there.
+    // The probes stay attached (see `Probes`).
     std::mem::forget(measured);
     sent
 }
 
-fn run_races() -> Result<Vec<Race>, Trouble> {
+fn run_races() -> Result<Vec<Race>, AgentError> {
     races::run().map_err(|e| other(format!("races of the CPUs: {e}")))
 }
 
-/// Waits until the window of a deterministic guest is to open.
+/// Waits for the seed's phase before the window of a `sim` guest.
 fn meet_phase(sim: SimSpec) {
     println!("ktstr-guest: the window opens");
     std::thread::sleep(Duration::from_nanos(sim.phase_ns.into()));
 }
 
-fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, Trouble> {
+fn start_scheduler(spec: &GuestSpec) -> Result<Option<Scheduler>, AgentError> {
     let (Some(path), Some(wanted)) = (&spec.scheduler_path, &spec.test.scheduler) else { return Ok(None) };
     if !kernel_has_sched_ext() {
         let reason = format!("the kernel has no sched_ext, and the test wants the scheduler {}", wanted.name);
         return Err(trouble(BootErrorKind::NoSchedExt, reason));
     }
-    Scheduler::start(&wanted.name, path, &wanted.args).map(Some).map_err(|exit| Trouble {
+    Scheduler::start(&wanted.name, path, &wanted.args).map(Some).map_err(|exit| AgentError {
         kind: BootErrorKind::Scheduler,
         reason: format!("the scheduler {} did not take over", wanted.name),
         exit: Some(exit),

@@ -1,8 +1,8 @@
-//! A thread that ends the workload when the agent or the test body gets no CPU.
+//! A thread that ends the workload when the agent or the test body is starved.
 //!
-//! Workers cannot outrank these two, but programs that a test runs can: real-time priority 99 on all CPUs, or a deadline. Nobody
-//! would then end the test, and the guest would hang. The watch is of `SCHED_DEADLINE`, which goes before that, and sleeps but for a
-//! look each second: in a window of less it never wakes.
+//! Workers cannot outrank these two, but programs that a test runs can, with real-time priority 99 or a deadline on all CPUs.
+//! The test would then never end. The watch runs under `SCHED_DEADLINE`, above all of them, and wakes once a
+//! second: in a shorter window it never runs.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -12,24 +12,24 @@ use std::{fs, io};
 use crate::init::system::TEST_CGROUP;
 use crate::process::rank;
 
-/// Time between two looks. A task that wanted to run all the time between them and did not is starved: those that are watched have to
-/// run for moments only, and before all workers.
+/// Time between two looks. A task that was runnable all that time without running is starved: the watched tasks need the CPU
+/// only briefly, and outrank all workers.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// CPU time of the watch and the period of it, nanoseconds: a look takes less, and what a workload may have is hardly less for it.
+/// CPU time and period of the watch, nanoseconds: more than a look takes, and little of what the workload may have.
 const RUNTIME_NS: u64 = 2_000_000;
 const PERIOD_NS: u64 = 100_000_000;
 
-/// What a task that wants to run, and does not, looks like.
+/// State of a runnable task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
-    /// Times it was given a CPU.
+    /// Number of slices so far.
     nr_slices: u64,
     /// Time on a CPU, nanoseconds.
     on_cpu_ns: u64,
 }
 
-/// From `/proc/<tid>/stat` and `/proc/<tid>/schedstat`; `None`: it sleeps, or is gone.
+/// From `/proc/<tid>/stat` and `/proc/<tid>/schedstat`; `None`: it sleeps or has ended.
 fn waiting(stat: &str, schedstat: &str) -> Option<Waiting> {
     // The name is in parentheses and can hold any character.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -49,7 +49,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Whether it has waited since the last look.
+    /// Whether it has not run since the last look although it was runnable.
     fn is_starved(&mut self) -> bool {
         let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.tid)).unwrap_or_default();
         let now = waiting(&read("stat"), &read("schedstat"));
@@ -61,15 +61,15 @@ impl Watched {
 
 /// A running watch.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct StarvationWatch {
     /// Dropped at the end.
     stop: Sender<()>,
     thread: JoinHandle<Option<&'static str>>,
 }
 
-impl Watch {
-    /// Watches the main thread of this process and of the body. An error says that the watch is not before all others, and goes on.
-    pub fn start(body: u32) -> io::Result<(Watch, io::Result<()>)> {
+impl StarvationWatch {
+    /// Watches the main threads of this process and of the body. The inner error: the watch has no deadline priority.
+    pub(crate) fn start(body: u32) -> io::Result<(StarvationWatch, io::Result<()>)> {
         let (stop, stopped) = channel();
         let (raised, is_raised) = channel();
         let watched = move || {
@@ -92,17 +92,17 @@ impl Watch {
         };
         let thread = std::thread::Builder::new().name("watch".into()).spawn(watched)?;
         let raised = is_raised.recv().unwrap_or_else(|e| Err(io::Error::other(e)));
-        Ok((Watch { stop, thread }, raised))
+        Ok((StarvationWatch { stop, thread }, raised))
     }
 
-    /// Ends it. Gives who was starved, if the workload had to be ended for that.
-    pub fn stop(self) -> Option<&'static str> {
+    /// Ends the watch. Returns the starved task if the workload was ended.
+    pub(crate) fn stop(self) -> Option<&'static str> {
         drop(self.stop);
         self.thread.join().ok().flatten()
     }
 }
 
-/// Kills the test's processes, and, if that was not enough, all but this one.
+/// Kills the test's processes; `again`: every process but this one.
 fn end_workload(again: bool) {
     let _ = fs::write(format!("{TEST_CGROUP}/cgroup.kill"), "1");
     if again {

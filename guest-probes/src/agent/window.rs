@@ -1,117 +1,126 @@
-//! The window: the body runs between its edges.
+//! The measured window, in which the test body runs.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use ktstr_wire::message::{Histograms, Schedstat, TaskClass, TaskInfo, WindowEdge};
+use ktstr_wire::message::{ProgramRuns, TaskClass, TaskInfo, WindowEdge};
 use ktstr_wire::spec::GuestSpec;
 use ktstr_wire::{AGENT_PRIORITY, BODY_PRIORITY};
 
-use crate::agent::error::{Trouble, other};
-use crate::agent::watch::Watch;
+use crate::agent::error::{AgentError, other};
+use crate::agent::snapshot::Snapshot;
+use crate::agent::tasks::{Announcements, Tasks};
+use crate::agent::watch::StarvationWatch;
 use crate::init::system;
-use crate::kernel_stats::cgroup;
-use crate::kernel_stats::procfs::{self, Cgroups};
-use crate::probes::error::ProbeError;
-use crate::probes::roles::{Role, Roles};
+use crate::kernel_stats::{cgroup, procfs};
 use crate::probes::skeleton::Probes;
-use crate::probes::task_row::Row;
 use crate::process::rank;
-use crate::report::results::Measured;
+use crate::report::results::RunResults;
 use crate::report::window_events::Edges;
 use crate::scheduler::process::Scheduler;
 use crate::scheduler::program_stats::ProgramStats;
-use crate::scheduler::succession::Reign;
-use crate::test::body::{Announced, Body, BodyEnd};
+use crate::scheduler::succession::SchedulerSlot;
+use crate::test::body::{Body, BodyEnd};
 
 /// Opens the window, runs the body, closes it, and ends the scheduler.
-pub fn measure(
+pub(crate) fn measure(
     spec: &GuestSpec,
     mut probes: Option<Probes>,
     scheduler: Option<Scheduler>,
     programs: Option<ProgramStats>,
     edges: &mut Edges<'_>,
-) -> Result<Measured, Trouble> {
-    let mut reign = Reign::new(spec, scheduler, programs);
-    let mut cgroups = Cgroups::default();
-    let mut roles = Roles::default();
+) -> Result<RunResults, AgentError> {
+    let mut slot = SchedulerSlot::new(spec, scheduler, programs);
+    let mut announced = Announcements::default();
     let mut notes = Vec::new();
-    let schedstats_before = procfs::all_schedstats();
-    let cgroups_before = cgroup::all();
-    reign.open();
-    let before = procfs::stat();
-    let cpu_before = system::own_cpu_ns();
-    edges.opening().map_err(other)?;
-    note_rank(&mut notes, "the agent", rank::raise(0, AGENT_PRIORITY));
-    let open_ns = probes.as_mut().map_or_else(system::now_ns, Probes::open_window);
-    let opened = procfs::stat();
+    let (before, open) = open(&mut slot, probes.as_mut(), edges, &mut notes)?;
     let mut body = Body::start(spec).map_err(|e| other(format!("{}: {e}", spec.test_path)))?;
     note_rank(&mut notes, "the test body", rank::raise(body.pid(), BODY_PRIORITY));
-    let (watch, raised) = Watch::start(body.pid()).map_err(other)?;
+    let (watch, raised) = StarvationWatch::start(body.pid()).map_err(other)?;
     note_rank(&mut notes, "the watch", raised);
     let limit = Duration::from_nanos(spec.timeout_ns);
-    let mut end = body.wait(limit, &mut reign, |what, role| {
-        match what {
-            Announced::Task(tid) => {
-                // A task that the probes have not seen has no row.
-                if let Some(serial) = probes.as_ref().and_then(|p| p.serial(tid)) {
-                    roles.announce(serial, role);
-                }
-            }
-            Announced::Cgroup(path) => roles.announce_cgroup(path, role),
-        }
-        cgroups.refresh();
-    });
-    let closing = procfs::stat();
-    let close_ns = match &mut probes {
-        Some(probes) => probes.close_window()?,
-        None => system::now_ns(),
-    };
-    edges.closed();
-    let agent_cpu_ns = system::own_cpu_ns().saturating_sub(cpu_before);
-    let after = procfs::stat();
-    let starved = watch.stop();
-    let programs = reign.close()?;
-    let cgroup_stats = cgroup::growth(&cgroups_before, cgroup::all());
-    let schedstats_after = procfs::all_schedstats();
-    cgroups.refresh();
-    let about = About {
-        body: body.pid(),
-        schedulers: reign.pids.clone(),
-        roles,
-        cgroups,
-        before: schedstats_before,
-        after: schedstats_after,
-    };
-    let tasks = probes.as_ref().map_or(Ok(Vec::new()), |p| about.tasks(p))?;
-    if let Some(who) = starved {
+    let mut end = body.wait(limit, &mut slot, |what, role| announced.announce(probes.as_ref(), what, role));
+    let closed = close(probes.as_mut(), edges, watch, &mut slot)?;
+    announced.cgroups.refresh();
+    let growth = closed.after.since(&before);
+    let tasks =
+        Tasks { body: body.pid(), schedulers: slot.pids.clone(), announced, schedstats: growth.schedstats };
+    let tasks = probes.as_ref().map_or(Ok(Vec::new()), |p| tasks.list(p))?;
+    if let Some(who) = closed.starved {
         end = BodyEnd::Starved(starvation(who, &tasks));
     }
     let lost = matches!(end, BodyEnd::GivenUp);
     // The scheduler's end is judged before the body's processes are killed under it.
-    let (exit, sched_ext) = reign.end(lost);
+    let (exit, sched_ext) = slot.end(lost);
     let result = body.finish(end);
     let _ = rank::lower();
-    Ok(Measured {
-        open: WindowEdge { ts_ns: open_ns, nr_switches: [before.nr_switches, opened.nr_switches] },
-        close: WindowEdge { ts_ns: close_ns, nr_switches: [closing.nr_switches, after.nr_switches] },
+    Ok(RunResults {
+        open,
+        close: closed.edge,
         probes,
-        before,
-        after,
+        steal_ns: growth.steal_ns,
         tasks,
         result,
         exit,
-        agent_cpu_ns,
+        agent_cpu_ns: growth.agent_cpu_ns,
         sched_ext,
-        programs,
-        cgroups: cgroup_stats,
+        programs: closed.programs,
+        cgroups: growth.cgroups,
         drained: None,
         races: Vec::new(),
         notes,
     })
 }
 
-/// A kernel with scheduling groups of real time (`CONFIG_RT_GROUP_SCHED`) may refuse.
+/// Reads the kernel's counters and opens the window. Each reading is outside of those below it, and [`close`] reads in the
+/// reverse order: what is counted precisely is read close to the edge.
+fn open(
+    slot: &mut SchedulerSlot<'_>,
+    probes: Option<&mut Probes>,
+    edges: &mut Edges<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(Snapshot, WindowEdge), AgentError> {
+    let schedstats = procfs::all_schedstats();
+    let cgroups = cgroup::all();
+    slot.open();
+    let stat = procfs::stat();
+    let agent_cpu_ns = system::own_cpu_ns();
+    edges.opening().map_err(other)?;
+    note_rank(notes, "the agent", rank::raise(0, AGENT_PRIORITY));
+    let ts_ns = probes.map_or_else(system::now_ns, Probes::open_window);
+    let nr_switches = [stat.nr_switches, procfs::stat().nr_switches];
+    Ok((Snapshot { schedstats, cgroups, stat, agent_cpu_ns }, WindowEdge { ts_ns, nr_switches }))
+}
+
+/// What is known when the window has closed.
+struct Closed {
+    edge: WindowEdge,
+    after: Snapshot,
+    programs: Option<ProgramRuns>,
+    /// The task that got no CPU, if the workload was ended for that.
+    starved: Option<&'static str>,
+}
+
+/// Closes the window and reads the kernel's counters, in the reverse order of [`open`].
+fn close(
+    probes: Option<&mut Probes>,
+    edges: &mut Edges<'_>,
+    watch: StarvationWatch,
+    slot: &mut SchedulerSlot<'_>,
+) -> Result<Closed, AgentError> {
+    let closing = procfs::stat();
+    let ts_ns = probes.map_or_else(|| Ok(system::now_ns()), Probes::close_window)?;
+    edges.closed();
+    let agent_cpu_ns = system::own_cpu_ns();
+    let stat = procfs::stat();
+    let starved = watch.stop();
+    let programs = slot.close()?;
+    let cgroups = cgroup::all();
+    let schedstats = procfs::all_schedstats();
+    let edge = WindowEdge { ts_ns, nr_switches: [closing.nr_switches, stat.nr_switches] };
+    Ok(Closed { edge, after: Snapshot { schedstats, cgroups, stat, agent_cpu_ns }, programs, starved })
+}
+
+/// A kernel with `CONFIG_RT_GROUP_SCHED` may refuse the priority.
 fn note_rank(notes: &mut Vec<String>, who: &str, raised: std::io::Result<()>) {
     if let Err(e) = raised {
         notes.push(format!(
@@ -120,13 +129,13 @@ fn note_rank(notes: &mut Vec<String>, who: &str, raised: std::io::Result<()>) {
     }
 }
 
-/// Policies of real time (include/uapi/linux/sched.h), and how they are called.
+/// Real-time policies (include/uapi/linux/sched.h) and their names.
 const REAL_TIME: [(u8, &str); 3] = [(1, "SCHED_FIFO"), (2, "SCHED_RR"), (6, "SCHED_DEADLINE")];
 
-/// Tasks that are named at most.
+/// Most tasks that a message names.
 const NAMED: usize = 3;
 
-/// Why the workload was ended: who got no CPU, and who had them.
+/// Why the workload was ended: the starved task, and the real-time tasks that had the CPUs.
 fn starvation(who: &str, tasks: &[TaskInfo]) -> String {
     let policy = |t: &TaskInfo| REAL_TIME.iter().find(|(n, _)| Some(*n) == t.policy).map(|(_, name)| *name);
     let mut hogs: Vec<(&TaskInfo, &str)> = tasks
@@ -146,80 +155,6 @@ fn starvation(who: &str, tasks: &[TaskInfo]) -> String {
         text.push_str(&if more > 0 { format!("; and {more} more") } else { String::new() });
     }
     text
-}
-
-/// What is known of tasks beside the probes.
-struct About {
-    body: u32,
-    schedulers: Vec<u32>,
-    roles: Roles,
-    cgroups: Cgroups,
-    before: HashMap<u32, Schedstat>,
-    after: HashMap<u32, Schedstat>,
-}
-
-impl About {
-    fn class(&self, row: &Row) -> TaskClass {
-        if row.kernel {
-            TaskClass::Kernel
-        } else if row.tgid == 1 || row.tgid == self.body {
-            TaskClass::Harness
-        } else if self.schedulers.contains(&row.tgid) {
-            TaskClass::Scheduler
-        } else {
-            TaskClass::Workload
-        }
-    }
-
-    fn tasks(&self, probes: &Probes) -> Result<Vec<TaskInfo>, ProbeError> {
-        let rows = probes.rows()?;
-        let histograms = probes.histograms(&rows)?;
-        let roles = self.roles.of(&rows, |id| self.cgroups.path(id));
-        let all = rows.into_iter().zip(histograms).zip(roles);
-        Ok(all.filter_map(|((row, histograms), role)| self.task(row, histograms, role)).collect())
-    }
-
-    fn task(&self, row: Row, histograms: Option<Histograms>, role: Option<Role>) -> Option<TaskInfo> {
-        let role_inherited = role.as_ref().is_some_and(|r| r.inherited);
-        let is_announced = role.is_some() && !role_inherited;
-        if !row.is_active() && !is_announced {
-            return None;
-        }
-        let after = if row.exited { None } else { self.after.get(&row.tid) };
-        Some(TaskInfo {
-            class: self.class(&row),
-            cgroup: self.cgroups.path(row.cgroup_id),
-            role: role.map(|r| r.name),
-            role_inherited,
-            cpus_allowed: procfs::cpus_allowed(row.tid),
-            schedstat: after.map(|a| procfs::growth(self.before.get(&row.tid), a)),
-            tid: row.tid,
-            tgid: row.tgid,
-            comm: row.comm,
-            exited: row.exited,
-            on_cpu: row.on_cpu,
-            sum_exec_runtime_ns: row.sum_exec_runtime_ns,
-            wakeup_latency: row.wakeup_latency,
-            preemption_wait: row.preemption_wait,
-            throttled_wait: row.throttled_wait,
-            new_wait_ns: row.new_wait_ns,
-            slice_length: row.slice_length,
-            enqueues: row.enqueues,
-            histograms,
-            nice: Some(row.nice),
-            weight: Some(row.weight),
-            policy: Some(row.policy),
-            nr_blocked: row.nr_blocked,
-            nr_preempted: row.nr_preempted,
-            nr_yielded: row.nr_yielded,
-            nr_migrations: row.nr_migrations,
-            nr_begun: row.nr_begun,
-            sched_info_run_delay_ns: row.sched_info_run_delay_ns,
-            nr_unqueued: row.nr_unqueued,
-            open_wait_ns: row.open_wait_ns,
-            open_throttled_ns: row.open_throttled_ns,
-        })
-    }
 }
 
 #[cfg(test)]

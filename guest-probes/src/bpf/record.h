@@ -113,10 +113,23 @@ struct task_row {
 	unsigned int forked_by; /* the serial of the task that forked it, or 0 */
 };
 
-/* Where the agent reads them (Row in rows.rs). */
-_Static_assert(__builtin_offsetof(struct task_row, comm) == 320, "comm");
-_Static_assert(__builtin_offsetof(struct task_row, serial) == 336, "serial");
-_Static_assert(__builtin_offsetof(struct task_row, forked_by) == 340, "forked_by");
+/* The agent has the same structures (probes/layout.rs). */
+#define ROW_HAS(member, offset) _Static_assert(__builtin_offsetof(struct task_row, member) == (offset), #member)
+ROW_HAS(counters, 0);
+ROW_HAS(cgroup_id, 272);
+ROW_HAS(open_wait_ns, 280);
+ROW_HAS(open_throttled_ns, 288);
+ROW_HAS(tid, 296);
+ROW_HAS(tgid, 300);
+ROW_HAS(flags, 304);
+ROW_HAS(weight, 308);
+ROW_HAS(block, 312);
+ROW_HAS(nice, 316);
+ROW_HAS(exited, 318);
+ROW_HAS(policy, 319);
+ROW_HAS(comm, 320);
+ROW_HAS(serial, 336);
+ROW_HAS(forked_by, 340);
 
 #define NO_BLOCK (~0U)
 

@@ -1,6 +1,6 @@
 //! What PID 1 sets up: mounts, modules, cgroups, the clock, the observed topology, the shell.
 
-pub mod races;
-pub mod shell;
-pub mod system;
-pub mod topology;
+pub(crate) mod races;
+pub(crate) mod shell;
+pub(crate) mod system;
+pub(crate) mod topology;

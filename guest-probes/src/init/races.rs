@@ -40,7 +40,7 @@ fn fields(cpus: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// Has the CPUs race; where there is one, there are no races.
-pub fn run() -> io::Result<Vec<Race>> {
+pub(crate) fn run() -> io::Result<Vec<Race>> {
     fields(&system::allowed_cpus()?).iter().map(|field| race(field)).collect()
 }
 

@@ -12,20 +12,20 @@ use ktstr_wire::spec::{HOST_ROOT_TAG, ShellSpec};
 
 use crate::init::system::mount_with;
 
-/// The terminal, which is the kernel's console too.
+/// The terminal, which is also the kernel's console.
 const TERMINAL: &str = "/dev/ttyS0";
 
 const HOST: &str = "/ktstr/host";
 const CHANGES: &str = "/ktstr/changes";
 const VIEW: &str = "/ktstr/view";
 
-/// What the view has of the guest and not of the host.
+/// Directories of the view that are the guest's, not the host's.
 const OF_THE_GUEST: [&str; 3] = ["proc", "sys", "dev"];
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
-pub struct ShellError {
+pub(crate) struct ShellError {
     what: &'static str,
     source: io::Error,
 }
@@ -35,7 +35,7 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ShellError {
 }
 
 /// Runs the shell to its end.
-pub fn run(spec: &ShellSpec) -> Result<(), ShellError> {
+pub(crate) fn run(spec: &ShellSpec) -> Result<(), ShellError> {
     make_view()?;
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL).map_err(failed(TERMINAL))?;
     resize(terminal.as_raw_fd(), spec.size);
@@ -63,7 +63,7 @@ pub fn run(spec: &ShellSpec) -> Result<(), ShellError> {
     Ok(())
 }
 
-/// The host's root below, changes in memory above.
+/// Mounts an overlay: the host's root below, changes in memory above.
 fn make_view() -> Result<(), ShellError> {
     for dir in [HOST, CHANGES, VIEW] {
         fs::create_dir_all(dir).map_err(failed("directories of the view"))?;
@@ -87,7 +87,7 @@ fn make_view() -> Result<(), ShellError> {
     Ok(())
 }
 
-/// Gives the terminal the size of the host's; without one it has none.
+/// Gives the terminal the size of the host's, if that has one.
 fn resize(terminal: i32, (rows, columns): (u16, u16)) {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the descriptor is open, and the structure lives until the call returns.
@@ -100,7 +100,7 @@ fn enter(view: &CString, dir: &CString) -> io::Result<()> {
     let entered = unsafe {
         libc::setsid();
         libc::ioctl(0, libc::TIOCSCTTY, 0);
-        // A directory that is no directory in the view leaves the root.
+        // A directory that is missing in the view: the root.
         libc::chroot(view.as_ptr()) == 0 && libc::chdir(c"/".as_ptr()) == 0 && {
             libc::chdir(dir.as_ptr());
             true

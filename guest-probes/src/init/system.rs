@@ -1,4 +1,4 @@
-//! What an init does: file systems, modules, the end.
+//! The work of an init: file systems, modules, power-off.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::path::Path;
 use ktstr_wire::message::ClockReading;
 use ktstr_wire::{GUEST_PATH_DIRS, TOOLS_DIR};
 
-/// A step of the start that failed.
+/// A failed step of the start.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
 pub struct SystemError {
@@ -21,12 +21,12 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> SystemError {
     move |source| SystemError { what: what.into(), source }
 }
 
-/// `PATH` of what the agent starts: what the runner packs for scripts comes first.
-pub fn search_path() -> String {
+/// `PATH` of programs that the agent starts: those that the runner packs for scripts come first.
+pub(crate) fn search_path() -> String {
     std::iter::once(TOOLS_DIR).chain(GUEST_PATH_DIRS).collect::<Vec<_>>().join(":")
 }
 
-/// File systems that a test needs, and whether the guest can do without.
+/// File systems that a test needs, and whether they are optional.
 const MOUNTS: [(&str, &str, bool); 7] = [
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
@@ -37,7 +37,7 @@ const MOUNTS: [(&str, &str, bool); 7] = [
     ("tracefs", "/sys/kernel/tracing", false),
 ];
 
-/// Mounts what a test needs.
+/// Mounts the file systems.
 pub fn mount_all() -> Result<(), SystemError> {
     for (fs_type, dir, needed) in MOUNTS {
         // Below /sys the directories are the kernel's.
@@ -57,7 +57,7 @@ fn mount(fs_type: &str, dir: &str) -> io::Result<()> {
 }
 
 /// Mounts `source` at `dir`; `flags` and `data` as mount(2) has them.
-pub fn mount_with(
+pub(crate) fn mount_with(
     source: &str,
     dir: &str,
     fs_type: &str,
@@ -72,18 +72,18 @@ pub fn mount_with(
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Below this cgroup everything of the test happens.
-pub const TEST_CGROUP: &str = "/sys/fs/cgroup/ktstr";
+/// The cgroup of everything that the test does.
+pub(crate) const TEST_CGROUP: &str = "/sys/fs/cgroup/ktstr";
 
-/// Where the process of the test body lives; the test's own cgroups are beside it.
-pub const BODY_CGROUP: &str = "/sys/fs/cgroup/ktstr/body";
+/// The cgroup of the test body's process; the test's own cgroups are its siblings.
+pub(crate) const BODY_CGROUP: &str = "/sys/fs/cgroup/ktstr/body";
 
-/// Makes the test's cgroups and hands the controllers down, as far as the kernel has them.
-pub fn make_cgroups() -> Result<(), SystemError> {
+/// Creates the test's cgroups and delegates the controllers that the kernel has.
+pub(crate) fn make_cgroups() -> Result<(), SystemError> {
     fs::create_dir_all(BODY_CGROUP).map_err(failed(BODY_CGROUP))?;
     for dir in ["/sys/fs/cgroup", TEST_CGROUP] {
         for controller in ["cpu", "cpuset", "memory", "pids"] {
-            // A kernel without a controller fails the test that needs it, with that test's own message.
+            // Without a controller, tests that need it fail with their own message.
             let _ = fs::write(format!("{dir}/cgroup.subtree_control"), format!("+{controller}"));
         }
     }
@@ -91,7 +91,7 @@ pub fn make_cgroups() -> Result<(), SystemError> {
 }
 
 /// Loads a kernel module.
-pub fn load_module(path: &Path) -> Result<(), SystemError> {
+pub(crate) fn load_module(path: &Path) -> Result<(), SystemError> {
     let what = || format!("module {}", path.display());
     let file = File::open(path).map_err(failed(what()))?;
     // SAFETY: the descriptor is open; the parameter string is empty and NUL-terminated.
@@ -103,7 +103,7 @@ pub fn load_module(path: &Path) -> Result<(), SystemError> {
 /// Keeps a CPU busy for the rest of the guest's life. Where virtual time jumps over idleness (QEMU's `-icount sleep=off`),
 /// a wait for the host would otherwise time out at once. With an instruction that says so (PAUSE) the CPU would give up its
 /// turn, and QEMU's emulating thread, which then takes its global lock again and again, would hardly let another one have it.
-pub fn stay_awake() {
+pub(crate) fn stay_awake() {
     std::thread::spawn(|| {
         let mut i = 0u64;
         loop {
@@ -113,12 +113,12 @@ pub fn stay_awake() {
 }
 
 /// The kernel's clock.
-pub fn clocksource() -> Option<String> {
+pub(crate) fn clocksource() -> Option<String> {
     let name = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
     Some(name.trim().to_string())
 }
 
-/// Ends the guest.
+/// Powers the guest off.
 pub fn power_off() {
     // SAFETY: both calls take no pointers; what had to be kept was sent.
     unsafe {
@@ -132,11 +132,11 @@ pub fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// Readings of which the best is taken: between its two halves nothing came.
+/// Number of readings, of which the one with the least delay between its halves is used.
 const CLOCK_TRIES: u32 = 32;
 
-/// The clock and the time stamp counter at one moment.
-pub fn clock_reading() -> ClockReading {
+/// The clock and the time stamp counter at the same time.
+pub(crate) fn clock_reading() -> ClockReading {
     let read = || {
         let (before, ts_ns, after) = (tsc(), now_ns(), tsc());
         let took = after.wrapping_sub(before);
@@ -152,7 +152,7 @@ fn tsc() -> u64 {
 }
 
 /// The CPUs that this thread may run on.
-pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is a bit field, for which zero is valid.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: set has the size that is given and lives until the call returns; 0 is this thread.
@@ -164,8 +164,8 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
 
-/// Has this thread run on these CPUs only.
-pub fn run_on(cpus: &[usize]) -> io::Result<()> {
+/// Restricts this thread to these CPUs.
+pub(crate) fn run_on(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: as above.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     for cpu in cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as usize) {
@@ -177,8 +177,8 @@ pub fn run_on(cpus: &[usize]) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sleeps until the clock of [`now_ns`] shows this.
-pub fn sleep_until(due_ns: u64) {
+/// Sleeps until [`now_ns`] reaches this time.
+pub(crate) fn sleep_until(due_ns: u64) {
     let due = libc::timespec {
         tv_sec: (due_ns / 1_000_000_000) as libc::time_t,
         tv_nsec: (due_ns % 1_000_000_000) as libc::c_long,
@@ -191,12 +191,12 @@ pub fn sleep_until(due_ns: u64) {
 }
 
 /// CPU time of this process, nanoseconds.
-pub fn own_cpu_ns() -> u64 {
+pub(crate) fn own_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// CPU time of this thread, nanoseconds.
-pub fn thread_cpu_ns() -> u64 {
+pub(crate) fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 

@@ -9,8 +9,8 @@ fn read(path: String) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_string()
 }
 
-/// A CPU list as the kernel prints it: `0-3,8`. What cannot be read is left out.
-pub fn parse_list(list: &str) -> Vec<u32> {
+/// Parses a CPU list as the kernel prints it: `0-3,8`. Invalid parts are left out.
+pub(crate) fn parse_list(list: &str) -> Vec<u32> {
     let range = |part: &str| -> Option<std::ops::RangeInclusive<u32>> {
         let (a, b) = part.split_once('-').unwrap_or((part, part));
         Some(a.trim().parse().ok()?..=b.trim().parse().ok()?)
@@ -20,7 +20,7 @@ pub fn parse_list(list: &str) -> Vec<u32> {
 
 /// Online CPUs, their siblings, caches, nodes, and the distances between nodes. A CPU without an L3 cache shows the
 /// highest level that it has.
-pub fn observe() -> Observed {
+pub(crate) fn observe() -> Observed {
     let root = "/sys/devices/system";
     let mut nodes: Vec<(u32, Vec<u32>, String)> = Vec::new();
     for node in parse_list(&read(format!("{root}/node/online"))) {

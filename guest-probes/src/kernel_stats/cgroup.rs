@@ -10,8 +10,8 @@ use crate::init::system::TEST_CGROUP;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// What each cgroup of the test has counted up to now, by path.
-pub fn all() -> BTreeMap<String, CgroupStat> {
+/// The counters of each cgroup of the test, by path.
+pub(crate) fn all() -> BTreeMap<String, CgroupStat> {
     let mut found = BTreeMap::new();
     walk(Path::new(TEST_CGROUP), &mut found);
     found
@@ -42,8 +42,11 @@ fn parse(text: &str) -> CgroupStat {
     }
 }
 
-/// Growth from `before` on; a cgroup that was not there started from 0.
-pub fn growth(before: &BTreeMap<String, CgroupStat>, after: BTreeMap<String, CgroupStat>) -> Vec<CgroupStat> {
+/// Growth since `before`; a new cgroup started from 0.
+pub(crate) fn growth(
+    before: &BTreeMap<String, CgroupStat>,
+    after: BTreeMap<String, CgroupStat>,
+) -> Vec<CgroupStat> {
     let grown = |a: CgroupStat| {
         let old = before.get(&a.path);
         let difference = |after: Option<u64>, of: fn(&CgroupStat) -> Option<u64>| {

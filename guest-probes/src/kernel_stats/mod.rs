@@ -1,4 +1,4 @@
 //! Counters that the kernel keeps, read at the window's edges.
 
-pub mod cgroup;
-pub mod procfs;
+pub(crate) mod cgroup;
+pub(crate) mod procfs;

@@ -1,4 +1,4 @@
-//! What `/proc` and the cgroup tree say: the accounts that the probes are checked against, and names.
+//! Accounts from `/proc`, against which the probes are checked, and names from the cgroup tree.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +23,7 @@ fn status_number(text: &str, name: &str) -> Option<u64> {
 }
 
 /// Names in a directory that are numbers.
-pub fn numbered(dir: &str) -> Vec<u32> {
+pub(crate) fn numbered(dir: &str) -> Vec<u32> {
     fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -33,7 +33,7 @@ pub fn numbered(dir: &str) -> Vec<u32> {
 }
 
 /// `schedstat` and the context switches of `status` of every task.
-pub fn all_schedstats() -> HashMap<u32, Schedstat> {
+pub(crate) fn all_schedstats() -> HashMap<u32, Schedstat> {
     let mut all = HashMap::new();
     for tgid in numbered("/proc") {
         for tid in numbered(&format!("/proc/{tgid}/task")) {
@@ -51,8 +51,8 @@ pub fn all_schedstats() -> HashMap<u32, Schedstat> {
     all
 }
 
-/// Growth from `before` to `after`; a task that was not there before started from 0.
-pub fn growth(before: Option<&Schedstat>, after: &Schedstat) -> Schedstat {
+/// Growth from `before` to `after`; a new task started from 0.
+pub(crate) fn growth(before: Option<&Schedstat>, after: &Schedstat) -> Schedstat {
     let none = Schedstat { nr_voluntary: Some(0), nr_involuntary: Some(0), ..Schedstat::default() };
     let b = before.copied().unwrap_or(none);
     let difference = |after: Option<u64>, before: Option<u64>| Some(after?.saturating_sub(before?));
@@ -65,9 +65,9 @@ pub fn growth(before: Option<&Schedstat>, after: &Schedstat) -> Schedstat {
     }
 }
 
-/// What `/proc/stat` says.
+/// Counters of `/proc/stat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// `ctxt`.
     pub nr_switches: u64,
     /// Steal time by CPU, nanoseconds.
@@ -95,12 +95,12 @@ fn parse_stat(text: &str) -> Stat {
 }
 
 /// Reads `/proc/stat`.
-pub fn stat() -> Stat {
+pub(crate) fn stat() -> Stat {
     parse_stat(&fs::read_to_string("/proc/stat").unwrap_or_default())
 }
 
 /// CPUs that a task may run on, as a CPU list.
-pub fn cpus_allowed(tid: u32) -> Option<String> {
+pub(crate) fn cpus_allowed(tid: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?;
     Some(line.trim().to_string())
@@ -108,13 +108,13 @@ pub fn cpus_allowed(tid: u32) -> Option<String> {
 
 /// Paths below the cgroup root by kernfs id, which is the inode number of the directory.
 #[derive(Debug, Default)]
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     paths: HashMap<u64, String>,
 }
 
 impl Cgroups {
-    /// Adds the cgroups that exist now; those seen before stay known when they are gone.
-    pub fn refresh(&mut self) {
+    /// Adds the existing cgroups; removed ones stay known.
+    pub(crate) fn refresh(&mut self) {
         self.walk(Path::new("/sys/fs/cgroup"), "/");
     }
 
@@ -131,7 +131,7 @@ impl Cgroups {
     }
 
     /// The path of the cgroup with this id.
-    pub fn path(&self, id: u64) -> Option<String> {
+    pub(crate) fn path(&self, id: u64) -> Option<String> {
         self.paths.get(&id).cloned()
     }
 }

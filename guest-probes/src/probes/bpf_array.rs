@@ -1,13 +1,13 @@
-//! BPF arrays in this process's memory.
+//! BPF arrays mapped into this process.
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU64;
 
-/// A BPF array (`BPF_F_MMAPABLE`), which the probes write beside us.
+/// A mapped BPF array (`BPF_F_MMAPABLE`), which the probes write concurrently.
 #[derive(Debug)]
-pub struct Mapped {
+pub(crate) struct Mapped {
     start: *mut u8,
     len: usize,
 }
@@ -19,12 +19,12 @@ unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// Maps the first `len` bytes of an array for reading.
-    pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
+    pub(crate) fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
         Mapped::map_for(libc::PROT_READ, fd, len)
     }
 
-    /// The same for writing too.
-    pub fn map_writable(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
+    /// Maps them for reading and writing.
+    pub(crate) fn map_writable(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapped> {
         Mapped::map_for(libc::PROT_READ | libc::PROT_WRITE, fd, len)
     }
 
@@ -42,8 +42,8 @@ impl Mapped {
         }
     }
 
-    /// Where it is in this process, and how long it is.
-    pub fn place(&self) -> (usize, usize) {
+    /// Address in this process, and length in bytes.
+    pub(crate) fn place(&self) -> (usize, usize) {
         (self.start as usize, self.len)
     }
 
@@ -52,26 +52,26 @@ impl Mapped {
     /// # Safety
     ///
     /// Nothing may write to the array as long as the slice is there.
-    pub unsafe fn bytes(&self) -> &[u8] {
+    pub(crate) unsafe fn bytes(&self) -> &[u8] {
         // SAFETY: there are len readable bytes at start as long as self lives, and the caller says that nobody writes.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
-    /// Appends a copy of these bytes, or gives `None` where they are beyond the array.
+    /// Appends a copy of these bytes; `None`: they are beyond the array.
     ///
     /// # Safety
     ///
     /// Nothing may write to these bytes meanwhile.
-    pub unsafe fn append_to(&self, out: &mut Vec<u8>, range: Range<usize>) -> Option<()> {
+    pub(crate) unsafe fn append_to(&self, out: &mut Vec<u8>, range: Range<usize>) -> Option<()> {
         let len = range.end.checked_sub(range.start).filter(|_| range.end <= self.len)?;
         // SAFETY: the range is within the mapping, and the caller says that nobody writes to it.
         out.extend_from_slice(unsafe { std::slice::from_raw_parts(self.start.add(range.start), len) });
         Some(())
     }
 
-    /// The number at this place, a multiple of 8, or `None` beyond the array. It may only be stored to where the array is mapped for
+    /// The number at this offset, a multiple of 8; `None`: beyond the array. Store to it only if the array is mapped for
     /// writing.
-    pub fn number(&self, at: usize) -> Option<&AtomicU64> {
+    pub(crate) fn number(&self, at: usize) -> Option<&AtomicU64> {
         let fits = at.is_multiple_of(8) && at.checked_add(8)? <= self.len;
         // SAFETY: pages are aligned, and so is `at`; the 8 bytes are mapped as long as self lives; whoever else writes them writes
         // them whole.

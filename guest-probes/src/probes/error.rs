@@ -5,20 +5,20 @@ use std::io::{self};
 /// Why the probes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// libbpf or the verifier refused.
+    /// libbpf or the verifier refused an operation.
     #[error("probes: {what}: {source}")]
     Bpf {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What libbpf said.
+        /// The error of libbpf.
         source: libbpf_rs::Error,
     },
     /// The record log cannot be mapped or read.
     #[error("probes: {what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -1,10 +1,11 @@
 //! The BPF probes: loading, the log of records, task rows, counters.
 
-pub mod bpf_array;
-pub mod error;
-pub mod pagemap;
-pub mod prog_info;
-pub mod record_log;
-pub mod roles;
-pub mod skeleton;
-pub mod task_row;
+pub(crate) mod bpf_array;
+pub(crate) mod error;
+mod layout;
+pub(crate) mod pagemap;
+pub(crate) mod prog_info;
+pub(crate) mod record_log;
+pub(crate) mod roles;
+pub(crate) mod skeleton;
+pub(crate) mod task_row;

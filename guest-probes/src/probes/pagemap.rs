@@ -1,4 +1,4 @@
-//! Where memory of this process is in the guest's physical memory.
+//! Physical addresses of this process's memory.
 //!
 //! Source: Documentation/admin-guide/mm/pagemap.rst of Linux. It needs CAP_SYS_ADMIN.
 
@@ -10,12 +10,12 @@ use ktstr_wire::message::{PAGE_BYTES, Pages};
 
 /// Bit 63 of an entry: the page is present.
 const PRESENT: u64 = 1 << 63;
-/// Bits 0 to 54: the number of its frame, 0 for those who may not know.
+/// Bits 0 to 54: the number of its frame; 0 without privilege.
 const FRAME: u64 = (1 << 55) - 1;
 
-/// The frames of `len` bytes from `start`, which begins a page. Right as long as the pages do not move, as those of BPF arrays,
-/// which belong to the kernel, never do.
-pub fn frames_of(start: usize, len: usize) -> io::Result<Pages> {
+/// The frames of `len` bytes from `start`, which begins a page. Valid while the pages do not move: those of BPF arrays
+/// never do.
+pub(crate) fn frames_of(start: usize, len: usize) -> io::Result<Pages> {
     let mut entries = vec![0; len.div_ceil(PAGE_BYTES) * 8];
     File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, (start / PAGE_BYTES * 8) as u64)?;
     let frames = entries.chunks_exact(8).map(|e| frame_of(e.try_into().map_or(0, u64::from_le_bytes)));
@@ -27,7 +27,7 @@ fn frame_of(entry: u64) -> Option<u64> {
     Some(entry & FRAME).filter(|frame| entry & PRESENT != 0 && *frame != 0)
 }
 
-/// Frames that follow each other as runs.
+/// Merges consecutive frames into runs.
 fn merged(frames: &[u64]) -> Pages {
     let mut pages = Pages::new();
     for frame in frames {

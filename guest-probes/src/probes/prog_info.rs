@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libbpf_rs::libbpf_sys::{self, bpf_prog_info};
 
-/// What the kernel says of a program.
-pub fn info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+/// The kernel's information on a program.
+pub(crate) fn info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     let mut info = bpf_prog_info::default();
     let mut len = size_of_val(&info) as u32;
     // SAFETY: info has len bytes, asks for no arrays, and lives until the call returns; the descriptor is open.

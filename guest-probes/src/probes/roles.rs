@@ -1,46 +1,44 @@
-//! Roles of tasks: what the test announced, and who inherits it.
+//! Roles of tasks: announced by the test, or inherited.
 //!
-//! A task that was announced has the role that it was announced with. Any other has that of the task that forked it, or of whoever
-//! forked that one: the nearest in its line that was announced. One without such a line, as a process that the test body itself started
-//! and did not announce, has the role of the cgroup that it was in last, or of the nearest cgroup above that has one. So a task that is
-//! moved to another cgroup keeps the role that it was announced with or was born with, and only one that has its role from a cgroup
-//! gets that of the new one.
+//! An announced task has the role of its announcement. Any other inherits from its nearest announced ancestor. A task
+//! without one, such as a process that the test body started without announcing it, has the role of its last cgroup,
+//! or of the nearest cgroup above that has a role. So a task that is moved to another cgroup keeps an announced or
+//! inherited role, and only a role from a cgroup changes with the cgroup.
 
 use std::collections::HashMap;
 
 use crate::probes::task_row::Row;
 
-/// What the test announced.
+/// Roles that the test announced.
 #[derive(Debug, Default)]
-pub struct Roles {
-    /// By serial, for thread ids are used again.
+pub(crate) struct Roles {
+    /// By serial: thread ids are reused.
     tasks: HashMap<u32, String>,
     /// By path below the cgroup root.
     cgroups: HashMap<String, String>,
 }
 
-/// A role, and how a task came to it.
+/// A role, and whether it is inherited.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role {
-    /// Its name.
+pub(crate) struct Role {
     pub name: String,
-    /// The task was not announced itself.
+    /// From an ancestor or a cgroup.
     pub inherited: bool,
 }
 
 impl Roles {
-    /// The task with this serial has this role.
-    pub fn announce(&mut self, serial: u32, role: String) {
+    /// Gives the task with this serial a role.
+    pub(crate) fn announce(&mut self, serial: u32, role: String) {
         self.tasks.insert(serial, role);
     }
 
-    /// Tasks in this cgroup that have no role of their own have this one.
-    pub fn announce_cgroup(&mut self, path: String, role: String) {
+    /// Gives tasks of this cgroup a role, unless they have one.
+    pub(crate) fn announce_cgroup(&mut self, path: String, role: String) {
         self.cgroups.insert(path, role);
     }
 
-    /// The role of each task; `path` knows the cgroups by their ids.
-    pub fn of(&self, rows: &[Row], path: impl Fn(u64) -> Option<String>) -> Vec<Option<Role>> {
+    /// The role of each task; `path` maps ids of cgroups to paths.
+    pub(crate) fn of(&self, rows: &[Row], path: impl Fn(u64) -> Option<String>) -> Vec<Option<Role>> {
         let forked_by: HashMap<u32, u32> = rows.iter().map(|r| (r.serial, r.forked_by)).collect();
         let role = |row: &Row| {
             let own = self.tasks.get(&row.serial);
@@ -52,9 +50,9 @@ impl Roles {
         rows.iter().map(role).collect()
     }
 
-    /// The role of a task, or of the nearest in its line that was announced.
+    /// The role of a task, or of its nearest announced ancestor.
     fn by_line(&self, serial: u32, forked_by: &HashMap<u32, u32>) -> Option<&String> {
-        // Who forks was there before its child and has the smaller number, so that this ends.
+        // Serials of ancestors are smaller, so this ends.
         let older = |n: &u32| forked_by.get(n).copied().filter(|by| by < n);
         std::iter::successors(Some(serial), older).find_map(|n| self.tasks.get(&n))
     }
@@ -67,10 +65,11 @@ impl Roles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probes::task_row::ROW_BYTES;
+    use crate::probes::layout::RawRow;
+    use zerocopy::FromZeros;
 
     fn row(serial: u32, forked_by: u32, cgroup_id: u64) -> Row {
-        Row { serial, forked_by, cgroup_id, ..Row::parse(&[0; ROW_BYTES]) }
+        Row { serial, forked_by, cgroup_id, ..Row::from(&RawRow::new_zeroed()) }
     }
 
     /// Cgroups 1 `/t/a`, 2 `/t/a/b`, 3 `/t/ab`.
@@ -78,7 +77,7 @@ mod tests {
         Some(["", "/t/a", "/t/a/b", "/t/ab"].get(id as usize)?.to_string())
     }
 
-    /// `NAME` of who was announced, `(NAME)` of who inherited.
+    /// `NAME` for announced roles, `(NAME)` for inherited ones.
     fn named(roles: &Roles, rows: &[Row]) -> Vec<String> {
         let text = |r: Option<Role>| match r {
             Some(Role { name, inherited: true }) => format!("({name})"),
@@ -115,7 +114,7 @@ mod tests {
     fn line_that_makes_no_sense_ends() {
         let mut roles = Roles::default();
         roles.announce(9, "r".into());
-        // 3 and 4 forked each other; 5 was forked by one that is not there.
+        // 3 and 4 claim to have forked each other; 5 was forked by an unknown task.
         let rows = [(3, 4), (4, 3), (5, 8)].map(|(n, by)| row(n, by, 0));
         assert_eq!(named(&roles, &rows), ["", "", ""]);
     }

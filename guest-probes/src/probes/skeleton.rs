@@ -1,12 +1,18 @@
-//! The BPF programs: loading, the window, and what they recorded.
+//! The BPF programs: loading, the window, and their records.
 
 mod skel {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        clippy::unwrap_used,
+        reason = "generated"
+    )]
     include!(concat!(env!("OUT_DIR"), "/probes.skel.rs"));
     skeleton!();
 }
 
-use crate::probes::error::system;
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read};
@@ -17,36 +23,34 @@ use std::time::Duration;
 use ktstr_wire::histogram::BUCKETS;
 use ktstr_wire::message::{Buckets, CpuCounters, Histograms, ProbeRun};
 use ktstr_wire::record::NO_TIME;
-use ktstr_wire::ring::STATE_BYTES;
 use ktstr_wire::spec::ProbeLevel;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Func;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, OpenObject, ProgramMut, RingBufferBuilder};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::init::system::{self as guest, now_ns};
 use crate::probes::bpf_array::Mapped;
-use crate::probes::error::{ProbeError, bpf};
-use crate::probes::record_log::Log;
-use crate::probes::task_row::{ROW_BYTES, Row};
+use crate::probes::error::{ProbeError, bpf, system};
+use crate::probes::layout::{RawCpuState, RawRow, RawTaskState};
+use crate::probes::record_log::RecordLog;
+use crate::probes::task_row::Row;
 
 /// Bytes of a task's histograms (`struct histogram_block`): three, with buckets of four bytes.
 const BLOCK_BYTES: usize = 3 * BUCKETS * 4;
 
-/// Where a task's slot (`struct task_state`) has its serial.
-const SERIAL_AT: usize = 376;
-
-/// How far ahead the window's start is set, so that every CPU knows it before it comes: longer than a busy host usually keeps a vCPU
-/// waiting that it takes away between a look at the clock and the store of what it said.
+/// How far ahead the window's start is set, so that every CPU sees it in time: longer than a busy host usually preempts a vCPU
+/// between reading the clock and storing its value.
 const AHEAD_NS: u64 = 5_000_000;
 
-/// Stores what programs on other CPUs read.
+/// Stores a value that programs on other CPUs read.
 fn publish(to: &mut u64, value: u64) {
     // SAFETY: a reference is valid and aligned.
     unsafe { std::ptr::from_mut(to).write_volatile(value) };
 }
 
-/// What the programs are attached to, in the order of `enum probe`.
+/// Tracepoints of the programs, in the order of `enum probe`.
 const PROBES: [&str; 8] = [
     "sched_waking",
     "sched_wakeup",
@@ -61,12 +65,12 @@ const PROBES: [&str; 8] = [
 /// Where the kernel's own scheduler moves a task to another cgroup (kernel/sched/fair.c).
 const CHANGE_OF_CGROUP: &str = "task_change_group_fair";
 
-/// The kernel describes such a function.
+/// Whether the kernel has such a function.
 fn has_function(name: &str) -> bool {
     Btf::from_vmlinux().is_ok_and(|btf| btf.type_by_name::<Func<'_>>(name).is_some())
 }
 
-/// How much the probes may hold.
+/// Sizes of the probes' maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// CPUs, online or not.
@@ -78,14 +82,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The histograms get a sixteenth of the guest's memory at most, which at 512 MiB is enough for 4700 tasks.
+    /// Histograms get at most a sixteenth of the guest's memory: at 512 MiB, 4700 tasks.
     pub fn new(nr_cpus: u32, records_per_cpu: u32, memory_mib: u32) -> Capacity {
         let blocks = (u64::from(memory_mib) << 20) / 16 / BLOCK_BYTES as u64;
         Capacity { nr_cpus, records_per_cpu, nr_blocks: u32::try_from(blocks.clamp(1, 8192)).unwrap_or(1) }
     }
 }
 
-/// `pid_max` where it cannot be read, and the most that slots are made for (include/linux/threads.h: 1024 for each CPU).
+/// `pid_max` if it cannot be read, and the most slots (include/linux/threads.h: 1024 for each CPU).
 const PID_MAX: u32 = 1 << 18;
 
 fn pid_max() -> u32 {
@@ -102,18 +106,18 @@ pub struct Probes {
     links: Vec<Link>,
     capacity: Capacity,
     with_records: bool,
-    /// `sched_yield` can be told from a preemption.
+    /// `sched_yield` is traced, and so distinguished from preemption.
     pub yields_seen: bool,
 }
 
 impl Probes {
-    /// Loads the programs that `level`, which is not `Off`, needs, and attaches them.
+    /// Loads and attaches the programs of `level`, which is not `Off`.
     pub fn load(level: ProbeLevel, mut capacity: Capacity) -> Result<Probes, ProbeError> {
         let with_records = level.has_records();
         if !with_records {
             capacity.records_per_cpu = 0;
         }
-        // Lives as long as the agent, which is as long as the guest.
+        // Leaked: it is needed as long as the guest runs.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = skel::ProbesSkelBuilder::default().open(storage).map_err(bpf("open"))?;
         if let Some(rodata) = open.maps.rodata_data.as_mut() {
@@ -141,22 +145,21 @@ impl Probes {
         }
         provoke().map_err(system("make the probes run"))?;
         for cpu in 0..capacity.nr_cpus {
-            // A CPU that is offline runs nothing; when it comes online its first switch is seen.
+            // An offline CPU runs nothing; its first switch after it comes online is seen.
             let _ = run_on_cpu(&probes.skel.progs.open_cpu, cpu);
         }
         Ok(probes)
     }
 
-    /// Tells each CPU which part of the log is its own.
+    /// Assigns each CPU its part of the log.
     fn place_logs(&self) -> Result<(), ProbeError> {
         let Capacity { nr_cpus, records_per_cpu, .. } = self.capacity;
         let mask = records_per_cpu.next_power_of_two() - 1;
         for cpu in 0..nr_cpus {
-            let mut state = [0; STATE_BYTES];
-            state[16..20].copy_from_slice(&(cpu * records_per_cpu).to_le_bytes());
-            state[20..24].copy_from_slice(&mask.to_le_bytes());
+            let state = RawCpuState { first: cpu * records_per_cpu, mask, ..RawCpuState::new_zeroed() };
             let cpus = &self.skel.maps.cpus;
-            cpus.update(&cpu.to_le_bytes(), &state, MapFlags::ANY).map_err(bpf("place the logs"))?;
+            cpus.update(&cpu.to_le_bytes(), state.as_bytes(), MapFlags::ANY)
+                .map_err(bpf("place the logs"))?;
         }
         Ok(())
     }
@@ -192,7 +195,7 @@ impl Probes {
         self.skel.maps.data_data.as_deref_mut()
     }
 
-    /// Opens the window and gives its edge, nanoseconds. When this returns it is open.
+    /// Opens the window and returns its edge, nanoseconds. The window is open when this returns.
     pub fn open_window(&mut self) -> u64 {
         let Some(data) = self.data() else { return now_ns() };
         // The first store to a page takes long.
@@ -205,7 +208,7 @@ impl Probes {
         start
     }
 
-    /// Closes the window on every CPU and gives its edge, nanoseconds.
+    /// Closes the window on every CPU and returns its edge, nanoseconds.
     pub fn close_window(&mut self) -> Result<u64, ProbeError> {
         for cpu in 0..self.capacity.nr_cpus {
             run_on_cpu(&self.skel.progs.close_window, cpu).map_err(system("close the window"))?;
@@ -213,14 +216,14 @@ impl Probes {
         Ok(self.data().map_or_else(now_ns, |data| data.window_end_ns))
     }
 
-    /// Every task that the probes have seen, the dead and then the living. A tid can be there twice.
+    /// Every task that the probes have seen, dead tasks first. A tid can occur twice.
     pub fn rows(&self) -> Result<Vec<Row>, ProbeError> {
         let bytes = read_iterator(&self.skel.progs.list_tasks)?;
-        let living = bytes.chunks_exact(ROW_BYTES).filter_map(parse_row);
+        let living = bytes.chunks_exact(size_of::<RawRow>()).filter_map(parse_row);
         Ok(self.dead_rows()?.into_iter().chain(living).collect())
     }
 
-    /// The histograms of each of `rows`, where it has some.
+    /// The histograms of each row; `None`: it has none.
     pub fn histograms(&self, rows: &[Row]) -> Result<Vec<Option<Histograms>>, ProbeError> {
         let len = self.capacity.nr_blocks as usize * BLOCK_BYTES;
         let map =
@@ -231,11 +234,10 @@ impl Probes {
         Ok(rows.iter().map(|r| r.block.and_then(block)).collect())
     }
 
-    /// The number of the task that has, or had last, this thread id, as in [`Row::serial`]. `None`: there was none.
+    /// Serial ([`Row::serial`]) of the last task with this thread id. `None`: there was none.
     pub fn serial(&self, tid: u32) -> Option<u32> {
         let slot = self.skel.maps.tasks.lookup(&tid.to_le_bytes(), MapFlags::ANY).ok()??;
-        let serial = u32::from_le_bytes(*slot.get(SERIAL_AT..)?.first_chunk()?);
-        Some(serial).filter(|n| *n > 0)
+        RawTaskState::read_from_bytes(&slot).ok().map(|state| state.serial).filter(|n| *n > 0)
     }
 
     fn dead_rows(&self) -> Result<Vec<Row>, ProbeError> {
@@ -255,17 +257,17 @@ impl Probes {
         Ok(dead.into_inner())
     }
 
-    /// Task rows that were lost for want of room.
+    /// Task rows that were dropped because the log was full.
     pub fn rows_dropped(&self) -> u64 {
         self.skel.maps.bss_data.as_deref().map_or(0, |b| b.rows_dropped)
     }
 
-    /// Events of tasks for which there was no slot.
+    /// Events of tasks without a slot.
     pub fn events_untracked(&self) -> u64 {
         self.skel.maps.bss_data.as_deref().map_or(0, |b| b.events_untracked)
     }
 
-    /// Counters of each CPU; steal is not theirs.
+    /// Counters of each CPU, without steal.
     pub fn cpu_counters(&self) -> Result<Vec<CpuCounters>, ProbeError> {
         let mut all = Vec::new();
         for cpu in 0..self.capacity.nr_cpus {
@@ -276,41 +278,27 @@ impl Probes {
                 .lookup(&cpu.to_le_bytes(), MapFlags::ANY)
                 .map_err(bpf("counters"))?
                 .unwrap_or_default();
-            let at = |i: usize| {
-                value.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
-            };
-            let dropped = at(8);
-            all.push(CpuCounters {
-                cpu,
-                emitted: at(0) + dropped,
-                dropped,
-                dropped_span_ns: (dropped > 0).then(|| (at(9), at(10))),
-                dropped_in_a_row: at(12),
-                idle_ns: at(3),
-                busy_ns: at(4),
-                nr_switches: at(5),
-                nr_ticks: at(13),
-                tick_late_max_ns: (at(13) > 0).then(|| at(7)),
-                steal_ns: None,
-            });
+            let state = RawCpuState::read_from_bytes(&value).unwrap_or_else(|_| RawCpuState::new_zeroed());
+            all.push(counters_of(cpu, &state));
         }
         Ok(all)
     }
 
     /// Maps the log.
-    pub fn log(&self) -> Result<Log, ProbeError> {
+    pub fn log(&self) -> Result<RecordLog, ProbeError> {
         let maps = &self.skel.maps;
         let arrays = [maps.records.as_fd(), maps.cpus.as_fd(), maps.readers.as_fd()];
-        Log::map(arrays, self.capacity.nr_cpus, self.capacity.records_per_cpu).map_err(system("map the log"))
+        RecordLog::map(arrays, self.capacity.nr_cpus, self.capacity.records_per_cpu)
+            .map_err(system("map the log"))
     }
 
-    /// Which programs are attached, and which of them have run. What `provoke`, the start of the test's process and any busy CPU
-    /// make happen has then happened on every guest.
+    /// The programs, and whether each is attached and has run. `provoke`, the start of the test's process and any busy CPU
+    /// make each of them run in every guest.
     pub fn runs(&self) -> Vec<ProbeRun> {
         let ran = self.skel.maps.bss_data.as_deref().map_or([0; PROBES.len()], |b| b.ran);
         let attached = |name| name != "sched_yield" || self.yields_seen;
         let all = PROBES.into_iter().zip(ran);
-        // Nothing can be moved where there is one CPU.
+        // A guest with one CPU has no migrations.
         all.filter(|(name, _)| match *name {
             "sched_waking" => self.with_records,
             "sched_migrate_task" => self.capacity.nr_cpus > 1,
@@ -320,7 +308,7 @@ impl Probes {
         .collect()
     }
 
-    /// Times that a program was skipped because it ran already on the same CPU.
+    /// Number of times that a program was skipped because it was running already on the same CPU.
     pub fn recursion_misses(&self) -> Result<u64, ProbeError> {
         let p = &self.skel.progs;
         let all = [
@@ -337,7 +325,7 @@ impl Probes {
     }
 }
 
-/// Does what no guest does by itself for sure: yields, and moves to another CPU and back.
+/// Yields, and moves to another CPU and back: events that a guest might not have otherwise.
 fn provoke() -> io::Result<()> {
     // SAFETY: takes no arguments.
     unsafe { libc::sched_yield() };
@@ -349,7 +337,25 @@ fn provoke() -> io::Result<()> {
 }
 
 fn parse_row(b: &[u8]) -> Option<Row> {
-    Some(Row::parse(b.first_chunk::<ROW_BYTES>()?))
+    let (raw, _) = RawRow::read_from_prefix(b).ok()?;
+    Some(Row::from(&raw))
+}
+
+fn counters_of(cpu: u32, state: &RawCpuState) -> CpuCounters {
+    let dropped = state.dropped;
+    CpuCounters {
+        cpu,
+        emitted: state.produced + dropped,
+        dropped,
+        dropped_span_ns: (dropped > 0).then_some((state.first_drop_ns, state.last_drop_ns)),
+        dropped_in_a_row: state.longest_gap,
+        idle_ns: state.idle_ns,
+        busy_ns: state.busy_ns,
+        nr_switches: state.nr_switches,
+        nr_ticks: state.nr_ticks,
+        tick_late_max_ns: (state.nr_ticks > 0).then_some(state.tick_late_max_ns),
+        steal_ns: None,
+    }
 }
 
 fn misses(program: &ProgramMut<'_>) -> Result<u64, ProbeError> {
@@ -358,7 +364,7 @@ fn misses(program: &ProgramMut<'_>) -> Result<u64, ProbeError> {
         .recursion_misses)
 }
 
-/// Runs an iterator over all tasks and gives what it writes.
+/// Runs an iterator over all tasks and returns its output.
 fn read_iterator(program: &ProgramMut<'_>) -> Result<Vec<u8>, ProbeError> {
     let link = program.attach().map_err(bpf("attach the task iterator"))?;
     let mut bytes = Vec::new();
@@ -380,8 +386,8 @@ fn parse_block(block: &[u8]) -> Histograms {
     Histograms { wakeup_latency: next(), preemption_wait: next(), slice_length: next() }
 }
 
-/// Runs a raw tracepoint program once on one CPU, with the number of the CPU as its argument. One that is offline has it run
-/// elsewhere.
+/// Runs a raw tracepoint program once on one CPU, with the number of the CPU as its argument; for an offline CPU it runs
+/// on another one.
 fn run_on_cpu(program: &ProgramMut<'_>, cpu: u32) -> io::Result<()> {
     match run(program, cpu, Some(cpu)) {
         Err(e) if e.raw_os_error() == Some(libc::ENXIO) => run(program, cpu, None),
@@ -407,23 +413,33 @@ fn run(program: &ProgramMut<'_>, argument: u32, on: Option<u32>) -> io::Result<(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use libbpf_rs::AsRawLibbpf;
     use libbpf_rs::btf::types::{MemberAttr, Struct, StructMember};
+    use libbpf_rs::{AsRawLibbpf, HasSize};
 
-    /// Offsets of the members of a structure that the programs' BTF describes.
-    fn offsets(structure: &str) -> Vec<(String, usize)> {
+    /// Does `f` with a structure that the programs' types have.
+    fn with_structure<R>(name: &str, f: impl FnOnce(Struct<'_>) -> R) -> R {
         let mut storage = MaybeUninit::uninit();
         let open = skel::ProbesSkelBuilder::default().open(&mut storage).unwrap();
         // SAFETY: the object lives as long as `open`.
         let object = unsafe { open.open_object().as_libbpf_object().as_ref() };
         let btf = Btf::from_bpf_object(object).unwrap().unwrap();
+        f(btf.type_by_name::<Struct<'_>>(name).unwrap())
+    }
+
+    /// Names and offsets of the members of a structure.
+    pub(crate) fn members(structure: &str) -> Vec<(String, usize)> {
         let of = |m: StructMember<'_>| {
             let MemberAttr::Normal { offset } = m.attr else { panic!("{m:?} is a bit field") };
             (m.name.unwrap().to_str().unwrap().to_owned(), offset as usize / 8)
         };
-        btf.type_by_name::<Struct<'_>>(structure).unwrap().iter().map(of).collect()
+        with_structure(structure, |s| s.iter().map(of).collect())
+    }
+
+    /// Bytes of a structure.
+    pub(crate) fn size(structure: &str) -> usize {
+        with_structure(structure, |s| s.size())
     }
 
     #[test]
@@ -449,12 +465,7 @@ mod tests {
             ("rq_length", at::RQ_LENGTH),
             ("dsq_length", at::DSQ_LENGTH),
         ];
-        assert_eq!(offsets("record"), expected.map(|(name, at)| (name.to_owned(), at)));
-    }
-
-    #[test]
-    fn slots_have_their_serial_where_it_is_read() {
-        assert!(offsets("task_state").contains(&("serial".to_owned(), SERIAL_AT)));
+        assert_eq!(members("record"), expected.map(|(name, at)| (name.to_owned(), at)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Child processes: their output and how they ended.
 
-pub mod exit_status;
-pub mod output_tail;
-pub mod rank;
+pub(crate) mod exit_status;
+pub(crate) mod output_tail;
+pub(crate) mod rank;

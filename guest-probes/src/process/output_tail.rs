@@ -1,4 +1,4 @@
-//! The last of what a process writes.
+//! The last bytes of a process's output.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -12,24 +12,24 @@ use crate::process::rank;
 #[derive(Debug, Default)]
 struct Kept {
     bytes: VecDeque<u8>,
-    /// There were more before these.
+    /// Earlier bytes were dropped.
     cut: bool,
 }
 
-/// Reads a pipe to its end on a thread and keeps the tail.
+/// Reads a pipe to its end on a thread and keeps the last bytes.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     kept: Arc<Mutex<Kept>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Tail {
-    /// Starts to read, and keeps so many bytes.
-    pub fn of(mut pipe: impl Read + Send + 'static, most: usize) -> Tail {
+    /// Starts to read; keeps `bytes` bytes.
+    pub(crate) fn of(mut pipe: impl Read + Send + 'static, most: usize) -> Tail {
         let kept = Arc::new(Mutex::new(Kept::default()));
         let shared = kept.clone();
         let read = move || {
-            // A test body that prints does not wait for this behind its own workers. In a shell's guest nothing has ranks.
+            // A test body that prints must not wait behind its own workers. A shell's guest has no priorities.
             let _ = rank::raise(0, AGENT_PRIORITY);
             let mut buf = [0; 4096];
             while let Ok(n @ 1..) = pipe.read(&mut buf) {
@@ -43,9 +43,9 @@ impl Tail {
         Tail { kept, thread: std::thread::Builder::new().name("tail".into()).spawn(read).ok() }
     }
 
-    /// Waits for the end of the pipe, and gives what is there and whether its beginning is missing. A process that inherited the pipe
-    /// can hold it open: after a second this gives what has come.
-    pub fn finish(mut self) -> (String, bool) {
+    /// Waits for the end of the pipe; returns the output and whether its beginning is missing. A process that inherited the pipe
+    /// can hold it open: after a second this returns what has arrived.
+    pub(crate) fn finish(mut self) -> (String, bool) {
         let thread = self.thread.take();
         for _ in 0..100 {
             if thread.as_ref().is_none_or(|t| t.is_finished()) {

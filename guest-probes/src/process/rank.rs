@@ -1,15 +1,15 @@
-//! Who goes before whom while the window is open: the watch before the agent, the agent before the test body, the body before every
-//! worker. Each sleeps almost always. Without ranks, workers of real time on all CPUs would keep the body from stopping them.
+//! Priorities while the window is open: the watch above the agent, the agent above the test body, the body above every
+//! worker. Each sleeps almost always. Without them, real-time workers on all CPUs would keep the body from stopping them.
 
 use std::io;
 
-/// Puts a task of this agent, or 0 for the calling thread, before all of a lower real-time priority. What it starts is as if it had not.
-pub fn raise(tid: u32, priority: u32) -> io::Result<()> {
+/// Gives a task (0: the calling thread) a real-time priority. Its children do not inherit it.
+pub(crate) fn raise(tid: u32, priority: u32) -> io::Result<()> {
     set(tid, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority)
 }
 
-/// Makes the calling thread one like any other again.
-pub fn lower() -> io::Result<()> {
+/// Returns the calling thread to the default policy.
+pub(crate) fn lower() -> io::Result<()> {
     set(0, libc::SCHED_OTHER, 0)
 }
 
@@ -20,8 +20,8 @@ fn set(tid: u32, policy: i32, priority: u32) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Puts the calling thread before all of real time, for this much CPU time in each period, nanoseconds.
-pub fn raise_above_real_time(runtime: u64, period: u64) -> io::Result<()> {
+/// Runs the calling thread under `SCHED_DEADLINE`, above all real-time priorities. Times in nanoseconds.
+pub(crate) fn raise_above_real_time(runtime: u64, period: u64) -> io::Result<()> {
     let attr = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: libc::SCHED_DEADLINE as u32,

@@ -1,4 +1,4 @@
 //! What is sent to the host: window events and results.
 
-pub mod results;
-pub mod window_events;
+pub(crate) mod results;
+pub(crate) mod window_events;

@@ -1,5 +1,6 @@
-//! The drain: everything that was measured, sent after the window.
+//! The results of a run, sent after the window.
 
+use std::collections::HashMap;
 use std::error::Error;
 
 use ktstr_wire::frame::Kind;
@@ -10,26 +11,23 @@ use ktstr_wire::message::{
 
 use crate::channel::Channel;
 use crate::init::system;
-use crate::kernel_stats::procfs::Stat;
 use crate::probes::error::ProbeError;
 use crate::probes::skeleton::Probes;
 
 /// Tasks in one frame: with every bucket of their histograms filled they are 3 MB of JSON.
 const TASKS_PER_FRAME: usize = 100;
 
-/// What is sent after the window.
-pub struct Measured {
+/// Everything that is sent after the window.
+pub(crate) struct RunResults {
     /// The attached probes, if any.
     pub probes: Option<Probes>,
     /// The window's edges.
     pub open: WindowEdge,
     /// The window's edges.
     pub close: WindowEdge,
-    /// `/proc/stat` at its edges.
-    pub before: Stat,
-    /// `/proc/stat` at its edges.
-    pub after: Stat,
-    /// Every task that did something.
+    /// Steal time of each CPU in the window, nanoseconds.
+    pub steal_ns: HashMap<u32, u64>,
+    /// Every task that was active.
     pub tasks: Vec<TaskInfo>,
     /// How the body ended.
     pub result: TestResult,
@@ -39,21 +37,21 @@ pub struct Measured {
     pub agent_cpu_ns: u64,
     /// What sched_ext counted in the window.
     pub sched_ext: SchedExtCounts,
-    /// What the scheduler's programs took in the window, where that was asked for.
+    /// Cost of the scheduler's BPF programs in the window, if requested.
     pub programs: Option<ProgramRuns>,
     /// The test's cgroups in the window.
     pub cgroups: Vec<CgroupStat>,
-    /// What was sent of the log while the window was open.
+    /// Records that the agent sent while the window was open.
     pub drained: Option<Drained>,
-    /// How far the CPUs came together before the window.
+    /// Progress of the CPUs in the races before the window.
     pub races: Vec<Race>,
-    /// What a reader of the results should know.
+    /// Notes for readers of the results.
     pub notes: Vec<String>,
 }
 
-impl Measured {
+impl RunResults {
     /// Sends everything up to the last frame.
-    pub fn send(&self, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn send(&self, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
         channel.send(Kind::WindowOpen, &self.open)?;
         channel.send(Kind::WindowClose, &self.close)?;
         for text in &self.notes {
@@ -64,7 +62,7 @@ impl Measured {
         }
         let cpus = self.probes.as_ref().map_or(Ok(Vec::new()), |p| self.cpus(p))?;
         channel.send(Kind::Cpus, &cpus)?;
-        // The verdict's parts go before the bulk: a run that is cut off in the bulk still says how it went.
+        // What decides the verdict comes before the bulk, which a run may lose.
         channel.send(Kind::TestResult, &self.result)?;
         if let Some(exit) = &self.exit {
             channel.send(Kind::SchedulerExit, exit)?;
@@ -89,14 +87,13 @@ impl Measured {
     fn cpus(&self, probes: &Probes) -> Result<Vec<CpuCounters>, ProbeError> {
         let mut cpus = probes.cpu_counters()?;
         for c in &mut cpus {
-            let steal = |s: &Stat| s.steal_ns.get(&c.cpu).copied();
-            c.steal_ns = steal(&self.after).zip(steal(&self.before)).map(|(a, b)| a.saturating_sub(b));
+            c.steal_ns = self.steal_ns.get(&c.cpu).copied();
         }
         Ok(cpus)
     }
 }
 
-/// Sends the records that nobody has read yet, and the end.
+/// Sends the unread records, and `Bye`.
 fn send_log(probes: &Probes, bye: Bye, channel: &mut Channel) -> Result<(), Box<dyn Error>> {
     if !probes.yields_seen {
         let text =

@@ -1,8 +1,8 @@
-//! The edges of the window, and who reads the probes' log between them.
+//! Messages at the edges of the window, and the reader of the probes' log between them.
 //!
-//! A guest in real time tells the host of both edges, and what its clocks show then. Where the log may fill before the window
-//! closes, the host is asked to read it out of the guest's memory; if it cannot, a thread of the agent reads it, and sends what it
-//! has read.
+//! A real-time guest reports both edges to the host, with readings of its clocks. If the log may fill before the window
+//! closes, the host reads it from the guest's memory; if the host cannot, a thread of the agent reads and sends
+//! it.
 
 use std::io;
 use std::sync::Arc;
@@ -17,30 +17,29 @@ use ktstr_wire::spec::{Drain, GuestSpec};
 use crate::channel::Channel;
 use crate::init::system;
 use crate::probes::error::ProbeError;
-use crate::probes::record_log::Log;
+use crate::probes::record_log::RecordLog;
 use crate::probes::skeleton::Probes;
 
-/// How long the host may take to answer, seconds. At the end it reads what is left before that.
+/// Longest wait for an answer of the host, seconds. At the end the host first reads the rest of the log.
 const ANSWER_LIMIT_S: i64 = 120;
 
-/// Who hears of the window's edges.
-pub struct Edges<'a> {
-    /// `None`: nobody, as in a deterministic guest.
+/// Where the edges of the window are reported.
+pub(crate) struct Edges<'a> {
+    /// `None` in a `sim` guest, which reports nothing.
     channel: Option<&'a mut Channel>,
-    log: Option<Arc<Log>>,
+    log: Option<Arc<RecordLog>>,
     reader: Drain,
     thread: Option<ReaderThread>,
     drained: Option<Drained>,
 }
 
 impl<'a> Edges<'a> {
-    /// Nobody.
-    pub fn silent() -> Edges<'a> {
+    pub(crate) fn silent() -> Edges<'a> {
         Edges { channel: None, log: None, reader: Drain::Nobody, thread: None, drained: None }
     }
 
-    /// The host, which is asked to read the log if `spec` wants that.
-    pub fn told_to(
+    /// Reports to the host, and asks it to read the log if `spec` says so.
+    pub(crate) fn told_to(
         channel: &'a mut Channel,
         spec: &GuestSpec,
         probes: Option<&Probes>,
@@ -56,7 +55,7 @@ impl<'a> Edges<'a> {
     }
 
     /// The window is about to open.
-    pub fn opening(&mut self) -> io::Result<()> {
+    pub(crate) fn opening(&mut self) -> io::Result<()> {
         let Some(channel) = &mut self.channel else { return Ok(()) };
         // A host that is gone is noticed when the results are sent.
         let _ = channel.send(Kind::WindowOpening, &system::clock_reading());
@@ -67,7 +66,7 @@ impl<'a> Edges<'a> {
     }
 
     /// The window has closed.
-    pub fn closed(&mut self) {
+    pub(crate) fn closed(&mut self) {
         let Some(channel) = &mut self.channel else { return };
         if let Some(thread) = self.thread.take() {
             (**channel, self.drained) = thread.stop();
@@ -75,8 +74,8 @@ impl<'a> Edges<'a> {
         let _ = channel.send(Kind::WindowClosed, &system::clock_reading());
     }
 
-    /// Waits until the host has read what it wants to read. Gives what the agent has read.
-    pub fn settle(self) -> io::Result<Option<Drained>> {
+    /// Waits until the host has read the log. Returns what the agent has read.
+    pub(crate) fn settle(self) -> io::Result<Option<Drained>> {
         if let (Drain::Host, Some(channel)) = (self.reader, self.channel) {
             channel.answer(ANSWER_LIMIT_S)?;
         }
@@ -84,8 +83,8 @@ impl<'a> Edges<'a> {
     }
 }
 
-/// Asks the host to read the log. Gives who reads it.
-fn ask_host(log: &Log, channel: &mut Channel) -> Drain {
+/// Asks the host to read the log. Returns the reader.
+fn ask_host(log: &RecordLog, channel: &mut Channel) -> Drain {
     let asked = log.memory().map(|memory| to_json(&memory)).and_then(|memory| {
         if memory.len() > MAX_PAYLOAD_BYTES {
             return Err(io::Error::other("the log is in too many pieces"));
@@ -101,14 +100,14 @@ fn ask_host(log: &Log, channel: &mut Channel) -> Drain {
     Drain::Guest
 }
 
-/// The thread that reads the log. Meanwhile the channel is its own.
+/// The thread that reads the log. It owns the channel meanwhile.
 struct ReaderThread {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Channel, Drained)>,
 }
 
 impl ReaderThread {
-    fn start(log: Arc<Log>, mut channel: Channel) -> io::Result<ReaderThread> {
+    fn start(log: Arc<RecordLog>, mut channel: Channel) -> io::Result<ReaderThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("reader".into()).spawn(move || {
@@ -123,14 +122,14 @@ impl ReaderThread {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
             Ok((channel, drained)) => (channel, Some(drained).filter(|d| d.records > 0)),
-            // The channel went with it.
+            // The channel is lost with the thread.
             Err(_) => (Channel::default(), None),
         }
     }
 }
 
-/// Sends what parts hold that are more than half full. Gives the number of records.
-fn read(log: &Log, channel: &mut Channel, stop: &AtomicBool) -> u64 {
+/// Sends the records of each CPU whose part is more than half full, until stopped. Returns their number.
+fn read(log: &RecordLog, channel: &mut Channel, stop: &AtomicBool) -> u64 {
     let mut records = 0;
     while !stop.load(Ordering::Relaxed) {
         for cpu in log.cpus() {

@@ -1,4 +1,4 @@
-//! How a scheduler ended, from what the kernel logged, what it printed itself, and what became of its process.
+//! How a scheduler ended: from the kernel's log, its output, and the end of its process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -8,19 +8,18 @@ use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 use crate::process::exit_status::describe;
 use crate::scheduler::exit_report::{Output, Report, complaint, is_error};
 
-/// Bytes of the output that are kept.
+/// Bytes kept of the output.
 const OUTPUT_BYTES: usize = 256 << 10;
 
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessEnd {
-    /// Before it was told to.
+pub(crate) enum ProcessEnd {
+    /// By itself.
     ByItself(ExitStatus),
     /// After SIGINT.
     Told(ExitStatus),
-    /// It did not heed SIGINT and was killed this many seconds later.
+    /// It ignored SIGINT and was killed after this many seconds.
     Hung(u64),
-    /// Nobody knows.
     Unknown,
 }
 
@@ -33,7 +32,7 @@ impl ProcessEnd {
         }
     }
 
-    /// A signal that nobody sent it on purpose ended it.
+    /// Whether a signal other than ours ended it.
     fn is_crash(self) -> bool {
         match self {
             ProcessEnd::ByItself(status) => status.signal().is_some(),
@@ -43,28 +42,26 @@ impl ProcessEnd {
     }
 }
 
-/// What is known of a scheduler that is gone.
+/// Everything known of a scheduler that has ended.
 #[derive(Debug)]
-pub struct Facts {
-    /// Its name.
+pub(crate) struct Facts {
     pub name: String,
-    /// It was in charge once.
+    /// Whether it was ever in charge.
     pub took_over: bool,
-    /// It was in charge when it was told to end.
+    /// Whether it was in charge when it was stopped.
     pub in_charge: bool,
-    /// What else the agent saw: why it was given up before it took over, or that it left its place to another process.
+    /// The agent's own observation: why it gave it up before it took over, or that it forked and exited.
     pub trouble: Option<String>,
-    /// Ends by the kernel's tracepoint or log, before it was told to end, and after that.
+    /// Ends by the kernel's tracepoint or log, before SIGINT, and after.
     pub logged: [Vec<Report>; 2],
-    /// What it printed.
+    /// Its output.
     pub output: Output,
-    /// Its process.
     pub process: ProcessEnd,
 }
 
 impl Facts {
-    /// The ends before it was told to end, and after that. Where the kernel's log says nothing, by the scheduler's own reports: a last
-    /// one from user space is then the answer to SIGINT.
+    /// The ends before SIGINT, and after. Without kernel log, from the scheduler's own reports: a last one from user space
+    /// is then the answer to SIGINT.
     fn ends(&self) -> [Vec<Report>; 2] {
         if self.logged.iter().any(|l| !l.is_empty()) {
             return self.logged.clone();
@@ -76,18 +73,17 @@ impl Facts {
         [before, after.into_iter().collect()]
     }
 
-    /// With the message and the dump that the scheduler printed with this reason.
+    /// Adds the message and the dump that the scheduler printed for this reason.
     fn in_full(&self, end: &Report) -> Report {
         let own = self.output.reports.iter().rfind(|r| r.reason == end.reason);
         let message = own.and_then(|r| r.message.clone()).or_else(|| end.message.clone());
         Report { message, dump: own.and_then(|r| r.dump.clone()), ..end.clone() }
     }
 
-    /// The judgement.
-    pub fn exit(self) -> SchedulerExit {
+    pub(crate) fn exit(self) -> SchedulerExit {
         let [before, after] = self.ends();
         let error = before.iter().position(|r| is_error(r.kind()));
-        // An error counts, also where the scheduler came back from it. Of the others only one that it did not come back from.
+        // An error counts even if the scheduler came back from it; other ends only if it did not.
         let last = if self.in_charge { before.len() } else { before.len().saturating_sub(1) };
         let at = error.unwrap_or(last);
         let answer = after.iter().find(|r| is_error(r.kind())).or(after.last().filter(|_| self.in_charge));
@@ -150,11 +146,11 @@ impl Facts {
 struct Verdict {
     clean: bool,
     kind: String,
-    /// What the agent saw; `None`: the kernel says it, empty: the kind says it.
+    /// The agent's observation; `None`: the kernel's reason suffices, empty: the kind suffices.
     reason: Option<String>,
 }
 
-/// The last `bytes` of a text, or somewhat less.
+/// The last `bytes` of a text, cut at a character.
 fn tail(text: &str, bytes: usize) -> &str {
     let start = text.len().saturating_sub(bytes);
     (start..=text.len()).find_map(|at| text.get(at..)).unwrap_or_default()
@@ -178,7 +174,7 @@ mod tests {
     const HOTPLUG: &str = "unregistered from the main kernel";
     const STALL: &str = "runnable task stall";
 
-    /// A scheduler that was in charge to the end and ended in order.
+    /// A scheduler that ran to the end and ended in order.
     fn good() -> Facts {
         Facts {
             name: "x".into(),
@@ -256,7 +252,7 @@ mod tests {
         assert_eq!((exit.clean, exit.kind.as_str()), (false, "stall"));
         assert_eq!(exit.message.as_deref(), Some("p[8] failed to run for 1.1s"));
         assert_eq!(exit.process_end.as_deref(), Some("exit status 1"));
-        // The process stays, and prints its report after SIGINT only, or none at all.
+        // The process lives on, and reports only after SIGINT, or never.
         let silent = Facts { output: Output::default(), process: ProcessEnd::Told(status(0)), ..stalled() };
         is(silent, false, "stall", Some(STALL));
     }
@@ -295,11 +291,11 @@ mod tests {
         assert_eq!((exit.clean, exit.kind.as_str(), exit.restarts.len()), (true, "unreg", 2));
         assert_eq!(exit.restarts[0].kind, "unreg_kern");
         assert_eq!(exit.restarts[0].message.as_deref(), Some("cpu 2 going offline, exiting scheduler"));
-        // Told to end while it was not back yet: its answer to that is not its end.
+        // Stopped during a restart: the answer to SIGINT is not its end.
         let exit = restarted(&[HOTPLUG], false).exit();
         assert_eq!((exit.clean, exit.kind.as_str(), exit.restarts.len()), (false, "unreg_kern", 0));
         assert_eq!(exit.message.as_deref(), Some("cpu 2 going offline, exiting scheduler"));
-        // It comes back from an error, which is one nevertheless.
+        // It comes back from an error, which still counts.
         let exit = restarted(&[HOTPLUG, STALL, HOTPLUG], true).exit();
         assert_eq!((exit.clean, exit.kind.as_str(), exit.restarts.len()), (false, "stall", 1));
     }

@@ -1,4 +1,4 @@
-//! What schedulers and the kernel print when a scheduler ends: one parser for all forms of it.
+//! Parses exit reports of schedulers and of the kernel.
 //!
 //! Schedulers built on the kernel tree's headers print `EXIT: REASON (MESSAGE)` on standard error, with the debug dump before it
 //! (`UEI_REPORT` in tools/sched_ext/include/scx/user_exit_info.h); from Linux 7.2 on ` on CPU N` follows. Schedulers in Rust print
@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 
-/// Bytes of a dump that are kept. The kernel's default is 32 KiB, and a scheduler may ask for more.
+/// Bytes kept of a dump. The kernel's default is 32 KiB; a scheduler may request more.
 const DUMP_BYTES: usize = 1 << 20;
 
 /// The line before a dump, and the least length of the rule below it and behind the dump.
 const DUMP_TITLE: &str = "DEBUG DUMP";
 const RULE: &str = "========================================";
 
-/// Reasons in the words of the kernel, and the exit kind of each (`scx_exit_reason()` in kernel/sched/ext.c of Linux 6.12; the last
+/// The kernel's reasons, and the exit kind of each (`scx_exit_reason()` in kernel/sched/ext.c of Linux 6.12; the last
 /// four came with 7.x).
 const REASONS: [(&str, &str); 11] = [
     ("unregistered from user space", "unreg"),
@@ -29,29 +29,29 @@ const REASONS: [(&str, &str); 11] = [
     ("rescue bandwidth overload", "error_rescue"),
 ];
 
-/// The kernel's reason for an exit kind; of one that is not known the kind itself.
-pub fn reason_of(kind: &str) -> &str {
+/// The kernel's reason for an exit kind; the kind itself if it is unknown.
+pub(crate) fn reason_of(kind: &str) -> &str {
     REASONS.iter().find(|(_, k)| *k == kind).map_or(kind, |(words, _)| words)
 }
 
-/// The exit kind for a reason of the kernel.
-pub fn kind_of(reason: &str) -> &'static str {
+/// The exit kind of a reason.
+pub(crate) fn kind_of(reason: &str) -> &'static str {
     REASONS.iter().find(|(words, _)| *words == reason).map_or("unknown", |(_, kind)| kind)
 }
 
-/// The end was an error of the scheduler. One of a kind that is not known counts as one.
-pub fn is_error(kind: &str) -> bool {
+/// Whether the exit kind is an error of the scheduler; unknown kinds are.
+pub(crate) fn is_error(kind: &str) -> bool {
     !matches!(kind, "unreg" | "unreg_bpf" | "unreg_kern" | "sysrq" | "parent")
 }
 
-/// One end of a scheduler, as it was reported.
+/// One reported end of a scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// The kernel's reason.
     pub reason: String,
     /// The exit kind by the kernel's tracepoint, where it has one.
     pub traced: Option<String>,
-    /// The message beside it, if any.
+    /// Its message, if any.
     pub message: Option<String>,
     /// The debug dump, if any; of one that is longer than a MiB its beginning, the victim's section and its end.
     pub dump: Option<String>,
@@ -59,13 +59,13 @@ pub struct Report {
 
 impl Report {
     /// Its exit kind.
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.traced.as_deref().unwrap_or_else(|| kind_of(&self.reason))
     }
 }
 
 /// `text` without escape sequences of terminals (ECMA-48) and control characters other than line ends and tabs.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -89,17 +89,17 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// What a scheduler printed, taken apart.
+/// The output of a scheduler, parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Output {
-    /// Every end that it reported, in order.
+pub(crate) struct Output {
+    /// Every reported end, in order.
     pub reports: Vec<Report>,
-    /// The rest, with a line in place of each dump.
+    /// The rest; a line replaces each dump.
     pub text: String,
 }
 
-/// Takes apart what a scheduler printed, which [`plain`] has cleaned. `cut`: its beginning is missing.
-pub fn read_output(plain: &str, cut: bool) -> Output {
+/// Parses the output of a scheduler, cleaned by [`plain`]. `cut`: its beginning is missing.
+pub(crate) fn read_output(plain: &str, cut: bool) -> Output {
     let mut out = Output::default();
     let mut at = 0;
     while let Some(found) = next_exit(&plain[at..]) {
@@ -118,7 +118,7 @@ pub fn read_output(plain: &str, cut: bool) -> Output {
     out
 }
 
-/// A report of an end: where its lines are, and what they say.
+/// A reported end, and the position of its lines.
 struct Exit {
     start: usize,
     end: usize,
@@ -203,7 +203,7 @@ fn without_cpu(line: &str) -> &str {
     }
 }
 
-/// What was printed before a report's dump, and the dump. Where the beginning is missing, the dump's may be.
+/// Splits the output before a report into the text before the dump, and the dump, whose beginning may be missing.
 fn split_dump(before: &str, cut: bool) -> (&str, Option<&str>) {
     let is_rule =
         |line: &str| line.trim_end().len() >= RULE.len() && line.trim_end().bytes().all(|b| b == b'=');
@@ -225,7 +225,7 @@ fn split_dump(before: &str, cut: bool) -> (&str, Option<&str>) {
     (said, Some(dump).filter(|d| !d.is_empty()))
 }
 
-/// A dump that is too long, without its middle. The sections of the tasks that the message names are kept.
+/// Cuts the middle out of a long dump; keeps the sections of the tasks that the message names.
 fn shortened(dump: &str, message: &str) -> String {
     if dump.len() <= DUMP_BYTES {
         return dump.into();
@@ -238,7 +238,7 @@ fn shortened(dump: &str, message: &str) -> String {
     format!("{}\n[{gap} bytes left out, of which:]\n{named}\n[...]\n{}", &dump[..head], &dump[tail..])
 }
 
-/// The sections of a dump on the tasks that a message names (`COMM[PID]`), each below the lines on its CPU; `None`: it has none.
+/// The sections of a dump on the tasks that a message names (`COMM[PID]`), each below the lines on its CPU; `None`: no such section.
 pub fn victim_section(dump: &str, message: &str) -> Option<String> {
     let mut out: Vec<&str> = Vec::new();
     let mut cpu: Vec<&str> = Vec::new();
@@ -274,7 +274,7 @@ fn task_of(line: &str) -> Option<&str> {
     (state.len() == 1 && is_age).then_some(&rest[..end])
 }
 
-/// A message names the task: not one whose name only ends like it.
+/// Whether a message names the task: the whole name, not only its end.
 fn names(message: &str, task: &str) -> bool {
     let is_begin = |at: usize| !message[..at].ends_with(|c: char| c.is_alphanumeric() || "_-./".contains(c));
     message.match_indices(task).any(|(at, _)| is_begin(at))
@@ -282,7 +282,7 @@ fn names(message: &str, task: &str) -> bool {
 
 /// The kernel's counters at the scheduler's end, from the section `Event counters` that dumps have from Linux 6.15 on; empty where
 /// there is none.
-pub fn event_counters(dump: &str) -> BTreeMap<String, u64> {
+pub(crate) fn event_counters(dump: &str) -> BTreeMap<String, u64> {
     let counter = |line: &str| {
         let (name, n) = line.trim().split_once(':')?;
         name.starts_with("SCX_EV_").then(|| Some((name.to_string(), n.trim().parse().ok()?)))?
@@ -291,9 +291,9 @@ pub fn event_counters(dump: &str) -> BTreeMap<String, u64> {
     sections.map(|(_, section)| section.lines().filter_map(counter).collect()).unwrap_or_default()
 }
 
-/// Every end that the records of the kernel's log tell of, in order: `sched_ext: BPF scheduler "NAME" disabled (REASON)`, and for
+/// Every end in the kernel's log, in order: `sched_ext: BPF scheduler "NAME" disabled (REASON)`, and for
 /// errors `sched_ext: NAME: MESSAGE`.
-pub fn read_kernel_log(records: &[String]) -> Vec<Report> {
+pub(crate) fn read_kernel_log(records: &[String]) -> Vec<Report> {
     let mut reports: Vec<(String, Report)> = Vec::new();
     for record in records {
         let disabled = record.split_once("sched_ext: BPF scheduler \"").map(|(_, rest)| rest);
@@ -309,8 +309,8 @@ pub fn read_kernel_log(records: &[String]) -> Vec<Report> {
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-/// Why a scheduler that the kernel never saw ended, as far as its output tells: what the verifier did not accept, else the last line.
-pub fn complaint(plain: &str) -> Option<String> {
+/// Why a scheduler ended that never registered, from its output: the verifier's message, else the last line.
+pub(crate) fn complaint(plain: &str) -> Option<String> {
     let lines = || plain.lines().map(str::trim).filter(|l| !l.is_empty());
     let refused = lines().position(|l| l.ends_with("END PROG LOAD LOG --")).and_then(|end| {
         let log: Vec<&str> = lines().take(end).collect();
@@ -424,7 +424,7 @@ mod tests {
             ("EXIT: killed by parent scheduler\n".into(), "parent_kill", None, false),
             ("EXIT: reenqueue limit (t[1])\n".into(), "error_reenq", Some("t[1]"), false),
             ("EXIT: rescue bandwidth overload\n".into(), "error_rescue", None, false),
-            // One that nobody knows yet.
+            // An unknown kind.
             ("EXIT: moon phase (full) on CPU 2\n".into(), "unknown", Some("full"), false),
             // Several: the last one.
             (
@@ -471,7 +471,7 @@ mod tests {
         let text = format!("R task[7] -1504ms\n\n{}\n\nEXIT: runtime error\n", "=".repeat(80));
         let dump = |cut| read_output(&text, cut).reports.pop().and_then(|r| r.dump);
         assert_eq!(dump(true).as_deref(), Some("R task[7] -1504ms"));
-        // Of a text that is whole, it is none.
+        // Only where the beginning of the text is missing.
         assert_eq!(dump(false), None);
     }
 

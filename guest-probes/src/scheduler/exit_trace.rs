@@ -1,7 +1,14 @@
 //! The ends of schedulers by the kernel's tracepoint `sched_ext_exit`, which Linux 7.x has: the exit kind itself, not its text.
 
 mod skel {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        clippy::unwrap_used,
+        reason = "generated"
+    )]
     include!(concat!(env!("OUT_DIR"), "/exits.skel.rs"));
     skeleton!();
 }
@@ -26,7 +33,7 @@ const TRACEPOINT: &str = "btf_trace_sched_ext_exit";
 const KINDS: &str = "scx_exit_kind";
 
 /// The attached program. It stays attached until the guest is gone, as the probes do.
-pub struct ExitTrace {
+pub(crate) struct ExitTrace {
     skel: skel::ExitsSkel<'static>,
     /// Kept for its drop.
     _link: Link,
@@ -46,7 +53,7 @@ thread_local! {
 
 impl ExitTrace {
     /// That of this guest, attached at the first call. `None`: the kernel has no such tracepoint.
-    pub fn of_guest() -> Option<Rc<ExitTrace>> {
+    pub(crate) fn of_guest() -> Option<Rc<ExitTrace>> {
         let attach = || {
             ExitTrace::attach().unwrap_or_else(|e| {
                 eprintln!(
@@ -71,7 +78,7 @@ impl ExitTrace {
     }
 
     /// The exit kind of each scheduler that has ended since the last call, in order; sub-schedulers are left out.
-    pub fn read(&self) -> Vec<String> {
+    pub(crate) fn read(&self) -> Vec<String> {
         let seen = RefCell::new(Vec::new());
         let note = |b: &[u8]| {
             seen.borrow_mut().extend(parse(b));
@@ -116,7 +123,7 @@ fn kind_named(name: &str) -> String {
 }
 
 /// The ends that the tracepoint told of, with what the kernel's log says of each. The log comes later, and it may lack the first.
-pub fn with_words(traced: &[String], logged: &[Report]) -> Vec<Report> {
+pub(crate) fn with_words(traced: &[String], logged: &[Report]) -> Vec<Report> {
     let mut rest = logged.iter().peekable();
     let report = |kind: &String| {
         let same = rest.next_if(|r| r.kind() == kind.as_str() || r.kind() == "unknown");

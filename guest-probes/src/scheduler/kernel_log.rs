@@ -1,22 +1,22 @@
-//! The kernel's log from a moment on.
+//! Reads the kernel's log from a position on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Longest record that the kernel gives (`PRINTK_MESSAGE_MAX` in kernel/printk/internal.h is 2048; its unprintable bytes take four each).
+/// Longest record (`PRINTK_MESSAGE_MAX` in kernel/printk/internal.h is 2048; unprintable bytes take four each).
 const RECORD_BYTES: usize = 8192;
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Debug)]
-pub struct KernelLog {
+pub(crate) struct KernelLog {
     /// `None`: it cannot be read.
     file: Option<File>,
 }
 
 impl KernelLog {
-    /// The end of the log, as it is now.
-    pub fn from_now() -> KernelLog {
+    /// The current end of the log.
+    pub(crate) fn from_now() -> KernelLog {
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
             file.seek(SeekFrom::End(0))?;
@@ -26,14 +26,14 @@ impl KernelLog {
     }
 
     /// The text of each record since the last call.
-    pub fn read(&mut self) -> Vec<String> {
+    pub(crate) fn read(&mut self) -> Vec<String> {
         let mut records = Vec::new();
         let Some(file) = &mut self.file else { return records };
         let mut buf = [0; RECORD_BYTES];
         loop {
             match file.read(&mut buf) {
                 Ok(n @ 1..) => records.extend(text_of(&buf[..n])),
-                // Records were overwritten before they were read: the next call gives the oldest that is left.
+                // Records were overwritten before they were read: the next read returns the oldest one left.
                 Err(e) if e.kind() == ErrorKind::BrokenPipe || e.kind() == ErrorKind::Interrupted => {}
                 _ => return records,
             }

@@ -1,10 +1,10 @@
 //! The scheduler under test: its process, changes of scheduler, the cost of its programs, its exit.
 
-pub mod ending;
-pub mod exit_report;
-pub mod exit_trace;
-pub mod kernel_log;
-pub mod process;
-pub mod program_stats;
-pub mod succession;
-pub mod tally;
+pub(crate) mod ending;
+pub(crate) mod exit_report;
+pub(crate) mod exit_trace;
+pub(crate) mod kernel_log;
+pub(crate) mod process;
+pub(crate) mod program_stats;
+pub(crate) mod succession;
+pub(crate) mod tally;

@@ -1,4 +1,4 @@
-//! The scheduler under test: its start, its watch, its end.
+//! The process of a scheduler under test: start, supervision, end.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -18,20 +18,20 @@ use crate::scheduler::kernel_log::KernelLog;
 
 const SYSFS: &str = "/sys/kernel/sched_ext";
 
-/// How long a scheduler may take to load, at its start and when it restarts itself; the verifier is slow on emulated CPUs.
+/// Longest load time of a scheduler, at its start and when it restarts itself; the verifier is slow on emulated CPUs.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a scheduler may take to end after SIGINT, and the kernel to let one go.
+/// Longest time for a scheduler to end after SIGINT, and for the kernel to unregister it.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time between two looks at what is waited for.
+/// Time between two polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Bytes of a scheduler's output that are kept until it has ended: a debug dump of 4 MiB and what is printed beside it.
+/// Bytes kept of a scheduler's output until it ends: a debug dump of 4 MiB and more.
 const OUTPUT_BYTES: usize = 5 << 20;
 
-/// The kernel has sched_ext.
-pub fn kernel_has_sched_ext() -> bool {
+/// Whether the kernel has sched_ext.
+pub(crate) fn kernel_has_sched_ext() -> bool {
     fs::metadata(SYSFS).is_ok()
 }
 
@@ -43,15 +43,15 @@ fn enable_seq() -> u64 {
     attribute("enable_seq").parse().unwrap_or(0)
 }
 
-/// What sched_ext has counted up to now.
-pub fn counts() -> SchedExtCounts {
+/// The counters of sched_ext.
+pub(crate) fn counts() -> SchedExtCounts {
     SchedExtCounts {
         nr_rejected: attribute("nr_rejected").parse().ok(),
         events: parse_events(&attribute("root/events")),
     }
 }
 
-/// Lines `NAME NUMBER`. The set of names is another one in every kernel.
+/// Lines `NAME NUMBER`. The names differ between kernels.
 fn parse_events(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let mut words = line.split_whitespace();
@@ -60,23 +60,23 @@ fn parse_events(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
-/// Whether a scheduler rules.
+/// Whether a scheduler is in charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     InCharge,
-    /// It ended in order, or is about to, and its process lives on: it may restart itself.
+    /// It ended in order, or is ending, and its process lives on: it may restart itself.
     Between,
     Lost,
 }
 
-/// A scheduler that is in charge, or was.
+/// A scheduler that was started.
 #[derive(Debug)]
 pub struct Scheduler {
     name: String,
     child: Child,
     output: Option<Tail>,
     log: KernelLog,
-    /// Records of the kernel's log up to now.
+    /// Records of the kernel's log since its start.
     records: Vec<String>,
     trace: Option<Rc<ExitTrace>>,
     /// Exit kinds by the tracepoint up to now.
@@ -84,20 +84,20 @@ pub struct Scheduler {
     /// `enable_seq` when it took over last.
     seq: u64,
     took_over: bool,
-    /// Why it was given up before that.
+    /// Why the agent gave it up before that.
     trouble: Option<String>,
     /// Since when it has not been in charge.
     out_since: Option<Instant>,
-    /// How often it came back.
+    /// Number of restarts.
     nr_restarts: u32,
-    /// What was seen when it took over.
+    /// Facts from when it took over.
     pub started: SchedulerStarted,
 }
 
 impl Scheduler {
-    /// Starts `path` and waits until it is in charge. On failure this says how it ended. `name` is what the test calls it.
+    /// Starts `path` and waits until it is in charge. `name` is its name in the test. The error: how it ended.
     pub fn start(name: &str, path: &str, args: &[String]) -> Result<Scheduler, Box<SchedulerExit>> {
-        // The last one's end is no answer of this one.
+        // Records on the previous scheduler are not of this one.
         if !wait_until(|| !is_ruled()) {
             let reason = format!("the scheduler before it ({}) is still in charge", attribute("root/ops"));
             return Err(Box::new(not_started(name, reason)));
@@ -143,22 +143,22 @@ impl Scheduler {
         Err(Box::new(scheduler.stop()))
     }
 
-    /// Its processes by now: a script, for one, has the scheduler as its child.
+    /// Its current processes: a script has the scheduler as its child.
     pub fn pids(&self) -> Vec<u32> {
         group_members(self.child.id())
     }
 
-    /// How often it was ended in order and took over again by itself, as schedulers do on hotplug.
+    /// Number of times that it ended in order and took over again by itself, as schedulers do on hotplug.
     pub fn nr_restarts(&self) -> u32 {
         self.nr_restarts
     }
 
-    /// It is in charge.
+    /// Whether it is in charge.
     pub fn in_charge(&mut self) -> bool {
         self.standing() == Standing::InCharge
     }
 
-    /// It has ended, and will not come back, or came back from an error.
+    /// Whether it has ended for good, or came back from an error.
     pub fn is_lost(&mut self) -> bool {
         self.standing() == Standing::Lost
     }
@@ -181,7 +181,7 @@ impl Scheduler {
         if failed || out_since.elapsed() > START_LIMIT { Standing::Lost } else { Standing::Between }
     }
 
-    /// Every end since its start: by the tracepoint, where the kernel has it, in the words of the kernel's log.
+    /// Every end since its start: by the tracepoint if the kernel has it, else from the kernel's log.
     fn ends(&mut self) -> Vec<Report> {
         self.records.extend(self.log.read());
         self.traced.extend(self.trace.iter().flat_map(|t| t.read()));
@@ -189,9 +189,9 @@ impl Scheduler {
         if self.traced.len() < logged.len() { logged } else { with_words(&self.traced, &logged) }
     }
 
-    /// Ends it and says how it ended.
+    /// Stops it and returns how it ended.
     pub fn stop(mut self) -> SchedulerExit {
-        // The kernel tells of an end when it is done with it.
+        // The kernel logs an end after the scheduler is gone.
         wait_until(|| attribute("state") != "disabling");
         let in_charge = self.took_over && self.in_charge();
         let before = self.ends();
@@ -210,7 +210,7 @@ impl Scheduler {
         facts.exit()
     }
 
-    /// Ends its processes and waits until the kernel has let it go.
+    /// Stops its processes and waits until the kernel has unregistered it.
     fn end_process(&mut self) -> ProcessEnd {
         if let Ok(Some(status)) = self.child.try_wait() {
             if is_ruled() && !group_members(self.child.id()).is_empty() {
@@ -226,7 +226,7 @@ impl Scheduler {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
             ended.is_some() && !is_ruled()
         });
-        // What is left of a group whose leader has ended, too.
+        // The rest of the group, whose leader may have ended.
         self.signal(libc::SIGKILL);
         let status = ended.or_else(|| self.child.wait().ok());
         wait_until(|| !is_ruled());
@@ -237,19 +237,19 @@ impl Scheduler {
         }
     }
 
-    /// To all of its processes, as a terminal does.
+    /// Signals all of its processes, as a terminal does.
     fn signal(&self, signal: i32) {
         // SAFETY: sends a signal to the process group that our own child leads. Without members the call fails, which is well.
         unsafe { libc::kill(-(self.child.id() as i32), signal) };
     }
 }
 
-/// Some scheduler rules, or is about to, or is about to end.
+/// Whether a scheduler is in charge, about to be, or about to end.
 fn is_ruled() -> bool {
     kernel_has_sched_ext() && attribute("state") != "disabled"
 }
 
-/// Waits until it holds, [`STOP_LIMIT`] at most; whether it does.
+/// Waits at most [`STOP_LIMIT`] for the condition; returns whether it holds.
 fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + STOP_LIMIT;
     while !holds() {
@@ -261,7 +261,7 @@ fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// A process that leads a group of its own, and what it prints: one pipe, so that lines stay in order.
+/// A process that leads a group of its own, and its output: one pipe, so that lines stay in order.
 fn spawn(path: &str, args: &[String]) -> io::Result<(Child, Tail)> {
     let (reader, writer) = io::pipe()?;
     let child = Command::new(path)
@@ -282,7 +282,7 @@ fn group_members(group: u32) -> Vec<u32> {
     pids.filter(|pid| group_of(*pid) == Some(group)).collect()
 }
 
-/// The third field behind the name, which may have blanks and parentheses itself (proc_pid_stat(5)).
+/// The third field after the name, which may contain blanks and parentheses (proc_pid_stat(5)).
 fn group_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()

@@ -1,11 +1,18 @@
-//! What the scheduler's BPF programs cost: the kernel's statistics of every program in its ops.
+//! Cost of the scheduler's BPF programs, from the kernel's statistics of every program in its ops.
 //!
-//! The kernel reads its clock before and after every run of every BPF program while somebody wants its statistics
-//! (`BPF_ENABLE_STATS`), also of the probes. What it reads for a program that does nothing is measured in the same guest, so that
-//! it can be taken off.
+//! While statistics are on (`BPF_ENABLE_STATS`), the kernel reads its clock before and after every run of every BPF
+//! program, the probes included. The statistics of an empty program are measured in the same guest, so that this cost
+//! can be subtracted.
 
 mod skel {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        clippy::unwrap_used,
+        reason = "generated"
+    )]
     include!(concat!(env!("OUT_DIR"), "/baseline.skel.rs"));
     skeleton!();
 }
@@ -24,21 +31,21 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Program, ReferencesType, 
 use crate::probes::error::{ProbeError, bpf, system};
 use crate::probes::prog_info::info;
 
-/// Runs of the empty program. Their median counts: an interrupt can fall into one.
+/// Runs of the empty program. The median is used: an interrupt can hit one.
 const BASELINE_RUNS: usize = 33;
 
-/// A program of a scheduler. It is kept loaded, so that it can be asked when the scheduler is gone.
+/// A program of a scheduler, kept loaded so that it can be read after the scheduler has ended.
 #[derive(Debug)]
 struct Held {
     program: OwnedFd,
     id: u32,
     member: String,
     name: String,
-    /// Calls and nanoseconds before the window.
+    /// Calls and nanoseconds when it was noticed.
     before: (u64, u64),
 }
 
-/// Statistics that the kernel keeps while this lives.
+/// Keeps the kernel's BPF statistics enabled.
 #[derive(Debug)]
 pub struct ProgramStats {
     /// Kept for its drop.
@@ -48,7 +55,7 @@ pub struct ProgramStats {
 }
 
 impl ProgramStats {
-    /// Switches them on and measures an empty program.
+    /// Enables the statistics and measures an empty program.
     pub fn enable() -> Result<ProgramStats, ProbeError> {
         // SAFETY: takes a number and gives a new descriptor or an error.
         let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
@@ -60,7 +67,7 @@ impl ProgramStats {
         Ok(ProgramStats { _enabled: enabled, baseline_ns: baseline()?, held: Vec::new() })
     }
 
-    /// Takes note of the programs of the scheduler in charge. What they have cost by now is not counted.
+    /// Notes the programs of the scheduler in charge, and their cost so far, which is subtracted later.
     pub fn notice(&mut self) -> Result<(), ProbeError> {
         let btf = Btf::from_vmlinux().map_err(bpf("types of the kernel"))?;
         for (id, member) in ops(&btf) {
@@ -75,7 +82,7 @@ impl ProgramStats {
         Ok(())
     }
 
-    /// What each program has cost since it was noticed.
+    /// The cost of each program since it was noticed.
     pub fn read(&self) -> Result<ProgramRuns, ProbeError> {
         let run = |h: &Held| {
             let now = info(h.program.as_fd()).map_err(system("a program of the scheduler"))?;
@@ -91,7 +98,7 @@ impl ProgramStats {
     }
 }
 
-/// Programs in the ops of the registered schedulers: number and member.
+/// Programs in the ops of the registered schedulers: id and member.
 fn ops(btf: &Btf<'_>) -> Vec<(u32, String)> {
     let wrapper: Option<Struct<'_>> = btf.type_by_name("bpf_struct_ops_sched_ext_ops");
     let Some((wrapper, members)) = wrapper.zip(btf.type_by_name::<Struct<'_>>("sched_ext_ops")) else {
@@ -111,7 +118,7 @@ fn ops(btf: &Btf<'_>) -> Vec<(u32, String)> {
         for member in members.iter().filter(|m| is_function(btf, m.ty)) {
             let at = data.saturating_add(offset(member.attr));
             let bytes = value.get(at..at.saturating_add(8)).and_then(|b| b.try_into().ok());
-            // A function's place holds the number of its program (bpf_struct_ops_map_update_elem), 0 where there is none.
+            // The kernel stores the id of a member's program (bpf_struct_ops_map_update_elem), or 0.
             if let Some(id @ 1..) = bytes.map(u64::from_le_bytes).and_then(|id| u32::try_from(id).ok()) {
                 found.push((id, member.name.unwrap_or_default().to_string_lossy().into_owned()));
             }
@@ -125,7 +132,7 @@ fn is_function(btf: &Btf<'_>, ty: TypeId) -> bool {
     pointer.is_some_and(|p| btf.type_by_id::<FuncProto<'_>>(p.referenced_type().type_id()).is_some())
 }
 
-/// Name of the program's function; the kernel's own name of a program has 15 bytes.
+/// Name of the program's function; the kernel truncates program names to 15 bytes.
 fn name_of(id: u32) -> String {
     let options = ProgInfoQueryOptions::default().include_func_info(true);
     let Some(program) = ProgInfoIter::with_query_opts(options).find(|p| p.id == id) else {
@@ -139,7 +146,7 @@ fn name_of(id: u32) -> String {
     full.unwrap_or_else(|| program.name.to_string_lossy().into_owned())
 }
 
-/// What the statistics say of a run of an empty struct_ops program, nanoseconds.
+/// Run time of an empty struct_ops program by the statistics, nanoseconds.
 fn baseline() -> Result<u64, ProbeError> {
     let mut storage = MaybeUninit::uninit();
     let open = skel::BaselineSkelBuilder::default().open(&mut storage).map_err(bpf("open the baseline"))?;

@@ -1,4 +1,4 @@
-//! Which scheduler is in charge: the one under test, and those that the test changes to.
+//! The scheduler in charge: the one under test, or one that the test switched to.
 
 use ktstr_wire::ALSO_DIR;
 use ktstr_wire::message::{ProgramRuns, SchedExtCounts, SchedulerExit, SchedulerRestart};
@@ -10,34 +10,34 @@ use crate::scheduler::process::{Scheduler, counts};
 use crate::scheduler::program_stats::ProgramStats;
 use crate::scheduler::tally::Tally;
 
-/// The scheduler in charge, and how those before it ended.
+/// The current scheduler, and how earlier ones ended.
 #[derive(Debug)]
-pub struct Reign<'a> {
+pub(crate) struct SchedulerSlot<'a> {
     spec: &'a GuestSpec,
     now: Option<Scheduler>,
-    /// Where the costs of its programs are wanted.
+    /// Set if the cost of BPF programs is measured.
     programs: Option<ProgramStats>,
-    /// What sched_ext counts.
+    /// Counters of sched_ext.
     tally: Tally,
-    /// Process ids of all that were started.
+    /// Process ids of all schedulers that were started.
     pub pids: Vec<u32>,
-    /// The last one that ended because the test asked for it.
+    /// Exit of the last scheduler that the test stopped.
     ended: Option<SchedulerExit>,
-    /// One that ended by itself or did not take over.
+    /// Exit of a scheduler that ended by itself or did not take over.
     failed: Option<SchedulerExit>,
-    /// What all of them came back from.
+    /// Restarts of all schedulers.
     restarts: Vec<SchedulerRestart>,
 }
 
-impl<'a> Reign<'a> {
-    /// Begins with the scheduler under test, if there is one.
-    pub fn new(
+impl<'a> SchedulerSlot<'a> {
+    /// Starts with the scheduler under test, if any.
+    pub(crate) fn new(
         spec: &'a GuestSpec,
         scheduler: Option<Scheduler>,
         programs: Option<ProgramStats>,
-    ) -> Reign<'a> {
+    ) -> SchedulerSlot<'a> {
         let pids = scheduler.iter().flat_map(Scheduler::pids).collect();
-        Reign {
+        SchedulerSlot {
             spec,
             now: scheduler,
             programs,
@@ -49,14 +49,14 @@ impl<'a> Reign<'a> {
         }
     }
 
-    /// The window opens: what sched_ext has counted before is none of its.
-    pub fn open(&mut self) {
+    /// Opens the window: earlier counts of sched_ext are left out.
+    pub(crate) fn open(&mut self) {
         self.tally = Tally::from(counts());
     }
 
-    /// The window closes. Gives what the programs of all schedulers have cost in it, where that is wanted; of one that restarted itself
-    /// nobody knows what they cost before.
-    pub fn close(&mut self) -> Result<Option<ProgramRuns>, ProbeError> {
+    /// Closes the window. Returns the cost of the programs of all schedulers, if measured. After a restart the earlier cost is
+    /// unknown, and so is the sum.
+    pub(crate) fn close(&mut self) -> Result<Option<ProgramRuns>, ProbeError> {
         let programs = self.programs.as_ref().map(ProgramStats::read).transpose()?;
         let in_charge = self.now.as_mut().is_none_or(Scheduler::in_charge);
         self.tally.close(counts(), in_charge);
@@ -65,14 +65,14 @@ impl<'a> Reign<'a> {
         Ok(programs.filter(|_| !restarted))
     }
 
-    /// A scheduler that nobody told to end has ended.
-    pub fn is_lost(&mut self) -> bool {
+    /// Whether a scheduler ended by itself.
+    pub(crate) fn is_lost(&mut self) -> bool {
         let matters = self.spec.test.expectations.checks(Check::InCharge);
         matters && (self.failed.is_some() || self.now.as_mut().is_some_and(Scheduler::is_lost))
     }
 
-    /// Ends the scheduler in charge and starts the one of this name; says why that did not work.
-    pub fn change(&mut self, start: Option<&str>) -> Result<(), String> {
+    /// Stops the scheduler in charge and starts the one of this name.
+    pub(crate) fn change(&mut self, start: Option<&str>) -> Result<(), String> {
         if let Some(mut scheduler) = self.now.take() {
             self.pids.extend(scheduler.pids());
             let in_charge = scheduler.in_charge();
@@ -102,7 +102,7 @@ impl<'a> Reign<'a> {
         }
     }
 
-    /// Ends a scheduler, and counts what only its end tells.
+    /// Stops a scheduler, and adds the counts that only its exit has.
     fn retire(&mut self, scheduler: Scheduler) -> SchedulerExit {
         let restarted = scheduler.nr_restarts() > 0;
         let exit = scheduler.stop();
@@ -121,9 +121,9 @@ impl<'a> Reign<'a> {
         own.chain(also).find(|(s, _)| s.name == name).map(|(s, path)| (path, s.args.clone()))
     }
 
-    /// Ends the scheduler in charge. Says how the reign ended, `None` if there never was one, and what sched_ext counted in the window.
-    /// The first failure counts.
-    pub fn end(mut self, lost: bool) -> (Option<SchedulerExit>, SchedExtCounts) {
+    /// Stops the scheduler in charge. Returns its exit (`None`: there never was a scheduler) and the counts of sched_ext.
+    /// The first failure wins.
+    pub(crate) fn end(mut self, lost: bool) -> (Option<SchedulerExit>, SchedExtCounts) {
         let last = self.now.take().map(|s| self.retire(s));
         let last = last.map(|e| SchedulerExit { clean: e.clean && !lost, ..e });
         let exit = self.failed.or(last).or(self.ended);

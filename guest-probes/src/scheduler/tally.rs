@@ -1,37 +1,36 @@
-//! What sched_ext counts in the window, over all schedulers that are in charge in it.
+//! The counters of sched_ext in the window, summed over all schedulers in it.
 //!
-//! The kernel's counters start anew with each scheduler (`nr_rejected`), or belong to one and go with it (events): each reign has
-//! its own difference, and these are added up. What is lost on the way is not known, and never 0.
+//! The kernel resets counters with each scheduler (`nr_rejected`), or drops them with it (events): the differences of
+//! each scheduler are summed. A lost part makes the sum unknown, never 0.
 
 use std::collections::BTreeMap;
 
 use ktstr_wire::message::SchedExtCounts;
 
-/// The counts.
 #[derive(Debug)]
-pub struct Tally {
-    /// At the beginning of the reign that goes on.
+pub(crate) struct Tally {
+    /// Counts when the current scheduler took over.
     base: Option<SchedExtCounts>,
-    /// Of a scheduler that ended by itself, as far as the kernel still shows it: the base, and the counts after it.
+    /// Base and counts of a scheduler that ended by itself, while the kernel still shows them.
     unsettled: Option<(SchedExtCounts, SchedExtCounts)>,
-    /// Of the reigns before; `None`: there was none.
+    /// Sum over the earlier schedulers; `None`: there were none.
     sum: Option<SchedExtCounts>,
     lost: bool,
 }
 
 impl Tally {
     /// Begins with these counts.
-    pub fn from(base: SchedExtCounts) -> Tally {
+    pub(crate) fn from(base: SchedExtCounts) -> Tally {
         Tally { base: Some(base), unsettled: None, sum: None, lost: false }
     }
 
-    /// Another scheduler has taken over, with these counts.
-    pub fn begin(&mut self, base: SchedExtCounts) {
+    /// Another scheduler has taken over, at these counts.
+    pub(crate) fn begin(&mut self, base: SchedExtCounts) {
         self.base = Some(base);
     }
 
-    /// The reign ends, or the window, with these counts. Where the scheduler has ended by itself its events are not among them.
-    pub fn close(&mut self, now: SchedExtCounts, in_charge: bool) {
+    /// The scheduler or the window ends, at these counts. Events of a scheduler that ended by itself are not among them.
+    pub(crate) fn close(&mut self, now: SchedExtCounts, in_charge: bool) {
         let Some(base) = self.base.take() else { return };
         if in_charge {
             self.add(now.since(&base));
@@ -40,16 +39,16 @@ impl Tally {
         }
     }
 
-    /// The events that its debug dump has.
-    pub fn settle(&mut self, events: &BTreeMap<String, u64>) {
+    /// Adds the events of its debug dump.
+    pub(crate) fn settle(&mut self, events: &BTreeMap<String, u64>) {
         if let Some((base, now)) = self.unsettled.take() {
             let now = SchedExtCounts { nr_rejected: now.nr_rejected, events: events.clone() };
             self.add(now.since(&base));
         }
     }
 
-    /// A part of what was counted is gone.
-    pub fn lose(&mut self) {
+    /// A part of the counts is lost.
+    pub(crate) fn lose(&mut self) {
         self.lost = true;
     }
 
@@ -60,8 +59,8 @@ impl Tally {
         }
     }
 
-    /// All of it.
-    pub fn total(self) -> SchedExtCounts {
+    /// The sum.
+    pub(crate) fn total(self) -> SchedExtCounts {
         self.sum.filter(|_| !self.lost).unwrap_or_default()
     }
 }
@@ -82,10 +81,10 @@ mod tests {
     fn each_reign_has_its_own_difference() {
         let mut tally = Tally::from(counts(5, 100));
         tally.close(counts(7, 110), true);
-        // The kernel's counters start anew.
+        // The kernel resets its counters.
         tally.begin(counts(0, 1));
         tally.close(counts(4, 6), true);
-        // Nobody is in charge any more.
+        // No scheduler is in charge any more.
         tally.close(without_events(4), true);
         assert_eq!(tally.total(), counts(6, 15));
     }
@@ -108,7 +107,7 @@ mod tests {
         tally.close(counts(5, 100), true);
         tally.lose();
         assert_eq!(tally.total(), SchedExtCounts::default());
-        // Started anew unseen.
+        // An unseen reset.
         let mut tally = Tally::from(counts(5, 100));
         tally.close(counts(0, 3), true);
         assert_eq!(tally.total(), SchedExtCounts::default());

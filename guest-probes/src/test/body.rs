@@ -1,4 +1,4 @@
-//! The process of the test body: its start, what it says, its end.
+//! The process of the test body: start, messages, end.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,47 +18,47 @@ use crate::init::system::{BODY_CGROUP, TEST_CGROUP, search_path};
 use crate::process::exit_status::describe;
 use crate::process::output_tail::Tail;
 use crate::process::rank;
-use crate::scheduler::succession::Reign;
+use crate::scheduler::succession::SchedulerSlot;
 
-/// Bytes of each of its outputs that are kept.
+/// Bytes kept of standard output and of standard error.
 const OUTPUT_BYTES: usize = 256 << 10;
 
 /// A running test body.
 #[derive(Debug)]
-pub struct Body {
+pub(crate) struct Body {
     child: Child,
     socket: UnixStream,
     lines: Receiver<ToAgent>,
     output: Vec<Tail>,
 }
 
-/// What has a role.
+/// A task or cgroup with a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Announced {
+pub(crate) enum Announced {
     /// The task with this thread id.
     Task(u32),
     /// The cgroup with this path below the root.
     Cgroup(String),
 }
 
-/// Why the body is no longer running, or has nothing more to say.
+/// How the body ended.
 #[derive(Debug)]
-pub enum BodyEnd {
-    /// It said so; its workers are asleep.
+pub(crate) enum BodyEnd {
+    /// It reported its result; its workers are asleep.
     Finished(BodyResult),
-    /// Its process ended without a word.
+    /// Its process ended without a result.
     Died,
-    /// It took too long.
+    /// It exceeded its time limit.
     TimedOut(Duration),
     /// The scheduler under test has ended.
     GivenUp,
-    /// The workload had to be ended from outside, for this reason.
+    /// The watch ended the workload, for this reason.
     Starved(String),
 }
 
 impl Body {
     /// Starts the body of the spec's test, in its own cgroup.
-    pub fn start(spec: &GuestSpec) -> io::Result<Body> {
+    pub(crate) fn start(spec: &GuestSpec) -> io::Result<Body> {
         let (ours, theirs) = UnixStream::pair()?;
         let fd = theirs.as_raw_fd();
         let mut command = Command::new(&spec.test_path);
@@ -82,7 +82,7 @@ impl Body {
         let (sender, lines) = channel();
         let reader = BufReader::new(ours.try_clone()?);
         std::thread::Builder::new().name("body".into()).spawn(move || {
-            // The agent's main thread says whether ranks can be had.
+            // The agent's main thread reports a failure to raise priorities.
             let _ = rank::raise(0, AGENT_PRIORITY);
             for line in reader.lines().map_while(Result::ok) {
                 let Ok(message) = serde_json::from_str(&line) else { continue };
@@ -95,16 +95,16 @@ impl Body {
     }
 
     /// Process id of the body.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until the body has finished, its process has ended, the time is over, or the scheduler is lost. Changes of the
-    /// scheduler that the body asks for are done; `on_role` is called with all that is announced and its role.
-    pub fn wait(
+    /// Waits until the body has finished, its process has ended, the time is over, or the scheduler is lost. Switches
+    /// schedulers at the body's request; calls `on_role` for each announcement.
+    pub(crate) fn wait(
         &mut self,
         limit: Duration,
-        reign: &mut Reign<'_>,
+        slot: &mut SchedulerSlot<'_>,
         mut on_role: impl FnMut(Announced, String),
     ) -> BodyEnd {
         let deadline = Instant::now() + limit;
@@ -113,7 +113,7 @@ impl Body {
                 Ok(ToAgent::Worker { tid, role }) => on_role(Announced::Task(tid), role),
                 Ok(ToAgent::Cgroup { path, role }) => on_role(Announced::Cgroup(path), role),
                 Ok(ToAgent::Scheduler { start }) => {
-                    let error = reign.change(start.as_deref()).err();
+                    let error = slot.change(start.as_deref()).err();
                     self.answer(&ToBody::Scheduler { error });
                 }
                 Ok(ToAgent::Finished(result)) => return BodyEnd::Finished(result),
@@ -123,7 +123,7 @@ impl Body {
             if Instant::now() >= deadline {
                 return BodyEnd::TimedOut(limit);
             }
-            if reign.is_lost() {
+            if slot.is_lost() {
                 return BodyEnd::GivenUp;
             }
         }
@@ -132,12 +132,12 @@ impl Body {
     fn answer(&mut self, message: &ToBody) {
         let mut line = to_json(message);
         line.push(b'\n');
-        // A body that is gone does not read it.
+        // The body may be gone.
         let _ = self.socket.write_all(&line);
     }
 
-    /// Lets the body go, waits for its process, kills what is left of the test, and says how it ended.
-    pub fn finish(mut self, end: BodyEnd) -> TestResult {
+    /// Releases the body, waits for its process, kills the rest of the test, and returns the result.
+    pub(crate) fn finish(mut self, end: BodyEnd) -> TestResult {
         self.answer(&ToBody::Release);
         let patience = if matches!(end, BodyEnd::Finished(_) | BodyEnd::Died) { 50 } else { 0 };
         let mut status = None;

@@ -1,3 +1,3 @@
 //! The process that runs the test body.
 
-pub mod body;
+pub(crate) mod body;

@@ -6,7 +6,7 @@ use ktstr_wire::accel::Accel;
 
 /// An accelerator, or the choice between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccelChoice {
+pub(crate) enum AccelChoice {
     /// KVM if it runs guests at the speed of the hardware, else tcg.
     Auto,
     /// This one.
@@ -14,8 +14,8 @@ pub enum AccelChoice {
 }
 
 impl AccelChoice {
-    /// The choice with this name; `None`: there is no such accelerator.
-    pub fn from_name(name: &str) -> Option<AccelChoice> {
+    /// The choice with this name; `None`: no such accelerator.
+    pub(crate) fn from_name(name: &str) -> Option<AccelChoice> {
         AccelChoice::from_str(name, false).ok()
     }
 }
@@ -32,7 +32,9 @@ impl ValueEnum for AccelChoice {
                 .help("KVM where it runs guests at the speed of the hardware (measured), else tcg"),
             AccelChoice::Only(accel) => PossibleValue::new(accel.name()).help(match accel {
                 Accel::Kvm => "Our own VMM on KVM: real time on this machine's hardware",
-                Accel::Tcg => "QEMU, multi-threaded emulation: works anywhere, its times are no hardware's",
+                Accel::Tcg => {
+                    "QEMU, multi-threaded emulation: works anywhere; durations are not those of hardware"
+                }
                 Accel::Sim => "QEMU, time counted in instructions: the same numbers on every machine",
             }),
         })

@@ -1,5 +1,5 @@
 //! Arguments that several commands share.
 
-pub mod accel;
-pub mod probes;
-pub mod test;
+pub(crate) mod accel;
+pub(crate) mod probes;
+pub(crate) mod test;

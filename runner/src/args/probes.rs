@@ -4,11 +4,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ktstr_wire::spec::ProbeLevel;
 
 /// Parses the name of a level.
-pub fn parser() -> impl TypedValueParser<Value = ProbeLevel> {
+pub(crate) fn parser() -> impl TypedValueParser<Value = ProbeLevel> {
     let value = |level: ProbeLevel| {
         PossibleValue::new(level.name()).help(match level {
             ProbeLevel::Programs => {
-                "All of full, and what each of the scheduler's BPF programs costs, which slows every BPF program down"
+                "Everything of full, and the cost of each of the scheduler's BPF programs; slows every BPF program down"
             }
             ProbeLevel::Full => "Every slice and every migration",
             ProbeLevel::Summary => "Counters and histograms of each task",

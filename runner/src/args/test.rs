@@ -19,7 +19,7 @@ use crate::args::probes;
   cargo ktstr test --probes summary
   cargo ktstr test --accel kvm --pin
 Then: cargo ktstr stats")]
-pub struct TestArgs {
+pub(crate) struct TestArgs {
     /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; the
     /// release or the key of a cached one, as in `cargo ktstr kernel list`; git+URL#REF, a
     /// branch, tag or commit to fetch; or a version to download (6.14.2, or 6.14 for the newest of that series) from
@@ -28,29 +28,29 @@ pub struct TestArgs {
     /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]
     #[arg(long, value_name = "SPEC")]
     pub kernel: Vec<String>,
-    /// How guests are run
+    /// What runs the guests
     #[arg(long, value_enum, default_value = "auto")]
     pub accel: AccelChoice,
-    /// Boot each test this many times; boots are what `stats compare` counts
+    /// Boot each test this many times; `stats compare` counts boots
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub repeat: u32,
-    /// Seed of everything that varies on purpose; each boot has one derived from it [default: 0]
+    /// Seed of everything that varies on purpose; the seed of each boot is derived from it [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
     /// What is recorded: everything, only totals and histograms of each task, or nothing, to see what recording costs
-    /// [default: full, where a test does not say otherwise]
+    /// [default: as the test says, else full]
     #[arg(long, value_name = "LEVEL", value_parser = probes::parser())]
     pub probes: Option<ProbeLevel>,
-    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours, and take the memory of each of its nodes from the
-    /// node of these CPUs (kvm and tcg)
+    /// Bind each CPU of a guest to a CPU of this host, neighbours to neighbours, and allocate the memory of each guest
+    /// node on the host node of these CPUs (kvm and tcg)
     #[arg(long)]
     pub pin: bool,
-    /// Take the memory of guests from huge pages of 2 MiB that this host has reserved (sudo sysctl vm.nr_hugepages=N), so that
-    /// no boot depends on how many transparent ones there are
+    /// Allocate guest memory in huge pages of 2 MiB that this host has reserved (sudo sysctl vm.nr_hugepages=N), so that
+    /// no boot depends on how many transparent huge pages are free
     #[arg(long)]
     pub huge_pages: bool,
-    /// Run every test under this scheduler: the name of a binary, with its arguments, or `eevdf` for the kernel's own; given
-    /// more than once, under each
+    /// Run every test under this scheduler: the name of a binary with its arguments, or `eevdf` for the kernel's own
+    /// scheduler; given more than once, every test runs under each
     #[arg(long, value_name = "SCHEDULER")]
     pub scheduler: Vec<String>,
     /// Passed to `cargo nextest run` untouched

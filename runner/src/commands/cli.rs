@@ -9,7 +9,7 @@ use crate::args::test::TestArgs;
 /// Test and measurement runner for Linux CPU schedulers.
 #[derive(Debug, Parser)]
 #[command(name = "cargo ktstr", bin_name = "cargo ktstr", version, after_help = crate::exit::HELP)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -17,16 +17,16 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Boot each test in a virtual machine of its own and record what every task went through.
+pub(crate) enum Command {
+    /// Boot each test in a virtual machine of its own and record every scheduling event.
     Test(TestArgs),
-    /// Say what a test would do, and how long it would take, without running it.
+    /// Show what a test would do, and how long it would take, without running it.
     Show(crate::commands::show::ShowArgs),
     /// Boot the guest of a test with a shell in it.
     Shell(crate::commands::shell::ShellArgs),
-    /// Make a test crate that compiles and runs.
+    /// Create a test crate that compiles and runs.
     New(crate::commands::new::NewArgs),
-    /// Run one boot of `--accel sim` again, exactly, and check that it was the same.
+    /// Repeat one boot of `--accel sim` exactly, and compare it with the first.
     Replay(crate::commands::replay::ReplayArgs),
     /// Boot a test with many seeds and report every distinct failure.
     Explore(crate::commands::explore::ExploreArgs),
@@ -40,7 +40,7 @@ pub enum Command {
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Print a completion script for a shell.
     Completions {
-        /// The shell.
+        /// Shell that reads the script
         shell: clap_complete::Shell,
     },
     /// Write a man page for each command.

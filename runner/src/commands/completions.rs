@@ -59,7 +59,7 @@ fi
 "#;
 
 /// The script for `shell`.
-pub fn script(shell: Shell) -> String {
+pub(crate) fn script(shell: Shell) -> String {
     match shell {
         Shell::Bash => {
             let script = generated(shell, BASH_NAME);

@@ -11,7 +11,7 @@ use crate::output::outln;
 
 /// `cargo ktstr emulator`.
 #[derive(Debug, Args)]
-pub struct EmulatorArgs {
+pub(crate) struct EmulatorArgs {
     #[command(subcommand)]
     command: EmulatorCommand,
 }
@@ -47,13 +47,13 @@ The source is checked against a SHA-256 that is part of ktstr.")]
 
 impl EmulatorArgs {
     /// It changes nothing.
-    pub fn only_lists(&self) -> bool {
+    pub(crate) fn only_lists(&self) -> bool {
         matches!(self.command, EmulatorCommand::List { .. })
     }
 }
 
 /// Does what the arguments say.
-pub fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
+pub(crate) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
     match &args.command {
         EmulatorCommand::Build => {
             let entry = build::cached_or_built()?;

@@ -1,4 +1,4 @@
-//! `cargo ktstr explore`: many seeds of one test in `sim`, in search of an interleaving that breaks the scheduler.
+//! `cargo ktstr explore`: boots one test in `sim` with many seeds, to find an interleaving that breaks the scheduler.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,10 +26,9 @@ use crate::run::{identity, layout, seed, session_log};
 use crate::shell_words::quoted;
 use crate::{exit, kernel};
 
-/// Why nothing was explored.
+/// Why an exploration failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExploreError {
-    /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The tests could not be built or run.
@@ -41,9 +40,8 @@ pub enum ExploreError {
     /// A boot left no result.
     #[error("seed {seed}: no result; {output}")]
     NoResult {
-        /// Its number.
         seed: u64,
-        /// What the test's process said.
+        /// Output of the test's process.
         output: String,
     },
     /// SIGINT or SIGTERM.
@@ -71,20 +69,20 @@ impl ExploreError {
 Examples:
   cargo ktstr explore race --seeds 200 --scheduler scx_mine
   cargo ktstr explore race --until-fail")]
-pub struct ExploreArgs {
+pub(crate) struct ExploreArgs {
     /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
-    /// How many seeds
+    /// Number of seeds
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
     /// Stop at the first failure
     #[arg(long)]
     until_fail: bool,
-    /// Boots at a time [default: the CPUs of this machine]
+    /// Concurrent boots [default: the number of CPUs of this machine]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     jobs: Option<u64>,
-    /// Seed from which those of the boots are derived
+    /// Seed from which the seeds of the boots are derived
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Kernel, as in `cargo ktstr test`; no range
@@ -114,8 +112,8 @@ struct Findings {
     error: Option<ExploreError>,
 }
 
-/// Explores, reports, and gives the exit status.
-pub fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
+/// Explores, prints the failures, and returns the exit status.
+pub(crate) fn run(args: &ExploreArgs) -> Result<u8, ExploreError> {
     require_scheduler("--scheduler", args.scheduler.as_deref())?;
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     require_nextest()?;
@@ -257,7 +255,7 @@ impl Search<'_> {
     }
 }
 
-/// What makes failures alike: the verdict and the first line of each reason, but for numbers.
+/// The verdict and the first line of each reason, numbers left out: equal for failures of one kind.
 fn kind(sidecar: &Sidecar) -> String {
     let mut text = format!("{:?}", sidecar.verdict);
     for reason in &sidecar.reasons {

@@ -61,7 +61,7 @@ pub(crate) fn session_id(text: &str) -> Option<String> {
 }
 
 /// `internal-run`: one test, as its process asks for it on standard input. Gives the exit status.
-pub fn internal_run() -> Result<u8, RunError> {
+pub(crate) fn internal_run() -> Result<u8, RunError> {
     let spec = crate::run::plan::read_spec(io::stdin().lock())?;
     let stop =
         interrupt::stop_flag().map_err(|source| RunError::File { path: "signal handlers".into(), source })?;

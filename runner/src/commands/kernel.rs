@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 
 use crate::kernel::cache::{self, Entry};
 use crate::kernel::error::{KernelError, file_error};
-use crate::kernel::{build, mirror, source, spec};
+use crate::kernel::spec::KernelSpec;
+use crate::kernel::{build, mirror, source};
 use crate::output::outln;
 
 /// `cargo ktstr kernel`.
 #[derive(Debug, Args)]
-pub struct KernelArgs {
+pub(crate) struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
 }
@@ -28,45 +29,45 @@ enum KernelCommand {
   cargo ktstr kernel build git+https://git.kernel.org/pub/scm/linux/kernel/git/tj/sched_ext.git#for-next
 
 Environment:
-  KTSTR_KERNEL_MIRROR  where versions are downloaded, a mirror of https://cdn.kernel.org/pub/linux/kernel (the default)
+  KTSTR_KERNEL_MIRROR  where versions are downloaded from: a mirror of https://cdn.kernel.org/pub/linux/kernel (the default)
   KTSTR_CACHE_DIR      where downloads and kernels are kept [default: ~/.cache/ktstr]
 
-A download is checked against the mirror's sha256sums.asc, whose PGP signature is not verified: what is trusted is HTTPS.")]
+Downloads are checked against the mirror's sha256sums.asc. Its PGP signature is not verified: HTTPS is trusted.")]
     Build {
         /// Source directory or tarball; a version (6.14.2, or 6.14 for the newest of that series) or a range of series
         /// (6.12..6.14), downloaded; or git+URL#REF, fetched
         #[arg(value_name = "SPEC")]
         source: String,
-        /// One more fragment, merged last
+        /// Configuration fragment, merged last
         #[arg(long, value_name = "FILE")]
         kconfig: Option<PathBuf>,
     },
     /// List the cached kernels, the newest last.
     List {
-        /// Machine-readable
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Remove cached kernels.
     Clean {
-        /// Key or release
+        /// Key or release of a cached kernel
         #[arg(required_unless_present = "all")]
         kernel: Option<String>,
-        /// All of them, and the sources that were downloaded or fetched
+        /// All kernels, and the sources that were downloaded or fetched
         #[arg(long)]
         all: bool,
     },
 }
 
 impl KernelArgs {
-    /// It changes nothing.
-    pub fn only_lists(&self) -> bool {
+    /// Whether the command changes nothing.
+    pub(crate) fn only_lists(&self) -> bool {
         matches!(self.command, KernelCommand::List { .. })
     }
 }
 
-/// Does what the arguments say.
-pub fn run(args: &KernelArgs) -> Result<(), KernelError> {
+/// Runs the subcommand.
+pub(crate) fn run(args: &KernelArgs) -> Result<(), KernelError> {
     match &args.command {
         KernelCommand::Build { source, kconfig } => build(source, kconfig.as_deref()),
         KernelCommand::List { json } => list(*json),
@@ -79,8 +80,8 @@ fn build(source: &str, kconfig: Option<&Path>) -> Result<(), KernelError> {
         |p: &Path| fs::read_to_string(p).map_err(|source| KernelError::Kconfig { path: p.into(), source });
     let extra = kconfig.map(read).transpose()?;
     let cwd = Path::new(".");
-    for source in spec::expand(source, cwd)? {
-        let entry = build::cached_or_built(&spec::source(&source, cwd)?, extra.as_deref())?;
+    for spec in KernelSpec::parse(source, cwd)?.expand()? {
+        let entry = build::cached_or_built(&spec.source()?, extra.as_deref())?;
         outln!("{} {}", entry.meta.release, entry.dir.join("bzImage").display());
     }
     Ok(())

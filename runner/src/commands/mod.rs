@@ -1,15 +1,15 @@
 //! The commands of `cargo ktstr`, a file each.
 
-pub mod cli;
-pub mod completions;
-pub mod doctor;
-pub mod emulator;
-pub mod explore;
-pub mod internal_run;
-pub mod kernel;
-pub mod new;
-pub mod replay;
-pub mod shell;
-pub mod show;
-pub mod stats;
-pub mod test;
+pub(crate) mod cli;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod emulator;
+pub(crate) mod explore;
+pub(crate) mod internal_run;
+pub(crate) mod kernel;
+pub(crate) mod new;
+pub(crate) mod replay;
+pub(crate) mod shell;
+pub(crate) mod show;
+pub(crate) mod stats;
+pub(crate) mod test;

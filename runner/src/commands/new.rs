@@ -1,4 +1,4 @@
-//! `cargo ktstr new`: a test crate that compiles and runs.
+//! `cargo ktstr new`: creates a test crate that compiles and runs.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::output::outln;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   cargo ktstr new sched-tests --scheduler scx_simple && cd sched-tests && cargo ktstr test")]
-pub struct NewArgs {
+pub(crate) struct NewArgs {
     /// Directory of the new crate; its last part is the crate's name
     pub path: PathBuf,
     /// File name of the scheduler under test [default: the kernel's own scheduler]
@@ -30,23 +30,19 @@ pub enum NewError {
     /// It is there already.
     #[error("{0} exists already; choose another name, or remove it")]
     Exists(PathBuf),
-    /// Cargo would not take the name.
-    #[error("'{0}' is no name for a crate: use letters, digits, '-' and '_', and begin with a letter")]
+    /// Cargo would refuse the name.
+    #[error("invalid crate name '{0}': use letters, digits, '-' and '_', and begin with a letter")]
     Name(String),
     /// The scheduler cannot be written into the test.
-    #[error("'{0}' is no file name of a scheduler: use letters, digits, '-', '_' and '.'")]
+    #[error("invalid scheduler file name '{0}': use letters, digits, '-', '_' and '.'")]
     Scheduler(String),
     /// No crate `ktstr`.
-    #[error(
-        "there is no crate ktstr in {0}; name its directory with --ktstr (the folder `ktstr` of a checkout)"
-    )]
+    #[error("no crate ktstr in {0}; name its directory with --ktstr (the folder `ktstr` of a checkout)")]
     NoKtstr(PathBuf),
-    /// A file.
     #[error("{path}: {source}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -61,8 +57,8 @@ impl NewError {
     }
 }
 
-/// Makes the crate and says what to do with it.
-pub fn run(args: &NewArgs) -> Result<(), NewError> {
+/// Creates the crate and prints how to run its tests.
+pub(crate) fn run(args: &NewArgs) -> Result<(), NewError> {
     let name = args.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let plain = |s: &str, more: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !plain(&name, "-_") {
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_names_and_directories_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(run(&args(dir.path().join("1x"), None)), Err(NewError::Name(_))));
         assert!(matches!(run(&args(dir.path().join("x"), Some("a b"))), Err(NewError::Scheduler(_))));

@@ -1,4 +1,4 @@
-//! `cargo ktstr replay`: one boot of `sim` again, from its sidecar.
+//! `cargo ktstr replay`: repeats one boot of `sim` from its sidecar.
 
 use std::fs;
 use std::io::{self, Write};
@@ -26,15 +26,9 @@ pub enum ReplayError {
     Sidecar(#[from] SidecarError),
     /// Not a deterministic boot.
     #[error(
-        "{variant} ran with --accel {accel}, whose boots differ by chance; only boots of --accel sim can be run again exactly"
+        "{variant} ran with --accel {accel}, whose boots differ by chance; only boots of --accel sim can be repeated exactly"
     )]
-    NotSim {
-        /// The run.
-        variant: String,
-        /// Its accelerator.
-        accel: Accel,
-    },
-    /// No kernel.
+    NotSim { variant: String, accel: Accel },
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The test could not be run.
@@ -46,7 +40,6 @@ pub enum ReplayError {
     /// The test was not run.
     #[error("the test {test} was not run (cargo nextest run ended with {status}):\n{output}")]
     NotRun {
-        /// Its name.
         test: String,
         /// How nextest ended.
         status: String,
@@ -71,14 +64,14 @@ impl ReplayError {
 /// `cargo ktstr replay`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The test is built and run from the current project; the kernel, the scheduler and the seed are the
-sidecar's. Exit status: 0 the same boot, 1 another one, with what differs.
+    after_help = "The test is built and run from the current project, with the kernel, the scheduler and the seed of the sidecar.
+Exit status: 0 the same boot, 1 a different boot; the differences are printed.
 
 Examples:
   cargo ktstr replay 'target/ktstr/6.12.1-0a1b2c3d4e5f/demo.race@1n1l4c1t@scx_mine@sim.ktstr.json'
   cargo ktstr replay SIDECAR --trace | less"
 )]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// The run's `.ktstr.json`
     #[arg(value_name = "SIDECAR")]
     sidecar: PathBuf,
@@ -93,8 +86,8 @@ pub struct ReplayArgs {
     keep: bool,
 }
 
-/// Runs it and says whether it was the same; gives the exit status.
-pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
+/// Repeats the boot and compares it; returns the exit status.
+pub(crate) fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     let old = Sidecar::read(&args.sidecar)?;
     let id = &old.identity;
     if id.accel != Accel::Sim {
@@ -118,7 +111,7 @@ pub fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     Ok(judge(&old, &new))
 }
 
-/// Prints what was asked for, as far as somebody reads it: the boot is judged all the same.
+/// Prints what was asked for. A reader that is gone does not stop the comparison.
 fn show(args: &ReplayArgs, new: &Sidecar, folder: &Path) -> Result<(), ReplayError> {
     let mut out = std::io::stdout().lock();
     if args.console {
@@ -166,7 +159,7 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
     })
 }
 
-/// What decides a deterministic boot and differs.
+/// The inputs of a deterministic boot that differ.
 fn inputs(a: &Identity, b: &Identity) -> Vec<&'static str> {
     let differ = [
         ("the kernel", a.kernel_sha256 != b.kernel_sha256),
@@ -199,15 +192,15 @@ fn judge(old: &Sidecar, new: &Sidecar) -> u8 {
         new.reasons.iter().for_each(|r| eprintln!("  {r}"));
         return exit::OK;
     }
-    eprintln!("another boot: verdict {} instead of {}", verdict(new), verdict(old));
+    eprintln!("a different boot: verdict {} instead of {}", verdict(new), verdict(old));
     new.reasons.iter().for_each(|r| eprintln!("  {r}"));
     if !tables.is_empty() {
         eprintln!("tables that differ: {}", tables.join(", "));
     }
     if changed.is_empty() {
-        eprintln!("and yet nothing that decides it has changed: this is an error in ktstr, please report it");
+        eprintln!("but no input has changed: this is an error in ktstr, please report it");
     } else {
-        eprintln!("changed since then: {}", changed.join(", "));
+        eprintln!("changed inputs: {}", changed.join(", "));
     }
     exit::FAIL
 }

@@ -1,4 +1,4 @@
-//! `cargo ktstr shell`: a guest as a test has it, to look around in.
+//! `cargo ktstr shell`: a shell in the guest of a test.
 
 use std::path::Path;
 
@@ -27,13 +27,11 @@ pub enum ShellError {
     /// The test is not there, or does not say what it needs.
     #[error(transparent)]
     Show(#[from] ShowError),
-    /// No agent.
     #[error(transparent)]
     Run(#[from] RunError),
     /// The guest's programs.
     #[error(transparent)]
     Image(#[from] InitramfsError),
-    /// QEMU.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A file of our own.
@@ -62,15 +60,15 @@ impl ShellError {
 /// `cargo ktstr shell`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The guest has the test's topology, memory, kernel and scheduler, and sees the host's files; what is changed there
-is gone at its end. It runs in QEMU's emulation. `exit` ends it.
+    after_help = "The guest has the test's topology, memory, kernel and scheduler, and sees the host's files. Changes are lost when it
+ends. It runs in QEMU's emulation. `exit` ends it.
 
 Examples:
   cargo ktstr shell my_test
   cargo ktstr shell gauntlet/my_test/8cpu-2llc-smt --scheduler scx_mine
   cargo ktstr shell my_test -- 'lscpu -e; cat /sys/kernel/sched_ext/root/ops'"
 )]
-pub struct ShellArgs {
+pub(crate) struct ShellArgs {
     /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
@@ -85,8 +83,8 @@ pub struct ShellArgs {
     command: Vec<String>,
 }
 
-/// Boots, and returns when the guest has ended; gives the exit status.
-pub fn run(args: &ShellArgs) -> Result<u8, ShellError> {
+/// Boots the guest and waits for its end; returns the exit status.
+pub(crate) fn run(args: &ShellArgs) -> Result<u8, ShellError> {
     interrupt::stop_flag().map_err(system("signal handlers"))?;
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     kernel.require_for_shells()?;

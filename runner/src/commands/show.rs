@@ -1,7 +1,7 @@
-//! `cargo ktstr show`: what a test would do, without doing it.
+//! `cargo ktstr show`: what a test would do, without running it.
 //!
-//! The test's process is started as for a run and hands its spec over as always; `internal-run` then writes down what it would
-//! have done.
+//! The test's process is started as for a run and passes its spec to `internal-run`, which writes a preview instead of
+//! booting.
 
 use std::fs;
 use std::path::Path;
@@ -25,22 +25,21 @@ use crate::run::preview::Preview;
 use crate::run::{identity, layout, session_log};
 use crate::{exit, kernel};
 
-/// Why there is nothing to show.
+/// Why a test cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// Not one test.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Its process could not be run.
+    /// The test's process could not be run.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// It would not be run.
+    /// The test would be refused.
     #[error("the test would not be run:\n{said}")]
     Refused {
-        /// What its process said.
+        /// Output of its process.
         said: String,
         /// The exit status that a run would have.
         status: u8,
@@ -65,26 +64,26 @@ impl ShowError {
   cargo ktstr show sched_basic_proportional
   cargo ktstr show gauntlet/my_test/8cpu-2llc-smt --scheduler scx_mine --accel sim
   cargo ktstr show my_suite::my_test --json")]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// The test, as TEST, BINARY::TEST or PACKAGE::BINARY::TEST
     #[arg(value_name = "TEST")]
     test: String,
     /// Kernel, as in `cargo ktstr test`; no range
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
-    /// How guests are run
+    /// What runs the guests
     #[arg(long, value_enum, default_value = "auto")]
     accel: AccelChoice,
     /// Scheduler in place of the test's own, as in `cargo ktstr test`
     #[arg(long, value_name = "SCHEDULER")]
     scheduler: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// What `test` would do under `kernel`.
-pub fn preview(
+pub(crate) fn preview(
     test: &str,
     kernel: &Kernel,
     accel: AccelChoice,
@@ -105,7 +104,7 @@ pub fn preview(
     let json = fs::read(file.path()).unwrap_or_default();
     let entries = session_log::take(&dir.join("ktstr"), &session);
     serde_json::from_slice(&json).map_err(|_| {
-        // The runner's words; the harness's own are on standard output.
+        // The runner writes to standard error, the harness to standard output.
         let text = if out.stderr.is_empty() { out.stdout } else { out.stderr };
         let said = String::from_utf8_lossy(&text).trim_end().into();
         let code = out.status.code().and_then(|c| u8::try_from(c).ok()).filter(|c| *c != exit::OK);
@@ -114,14 +113,14 @@ pub fn preview(
     })
 }
 
-/// Prints what the test would do; gives the exit status.
-pub fn run(args: &ShowArgs) -> Result<u8, ShowError> {
+/// Prints what the test would do; returns the exit status.
+pub(crate) fn run(args: &ShowArgs) -> Result<u8, ShowError> {
     let kernel = kernel::resolve(args.kernel.as_deref(), Path::new("."))?;
     let preview = preview(&args.test, &kernel, args.accel, args.scheduler.as_deref())?;
     if args.json {
         outln!("{}", String::from_utf8_lossy(&to_json(&preview)));
     } else {
-        preview.lines().iter().for_each(|(name, text)| outln!("{name:14}{text}"));
+        outln!("{}", preview.text().trim_end());
     }
     Ok(exit::OK)
 }

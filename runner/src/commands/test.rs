@@ -1,4 +1,4 @@
-//! `cargo ktstr test`, and the call-back of a test process.
+//! `cargo ktstr test`.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -20,8 +20,8 @@ use crate::nextest::error::{TestError, system};
 use crate::run::{identity, layout, recover, session_log};
 use crate::{emulator, exit, kernel};
 
-/// Runs the tests and gives the exit status of [`session_log::exit_status`].
-pub fn run(args: &TestArgs) -> Result<u8, TestError> {
+/// Runs the tests; returns the exit status of [`session_log::exit_status`].
+pub(crate) fn run(args: &TestArgs) -> Result<u8, TestError> {
     let budget = budget::from_env()?;
     let first_repeat = env::FIRST_REPEAT.number::<u32>()?.unwrap_or(0);
     crate::run::pack::scheduler::dir()?;
@@ -35,7 +35,7 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         emulator::current()?;
     }
     if let (Accel::Kvm, Err(why)) = (accel, steal::check()) {
-        eprintln!("host witness: none, slices will not say what the host took of them: {why}");
+        eprintln!("host witness: none, slices have no host steal: {why}");
     }
     let target = layout::target_dir(Path::new("."));
     let ktstr_dir = target.join("ktstr");
@@ -60,15 +60,15 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         Some(seconds) => {
             let mut list = layout::cargo();
             list.args(["nextest", "list"]);
-            invocation.tell(&mut list)?;
+            invocation.set_environment(&mut list)?;
             let repeat = args.repeat;
-            let plan = budget::Plan { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
+            let plan = budget::Budget { seconds, ktstr_dir: &ktstr_dir, accel, repeat, args: &args.nextest };
             Some(budget::choose(&plan, list, &session)?)
         }
         None => None,
     };
     if let Some(selection) = &selection {
-        selection.tell(&mut nextest);
+        selection.set_environment(&mut nextest);
     }
     let report = ktstr_dir.join("sessions").join(format!("{session}.gauntlet"));
     if args.nextest.iter().any(|a| a.starts_with("--run-ignored")) {
@@ -86,11 +86,11 @@ pub fn run(args: &TestArgs) -> Result<u8, TestError> {
         recover::discard(&ktstr_dir, &session);
         return Ok(exit::INTERRUPTED);
     }
-    tell_gauntlets(&report);
+    print_gauntlets(&report);
     Ok(summarize(&ktstr_dir, &entries, ended?.status))
 }
 
-/// What test binaries have to know to list every test with each of several kernels and schedulers.
+/// The variables by which test binaries list every test once for each kernel and scheduler.
 fn dimensions(args: &TestArgs, kernels: &[Kernel], resolved: &[ResolvedKernel]) -> Vec<(Variable, String)> {
     let mut all = Vec::new();
     let json = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -114,23 +114,23 @@ fn dimensions(args: &TestArgs, kernels: &[Kernel], resolved: &[ResolvedKernel]) 
     all
 }
 
-/// Prints what test binaries left in `report` about their gauntlets; they are listed more than once.
-fn tell_gauntlets(report: &Path) {
+/// Prints each distinct line that test binaries wrote to `report` about their gauntlets.
+fn print_gauntlets(report: &Path) {
     let text = std::fs::read_to_string(report).unwrap_or_default();
     let _ = std::fs::remove_file(report);
     let lines: std::collections::BTreeSet<&str> = text.lines().collect();
     lines.iter().for_each(|l| eprintln!("{l}"));
 }
 
-/// That a scheduler that is asked for by `option` has a name.
-pub fn require_scheduler(option: &'static str, scheduler: Option<&str>) -> Result<(), TestError> {
+/// Refuses an empty value of `option`.
+pub(crate) fn require_scheduler(option: &'static str, scheduler: Option<&str>) -> Result<(), TestError> {
     match scheduler {
         Some(text) if text.trim().is_empty() => Err(TestError::NoScheduler(option)),
         _ => Ok(()),
     }
 }
 
-/// Says what there is now and which command comes next.
+/// Prints the failures, the number of runs and the next command; returns the exit status.
 fn summarize(ktstr_dir: &Path, entries: &[session_log::Entry], nextest: ExitStatus) -> u8 {
     for e in session_log::failed(entries) {
         eprintln!("{}: {}", e.name, e.reason);

@@ -45,7 +45,7 @@ fn require_buildable(path: &Path) -> Result<(), EmulatorError> {
 }
 
 /// The emulator that this version of ktstr uses, built if it is not there.
-pub fn cached_or_built() -> Result<Entry, EmulatorError> {
+pub(crate) fn cached_or_built() -> Result<Entry, EmulatorError> {
     let (root, key) = (cache::root()?, source::key());
     let dir = root.join(&key);
     if let Some(entry) = cache::entry(&dir) {

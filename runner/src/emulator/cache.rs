@@ -12,11 +12,11 @@ use crate::kernel::cache as kernels;
 use crate::kernel::error::file_error;
 
 /// Files of a whole entry.
-pub const FILES: [&str; 2] = ["qemu-system-x86_64", "qboot.rom"];
+pub(crate) const FILES: [&str; 2] = ["qemu-system-x86_64", "qboot.rom"];
 
 /// What an entry says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// QEMU's release.
     pub version: String,
     /// When it was built, seconds since 1970.
@@ -27,7 +27,7 @@ pub struct Meta {
 
 /// A built emulator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its key.
     pub key: String,
     /// Its directory.
@@ -37,19 +37,19 @@ pub struct Entry {
 }
 
 /// `emulators` beside the cache of kernels.
-pub fn root() -> Result<PathBuf, EmulatorError> {
+pub(crate) fn root() -> Result<PathBuf, EmulatorError> {
     Ok(kernels::root()?.with_file_name("emulators"))
 }
 
 /// The entry in `dir`, if it is whole.
-pub fn entry(dir: &Path) -> Option<Entry> {
+pub(crate) fn entry(dir: &Path) -> Option<Entry> {
     let meta = serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()?;
     let key = dir.file_name()?.to_string_lossy().into_owned();
     FILES.iter().all(|f| dir.join(f).is_file()).then(|| Entry { key, dir: dir.into(), meta })
 }
 
 /// All entries, the newest last.
-pub fn entries() -> Result<Vec<Entry>, EmulatorError> {
+pub(crate) fn entries() -> Result<Vec<Entry>, EmulatorError> {
     let root = root()?;
     let dirs = match fs::read_dir(&root) {
         Ok(dirs) => dirs,
@@ -62,6 +62,6 @@ pub fn entries() -> Result<Vec<Entry>, EmulatorError> {
 }
 
 /// The emulator that this version of ktstr uses.
-pub fn current() -> Result<Entry, EmulatorError> {
+pub(crate) fn current() -> Result<Entry, EmulatorError> {
     entry(&root()?.join(source::key())).ok_or(EmulatorError::Missing)
 }

@@ -11,7 +11,7 @@ use crate::kernel::error::file_error;
 /// One change.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Edit {
+pub(crate) struct Edit {
     /// The file, below QEMU's source.
     pub file: String,
     /// The text that finds the place.
@@ -29,7 +29,7 @@ struct Edits {
 }
 
 /// The edits in a text of `[[edit]]` tables.
-pub fn parse(text: &str) -> Result<Vec<Edit>, EmulatorError> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Edit>, EmulatorError> {
     let edits: Edits = toml::from_str(text).map_err(|e| EmulatorError::Edits(e.to_string()))?;
     Ok(edits.edit)
 }
@@ -45,7 +45,7 @@ impl Edit {
 }
 
 /// Changes the files below `source`.
-pub fn apply(edits: &[Edit], source: &Path) -> Result<(), EmulatorError> {
+pub(crate) fn apply(edits: &[Edit], source: &Path) -> Result<(), EmulatorError> {
     for edit in edits {
         let path = source.join(&edit.file);
         let text = fs::read_to_string(&path).map_err(file_error(&path))?;

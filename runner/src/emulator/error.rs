@@ -75,7 +75,7 @@ impl From<KernelError> for EmulatorError {
 
 impl EmulatorError {
     /// What `cargo ktstr` exits with.
-    pub fn exit_status(&self) -> u8 {
+    pub(crate) fn exit_status(&self) -> u8 {
         match self {
             EmulatorError::Missing | EmulatorError::Tools(_) => exit::HOST_LACKS,
             EmulatorError::Place(_) | EmulatorError::NotFound(_) | EmulatorError::Env(_) => exit::USAGE,

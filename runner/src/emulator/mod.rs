@@ -3,12 +3,11 @@
 //! Owns: where its source comes from, the build, the cache. Does not own: what the changes do (`emulator/README.md`) and how a guest is
 //! run in it (`ktstr_vmm`).
 
-pub mod build;
-pub mod cache;
-pub mod edits;
-pub mod error;
-pub mod source;
+pub(crate) mod build;
+pub(crate) mod cache;
+pub(crate) mod edits;
+pub(crate) mod error;
+pub(crate) mod source;
 
-pub use build::cached_or_built;
-pub use cache::{Entry, current};
-pub use error::EmulatorError;
+pub(crate) use cache::current;
+pub(crate) use error::EmulatorError;

@@ -10,13 +10,13 @@ use crate::kernel::download;
 use crate::kernel::error::KernelError;
 
 /// QEMU's release.
-pub const VERSION: &str = "10.0.2";
+pub(crate) const VERSION: &str = "10.0.2";
 
 /// Debian's archive of its source, without firmware binaries.
-pub const ARCHIVE: &str = "qemu_10.0.2+ds.orig.tar.xz";
+pub(crate) const ARCHIVE: &str = "qemu_10.0.2+ds.orig.tar.xz";
 
 /// SHA-256 of the archive.
-pub const ARCHIVE_SHA256: &str = "0901da33844a331bf8b3602b9c1fbd178e60b737c8e3ade678255bd090c9b9f1";
+pub(crate) const ARCHIVE_SHA256: &str = "0901da33844a331bf8b3602b9c1fbd178e60b737c8e3ade678255bd090c9b9f1";
 
 /// Where the archive is: Debian's pool as long as a suite has that version, and by its SHA-1 the archive of all that Debian ever had.
 const URLS: [&str; 2] = [
@@ -25,20 +25,20 @@ const URLS: [&str; 2] = [
 ];
 
 /// The changes to QEMU's files ([`crate::emulator::edits`]).
-pub const EDITS: &str = include_str!("../../../emulator/edits.toml");
+pub(crate) const EDITS: &str = include_str!("../../../emulator/edits.toml");
 
 /// Files that are added: below QEMU's source, with their text.
-pub const FILES: [(&str, &str); 3] = [
+pub(crate) const FILES: [(&str, &str); 3] = [
     ("accel/tcg/slots.c", include_str!("../../../emulator/slots.c")),
     ("accel/tcg/slots.h", include_str!("../../../emulator/slots.h")),
     ("configs/devices/x86_64-softmmu/ktstr.mak", include_str!("../../../emulator/devices.mak")),
 ];
 
 /// Programs from PyPI that the build needs.
-pub const REQUIREMENTS: &str = include_str!("../../../emulator/requirements.txt");
+pub(crate) const REQUIREMENTS: &str = include_str!("../../../emulator/requirements.txt");
 
 /// Arguments of QEMU's `configure`: one target, TCG, and the devices of `devices.mak`.
-pub const CONFIGURE: [&str; 13] = [
+pub(crate) const CONFIGURE: [&str; 13] = [
     "--target-list=x86_64-softmmu",
     "--without-default-features",
     "--without-default-devices",
@@ -55,7 +55,7 @@ pub const CONFIGURE: [&str; 13] = [
 ];
 
 /// The key of the emulator that this version of ktstr uses.
-pub fn key() -> String {
+pub(crate) fn key() -> String {
     let mut hasher = Sha256::new();
     let mut part = |text: &str| {
         hasher.update((text.len() as u64).to_le_bytes());
@@ -68,7 +68,7 @@ pub fn key() -> String {
 }
 
 /// The archive in `downloads`, downloaded if it is not there.
-pub fn fetch(downloads: &Path) -> Result<PathBuf, EmulatorError> {
+pub(crate) fn fetch(downloads: &Path) -> Result<PathBuf, EmulatorError> {
     let path = downloads.join(ARCHIVE);
     let mirror = EMULATOR_MIRROR.text()?;
     let own = mirror.map(|base| format!("{}/{ARCHIVE}", base.trim_end_matches('/')));

@@ -1,12 +1,12 @@
 //! Which accelerator runs the guests.
 
-use ktstr_vmm::kvm::{self, Calibration, KvmError};
+use ktstr_vmm::{Calibration, KvmError, calibrate};
 use ktstr_wire::accel::Accel;
 
 use crate::args::accel::AccelChoice;
 
 /// The accelerator that was chosen. `auto` boots a calibration guest of some milliseconds.
-pub fn resolve(choice: AccelChoice) -> Accel {
+pub(crate) fn resolve(choice: AccelChoice) -> Accel {
     match choice {
         AccelChoice::Auto => auto().accel,
         AccelChoice::Only(accel) => accel,
@@ -14,7 +14,7 @@ pub fn resolve(choice: AccelChoice) -> Accel {
 }
 
 /// As [`resolve`]; prints what `auto` took and why to standard error.
-pub fn resolve_and_report(choice: AccelChoice) -> Accel {
+pub(crate) fn resolve_and_report(choice: AccelChoice) -> Accel {
     match choice {
         AccelChoice::Auto => {
             let choice = auto();
@@ -27,7 +27,7 @@ pub fn resolve_and_report(choice: AccelChoice) -> Accel {
 
 /// What `auto` takes, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// The accelerator.
     pub accel: Accel,
     /// A clause for the user.
@@ -35,12 +35,12 @@ pub struct Choice {
 }
 
 /// KVM where it runs guests at the speed of the hardware, else QEMU's emulation. Runs a calibration guest of some milliseconds.
-pub fn auto() -> Choice {
-    choose(&kvm::calibrate())
+pub(crate) fn auto() -> Choice {
+    choose(&calibrate())
 }
 
 /// The choice after this calibration.
-pub fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
+pub(crate) fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
     match calibration {
         Ok(c) if c.is_native() => Choice { accel: Accel::Kvm, why: "KVM runs guests natively here".into() },
         Ok(c) => Choice { accel: Accel::Tcg, why: format!("KVM is there, but {}", slowness(c)) },
@@ -49,7 +49,7 @@ pub fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
 }
 
 /// What a calibration says of a KVM that is not native, in words.
-pub fn slowness(c: &Calibration) -> String {
+pub(crate) fn slowness(c: &Calibration) -> String {
     match c.turn_ns {
         Some(ns) => format!(
             "it emulates guest code: a loop of two instructions takes {ns:.0} ns a turn instead of about 1"
@@ -72,7 +72,7 @@ mod tests {
         assert!(slow.why.contains("emulates guest code") && slow.why.contains("2140 ns"), "{}", slow.why);
         assert_eq!(choose(&measured(None)).accel, Accel::Tcg);
         let source = std::io::Error::from_raw_os_error(libc::EACCES);
-        let denied = choose(&Err(KvmError::Open { source, mend: "join its group" }));
+        let denied = choose(&Err(KvmError::Open { source, fix: "join its group" }));
         assert!(denied.accel == Accel::Tcg && denied.why.contains("join its group"), "{}", denied.why);
     }
 }

@@ -10,7 +10,6 @@ pub enum GitError {
     /// It cannot be started.
     #[error("git cannot be run: {0}; install it: apt-get install git")]
     Missing(io::Error),
-    /// It refuses.
     #[error("git {args}: {stderr}{}", advice(.stderr))]
     Refused {
         /// What was asked of it.
@@ -43,7 +42,7 @@ fn advice(stderr: &str) -> &'static str {
 }
 
 /// Runs git in the repository around `dir` and gives its output.
-pub fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
     let mut command = Command::new("git");
     // Its reasons are looked at.
     let out = command.env("LC_ALL", "C").arg("-C").arg(dir).args(args).output().map_err(GitError::Missing)?;
@@ -55,7 +54,7 @@ pub fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
 }
 
 /// The commit that `reference` names in the repository of `dir`, with all digits.
-pub fn commit(dir: &Path, reference: &str) -> Result<String, GitError> {
+pub(crate) fn commit(dir: &Path, reference: &str) -> Result<String, GitError> {
     // A repository that git refuses to read is another matter than a commit that is not in it.
     git(dir, &["rev-parse", "--git-dir"])?;
     git(dir, &["rev-parse", "--verify", "--quiet", &format!("{reference}^{{commit}}")]).map_err(|e| match e {

@@ -33,7 +33,7 @@ static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Installs the handlers and gives the flag that they raise. A signal more than [`SAME_WISH`] after the first one ends the process at
 /// once, unless [`run`] waits for a child, which decides that itself.
-pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     if let Some(stop) = STOP.get() {
         return Ok(stop.clone());
     }
@@ -66,12 +66,12 @@ pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
 }
 
 /// A signal has arrived.
-pub fn has_arrived() -> bool {
+pub(crate) fn has_arrived() -> bool {
     FIRST.load(Ordering::Relaxed) != 0
 }
 
 /// The exit status of a process that ends for the signal that arrived, as a shell has it: 128 and the signal's number.
-pub fn exit_status() -> u8 {
+pub(crate) fn exit_status() -> u8 {
     match FIRST.load(Ordering::Relaxed) & ((1 << SIGNAL_BITS) - 1) {
         0 => exit::INTERRUPTED,
         signal => 128 | signal as u8,
@@ -80,14 +80,14 @@ pub fn exit_status() -> u8 {
 
 /// Runs `command` to its end and gives the output of what it has as pipes. It gets every signal that a process sends to this one, and
 /// SIGTERM if this one dies. After a signal nothing is started: [`io::ErrorKind::Interrupted`].
-pub fn run(command: &mut Command) -> io::Result<Output> {
+pub(crate) fn run(command: &mut Command) -> io::Result<Output> {
     if has_arrived() {
         return Err(io::ErrorKind::Interrupted.into());
     }
     let _waiting = Waiting::new();
     let parent = std::process::id();
     // SAFETY: between fork and exec this calls only prctl and getppid, which are async-signal-safe, and allocates nothing.
-    unsafe { command.pre_exec(move || end_with(parent)) };
+    unsafe { command.pre_exec(move || ktstr_vmm::die_with(parent, SIGTERM)) };
     let mut child = command.spawn()?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     std::thread::scope(|s| {
@@ -121,18 +121,6 @@ fn read(from: Option<impl Read>) -> io::Result<Vec<u8>> {
         from.read_to_end(&mut bytes)?;
     }
     Ok(bytes)
-}
-
-/// Asks the kernel for SIGTERM when the parent's thread ends, which waits here for its child, and looks whether it has ended already.
-fn end_with(parent: u32) -> io::Result<()> {
-    // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if std::os::unix::process::parent_id() != parent {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    Ok(())
 }
 
 /// Waits for a child and passes signals on.

@@ -1,7 +1,7 @@
 //! The host: its accelerator, signals, and the time that it takes from guests.
 
-pub mod accel;
-pub mod git;
-pub mod interrupt;
-pub mod steal;
-pub mod surroundings;
+pub(crate) mod accel;
+pub(crate) mod git;
+pub(crate) mod interrupt;
+pub(crate) mod steal;
+pub(crate) mod surroundings;

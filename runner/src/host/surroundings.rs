@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::env::{self, EnvError, Variable};
 
 /// Cargo's target directory.
-pub const CARGO_TARGET_DIR: Variable =
+pub(crate) const CARGO_TARGET_DIR: Variable =
     Variable { name: "CARGO_TARGET_DIR", takes: "the absolute path of a directory" };
 
 /// The directory that `KTSTR_CACHE_DIR` is in where that is not set.
-pub const XDG_CACHE_HOME: Variable =
+pub(crate) const XDG_CACHE_HOME: Variable =
     Variable { name: "XDG_CACHE_HOME", takes: "the absolute path of a directory" };
 
 /// Where temporary files go.
@@ -46,7 +46,7 @@ type Change = (&'static str, OsString);
 /// # Safety
 ///
 /// No other thread may be running.
-pub unsafe fn make_absolute() -> std::io::Result<()> {
+pub(crate) unsafe fn make_absolute() -> std::io::Result<()> {
     let here = std::env::current_dir()?;
     for (name, value) in changes(&here, |name| std::env::var_os(name)) {
         // SAFETY: the caller says that no other thread reads the environment meanwhile.
@@ -81,7 +81,7 @@ fn is_relative_path(here: &Path, spec: &OsStr) -> bool {
 }
 
 /// That every path of this process's environment is absolute, in a process whose current directory is not the user's.
-pub fn require_absolute() -> Result<(), EnvError> {
+pub(crate) fn require_absolute() -> Result<(), EnvError> {
     OURS.iter().try_for_each(|v| v.path().map(drop))?;
     for variable in OF_OTHERS {
         let relative =
@@ -101,7 +101,7 @@ const RELATIVE: &str =
     ", a relative path, which a test process cannot resolve; start the tests with cargo ktstr test";
 
 /// A path of a foreign variable, absolute after [`make_absolute`].
-pub fn path(variable: Variable) -> Option<PathBuf> {
+pub(crate) fn path(variable: Variable) -> Option<PathBuf> {
     std::env::var_os(variable.name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 

@@ -52,7 +52,7 @@ fn require_buildable(path: &Path) -> Result<(), KernelError> {
 }
 
 /// The entry for `source`, built if it is not there. `extra_config` is merged last.
-pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<Entry, KernelError> {
+pub(crate) fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<Entry, KernelError> {
     let key = key(source, extra_config)?;
     let root = cache::root()?;
     let dir = root.join(&key);
@@ -88,7 +88,7 @@ pub fn cached_or_built(source: &Source, extra_config: Option<&str>) -> Result<En
 }
 
 /// Removes what killed builds of other kernels left, which is gigabytes.
-pub fn remove_abandoned(root: &Path) {
+pub(crate) fn remove_abandoned(root: &Path) {
     for work in fs::read_dir(root).into_iter().flatten().flatten().map(|d| d.path()) {
         if work.extension().is_none_or(|e| e != "building") {
             continue;
@@ -128,8 +128,8 @@ impl Build<'_> {
             }
         } else {
             let release = self.source.name();
-            let mend = "the source is too old, or --kconfig turned it off".into();
-            return Err(KernelError::Lacks { release, missing, mend });
+            let fix = "the source is too old, or --kconfig turned it off".into();
+            return Err(KernelError::Lacks { release, missing, fix });
         }
         let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
         let lines = self.make(&tree, &out, &[&format!("-j{jobs}"), "bzImage"], true)?;
@@ -183,7 +183,7 @@ impl Build<'_> {
             .env("KBUILD_BUILD_USER", "ktstr")
             .env("KBUILD_BUILD_HOST", "ktstr");
         if let Source::Commit(commit) = self.source {
-            // The release tells commits apart, as CONFIG_LOCALVERSION_AUTO would have it in a repository.
+            // Commits have different releases, as with CONFIG_LOCALVERSION_AUTO in a repository.
             make.env("LOCALVERSION", format!("-g{}", commit.short_hash()));
         }
         let mut bar = progress.then(|| Progress::new("kernel", 0, usual_lines()));

@@ -14,7 +14,7 @@ use crate::kernel::image::Kernel;
 
 /// What an entry says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// `make kernelrelease`.
     pub release: String,
     /// Where it was built from.
@@ -29,24 +29,22 @@ pub struct Meta {
 
 /// A cached kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its key.
+pub(crate) struct Entry {
     pub key: String,
-    /// Its directory.
     pub dir: PathBuf,
     /// What it says of itself.
     pub meta: Meta,
 }
 
 /// `KTSTR_CACHE_DIR`, else `ktstr` in `XDG_CACHE_HOME` or `~/.cache`; `kernels` in it.
-pub fn root() -> Result<PathBuf, KernelError> {
+pub(crate) fn root() -> Result<PathBuf, KernelError> {
     let home = || std::env::var_os("HOME").map_or_else(|| "/".into(), PathBuf::from);
     let user = || surroundings::path(XDG_CACHE_HOME).unwrap_or_else(|| home().join(".cache")).join("ktstr");
     Ok(env::CACHE_DIR.path()?.unwrap_or_else(user).join("kernels"))
 }
 
 /// The entry in `dir`, if it is whole.
-pub fn entry(dir: &Path) -> Option<Entry> {
+pub(crate) fn entry(dir: &Path) -> Option<Entry> {
     let meta = serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()?;
     let whole = ["bzImage", "vmlinux", "config"].iter().all(|f| dir.join(f).is_file());
     let key = dir.file_name()?.to_string_lossy().into_owned();
@@ -54,7 +52,7 @@ pub fn entry(dir: &Path) -> Option<Entry> {
 }
 
 /// All entries, the newest last.
-pub fn entries() -> Result<Vec<Entry>, KernelError> {
+pub(crate) fn entries() -> Result<Vec<Entry>, KernelError> {
     let root = root()?;
     let dirs = match fs::read_dir(&root) {
         Ok(dirs) => dirs,
@@ -67,7 +65,7 @@ pub fn entries() -> Result<Vec<Entry>, KernelError> {
 }
 
 /// The entry with this key, or the one of this release.
-pub fn named(spec: &str) -> Result<Option<Entry>, KernelError> {
+pub(crate) fn named(spec: &str) -> Result<Option<Entry>, KernelError> {
     one_named(entries()?, spec)
 }
 
@@ -84,8 +82,7 @@ fn one_named(entries: Vec<Entry>, spec: &str) -> Result<Option<Entry>, KernelErr
 }
 
 impl Entry {
-    /// The kernel.
-    pub fn kernel(&self) -> Result<Kernel, KernelError> {
+    pub(crate) fn kernel(&self) -> Result<Kernel, KernelError> {
         let config_path = self.dir.join("config");
         let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
         let image = self.dir.join("bzImage");

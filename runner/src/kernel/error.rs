@@ -18,7 +18,7 @@ pub enum KernelError {
     NotFound {
         /// What was asked for.
         spec: String,
-        /// Installed releases.
+        /// The releases that are installed, as a clause.
         hint: String,
     },
     /// The mirror does not have it.
@@ -29,7 +29,7 @@ pub enum KernelError {
     NotListed {
         /// What was asked for.
         wanted: String,
-        /// Its URL.
+        /// URL of the mirror.
         mirror: String,
         /// The newest release of the same series.
         newest: Option<String>,
@@ -39,13 +39,13 @@ pub enum KernelError {
         "{url} has no branch or tag '{name}'; list them with: git ls-remote {url}; a commit needs all its digits"
     )]
     NoRef {
-        /// The repository.
+        /// URL of the repository.
         url: String,
         /// What was asked for.
         name: String,
     },
     /// A range that makes no sense.
-    #[error("'{spec}' is no range of kernels: {reason}; write it as 6.12..6.14")]
+    #[error("invalid range of kernels '{spec}': {reason}; write it as 6.12..6.14")]
     Range {
         /// What was asked for.
         spec: String,
@@ -77,7 +77,7 @@ pub enum KernelError {
     #[error("{0} has changed since the command started; run it again when nothing builds that kernel")]
     Changed(PathBuf),
     /// Nothing is named.
-    #[error("--kernel is empty; name a kernel, or leave it out: cargo ktstr test --help says what it takes")]
+    #[error("--kernel is empty; name a kernel, or leave the option out; see cargo ktstr test --help")]
     Empty,
     /// A download failed.
     #[error(
@@ -104,7 +104,7 @@ pub enum KernelError {
     /// A repository cannot be read.
     #[error("cannot fetch from {url}: {reason}; check the URL and the network with: git ls-remote {url}")]
     Git {
-        /// The repository.
+        /// URL of the repository.
         url: String,
         /// What git says.
         reason: String,
@@ -118,29 +118,29 @@ pub enum KernelError {
     )]
     None,
     /// A directory or file that is neither.
-    #[error("{path} is no kernel: {reason}")]
+    #[error("{path} is not a kernel: {reason}")]
     NotAKernel {
-        /// The path.
+        /// The directory or file.
         path: PathBuf,
         /// What is missing.
         reason: String,
     },
     /// The configuration lacks what ktstr needs.
-    #[error("the kernel {release} lacks:{}\n{mend}", list(.missing))]
+    #[error("the kernel {release} lacks:{}\n{fix}", list(.missing))]
     Lacks {
-        /// Which kernel.
+        /// Release of the kernel.
         release: String,
         /// What is missing, and what for.
         missing: Vec<MissingOption>,
-        /// What to do.
-        mend: String,
+        /// How to fix it.
+        fix: String,
     },
     /// The fragment of `--kconfig` cannot be read.
     #[error("--kconfig {path}: {source}; it takes a file of lines like CONFIG_NAME=y")]
     Kconfig {
-        /// The file.
+        /// The file that was named.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The build failed.
@@ -148,7 +148,7 @@ pub enum KernelError {
     Build {
         /// The last lines.
         tail: String,
-        /// The log.
+        /// File with the whole output.
         log: PathBuf,
     },
     /// The disk of the cache is full.
@@ -159,12 +159,12 @@ pub enum KernelError {
     /// Programs or headers are missing.
     #[error("to build a kernel, install: apt-get install {0}")]
     Tools(String),
-    /// Files.
     #[error("{path}: {source}")]
+    /// A file cannot be read or written.
     File {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// SIGINT or SIGTERM.

@@ -15,10 +15,10 @@ use crate::kernel::error::KernelError;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server's answer.
-pub type Answer = Response<ureq::Body>;
+pub(crate) type Answer = Response<ureq::Body>;
 
 /// The text at `url`; `None` if the server says that there is none (404).
-pub fn text(url: &str) -> Result<Option<String>, KernelError> {
+pub(crate) fn text(url: &str) -> Result<Option<String>, KernelError> {
     let mut answer = get(url, 0)?;
     if answer.status() == StatusCode::NOT_FOUND {
         return Ok(None);
@@ -28,12 +28,12 @@ pub fn text(url: &str) -> Result<Option<String>, KernelError> {
 }
 
 /// The error for `url`.
-pub fn failed(url: &str, reason: impl Into<String>) -> KernelError {
+pub(crate) fn failed(url: &str, reason: impl Into<String>) -> KernelError {
     KernelError::Download { url: url.into(), reason: reason.into() }
 }
 
 /// An error for every status that is none of success.
-pub fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelError> {
+pub(crate) fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelError> {
     if answer.status().is_success() {
         Ok(())
     } else {
@@ -42,7 +42,7 @@ pub fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelError> {
 }
 
 /// Asks for everything from byte `start` on. Any status is an answer.
-pub fn get(url: &str, start: u64) -> Result<Answer, KernelError> {
+pub(crate) fn get(url: &str, start: u64) -> Result<Answer, KernelError> {
     let agent = agent(url)?;
     let request = match start {
         0 => agent.get(url),

@@ -15,7 +15,7 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The same kernel as a vmlinux, which starts without unpacking itself; only of kernels that were built here. For `sim` and `kvm`.
     pub sim_image: Option<PathBuf>,
-    /// `uname -r` as far as it can be told from the outside, else the image's file name.
+    /// `uname -r` as far as the image shows it, else the image's file name.
     pub release: String,
     /// SHA-256 of the image.
     pub sha256: String,
@@ -41,7 +41,7 @@ impl KernelError {
         KernelError::Lacks {
             release: kernel.release.clone(),
             missing: options::missing_for_sched_ext(kernel.config.as_deref().unwrap_or_default()),
-            mend: format!(
+            fix: format!(
                 "the scheduler {scheduler} needs it; build a kernel of 6.12 or newer, such as: cargo ktstr kernel build 6.12"
             ),
         }
@@ -88,8 +88,8 @@ impl Kernel {
         if missing.is_empty() {
             return Ok(());
         }
-        let mend = "build one with ktstr's own options: cargo ktstr kernel build <source directory, tarball or version>";
-        Err(KernelError::Lacks { release: self.release.clone(), missing, mend: mend.into() })
+        let fix = "build one with ktstr's own options: cargo ktstr kernel build <source directory, tarball or version>";
+        Err(KernelError::Lacks { release: self.release.clone(), missing, fix: fix.into() })
     }
 
     /// That it can run guests, as far as its configuration is known.

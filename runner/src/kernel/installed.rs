@@ -15,7 +15,7 @@ use crate::kernel::image::Kernel;
 const MODULES: [&str; 2] = ["virtio_pci", "vmw_vsock_virtio_transport"];
 
 /// Releases in `/boot` whose image can be read, sorted.
-pub fn releases() -> Vec<String> {
+pub(crate) fn releases() -> Vec<String> {
     let names = fs::read_dir("/boot").into_iter().flatten().flatten();
     let mut all: Vec<String> = names
         .filter(|e| fs::File::open(e.path()).is_ok())
@@ -26,7 +26,7 @@ pub fn releases() -> Vec<String> {
 }
 
 /// The installed kernel of this release, with the modules that a guest needs.
-pub fn kernel(release: &str) -> Result<Kernel, KernelError> {
+pub(crate) fn kernel(release: &str) -> Result<Kernel, KernelError> {
     let image = PathBuf::from(format!("/boot/vmlinuz-{release}"));
     let config = fs::read_to_string(format!("/boot/config-{release}")).ok();
     let mut kernel = Kernel::new(image, release.into(), config, release.into())?;
@@ -89,7 +89,7 @@ fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
 }
 
 /// The configuration of an image that lies beside it (`config`, or `config-RELEASE`).
-pub fn config_beside(image: &Path, release: &str) -> Option<String> {
+pub(crate) fn config_beside(image: &Path, release: &str) -> Option<String> {
     let dir = image.parent()?;
     [dir.join("config"), dir.join(format!("config-{release}"))]
         .iter()
@@ -98,7 +98,7 @@ pub fn config_beside(image: &Path, release: &str) -> Option<String> {
 
 /// Release of a bzImage by its setup header (Documentation/arch/x86/boot.rst: magic "HdrS" at 0x202, pointer to the version
 /// string at 0x20e, less 0x200); of a vmlinux by the banner that it prints first.
-pub fn image_release(path: &Path) -> Result<String, KernelError> {
+pub(crate) fn image_release(path: &Path) -> Result<String, KernelError> {
     let data = fs::read(path).map_err(file_error(path))?;
     let release = if data.starts_with(b"\x7fELF") { vmlinux_release(&data) } else { bzimage_release(&data) };
     let reason = "it is neither a bzImage nor a vmlinux".to_string();

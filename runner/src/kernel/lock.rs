@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::host::interrupt;
 use crate::kernel::error::{KernelError, file_error};
 
-/// How often one who waits looks again.
+/// Time between two attempts of a waiting request.
 const STEP: Duration = Duration::from_millis(100);
 
 /// The lock in the file at `path`, held until it is dropped or the process ends. Where another process has it, says what that
 /// one is doing and waits; the caller then looks whether anything is left to do.
-pub fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
+pub(crate) fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
     let lock = File::create(path).map_err(file_error(path))?;
     match lock.try_lock() {
         Ok(()) => {}

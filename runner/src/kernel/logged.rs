@@ -19,7 +19,7 @@ const TAIL_LINES: usize = 15;
 
 /// Runs commands one after the other.
 #[derive(Debug)]
-pub struct Logged {
+pub(crate) struct Logged {
     /// The file with the output of the last command.
     pub log: PathBuf,
     /// Raised by a signal: the command is killed.
@@ -28,7 +28,11 @@ pub struct Logged {
 
 impl Logged {
     /// Runs a command, and counts the lines that it prints.
-    pub fn run(&self, mut command: Command, mut bar: Option<&mut Progress>) -> Result<u64, KernelError> {
+    pub(crate) fn run(
+        &self,
+        mut command: Command,
+        mut bar: Option<&mut Progress>,
+    ) -> Result<u64, KernelError> {
         let mut log = File::create(&self.log).map_err(file_error(&self.log))?;
         let (reader, writer) = io::pipe().map_err(file_error(&self.log))?;
         let errors = writer.try_clone().map_err(file_error(&self.log))?;

@@ -15,10 +15,10 @@ use crate::digest::sha256_file;
 use crate::kernel::error::{KernelError, file_error};
 
 /// The mirror without [`KERNEL_MIRROR`].
-pub const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";
+pub(crate) const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";
 
 /// Where downloads are kept.
-pub fn downloads() -> Result<PathBuf, KernelError> {
+pub(crate) fn downloads() -> Result<PathBuf, KernelError> {
     Ok(cache::root()?.join("downloads"))
 }
 
@@ -32,7 +32,7 @@ pub struct Mirror {
 /// A release whose archive can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Which one.
+    /// Version of the release.
     pub version: Version,
     /// Where its archive is or will be.
     pub path: PathBuf,

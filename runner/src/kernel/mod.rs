@@ -5,21 +5,21 @@
 //! [`installed`] finds the distribution's kernels and their modules, [`crate::commands::kernel`] is `cargo ktstr kernel`. Sources come from a
 //! mirror of kernel.org ([`mirror`], with [`version`], [`http`] and [`download`]) or from a repository ([`git`]) too.
 
-pub mod build;
-pub mod cache;
-pub mod download;
-pub mod error;
-pub mod git;
-pub mod http;
-pub mod image;
-pub mod installed;
-pub mod lock;
-pub mod logged;
-pub mod mirror;
-pub mod options;
-pub mod progress;
-pub mod source;
-pub mod spec;
-pub mod version;
+pub(crate) mod build;
+pub(crate) mod cache;
+pub(crate) mod download;
+pub(crate) mod error;
+pub(crate) mod git;
+pub(crate) mod http;
+pub(crate) mod image;
+pub(crate) mod installed;
+pub(crate) mod lock;
+pub(crate) mod logged;
+pub(crate) mod mirror;
+pub(crate) mod options;
+pub(crate) mod progress;
+pub(crate) mod source;
+pub(crate) mod spec;
+pub(crate) mod version;
 
-pub use crate::kernel::spec::{resolve, resolve_all};
+pub(crate) use crate::kernel::spec::{resolve, resolve_all};

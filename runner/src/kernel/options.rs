@@ -59,7 +59,7 @@ fn missing(config: &str, options: &[(&'static str, &'static str)], values: &[&st
 }
 
 /// What no guest can do without. `modules`: there are modules for what may be one.
-pub fn missing_for_guests(config: &str, modules: bool) -> Vec<MissingOption> {
+pub(crate) fn missing_for_guests(config: &str, modules: bool) -> Vec<MissingOption> {
     let values: &[&str] = if modules { &["y", "m"] } else { &["y"] };
     let mut all = missing(config, &BUILT_IN, &["y"]);
     all.extend(missing(config, &PERHAPS_MODULES, values));
@@ -67,17 +67,17 @@ pub fn missing_for_guests(config: &str, modules: bool) -> Vec<MissingOption> {
 }
 
 /// What `cargo ktstr shell` cannot do without.
-pub fn missing_for_shells(config: &str) -> Vec<MissingOption> {
+pub(crate) fn missing_for_shells(config: &str) -> Vec<MissingOption> {
     missing(config, &HOST_FILES, &["y"])
 }
 
 /// What sched_ext schedulers cannot do without.
-pub fn missing_for_sched_ext(config: &str) -> Vec<MissingOption> {
+pub(crate) fn missing_for_sched_ext(config: &str) -> Vec<MissingOption> {
     missing(config, &SCHED_EXT, &["y"])
 }
 
 /// Everything that a kernel of ours should have.
-pub fn missing_in_build(config: &str) -> Vec<MissingOption> {
+pub(crate) fn missing_in_build(config: &str) -> Vec<MissingOption> {
     let mut all = missing_for_guests(config, false);
     all.extend(missing_for_sched_ext(config));
     all.extend(missing(config, &WANTED, &["y"]));

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// How far something of known length is. The bar goes when this is dropped.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     bar: ProgressBar,
     length: u64,
@@ -15,7 +15,7 @@ pub struct Progress {
 
 impl Progress {
     /// `start` of `length` is there already; each line begins with `what`.
-    pub fn new(what: &'static str, start: u64, length: u64) -> Progress {
+    pub(crate) fn new(what: &'static str, start: u64, length: u64) -> Progress {
         let length = length.max(1);
         let bar = ProgressBar::new(length).with_position(start);
         bar.reset_eta();
@@ -26,7 +26,7 @@ impl Progress {
     }
 
     /// Now so much is there.
-    pub fn set(&mut self, position: u64) {
+    pub(crate) fn set(&mut self, position: u64) {
         let position = position.min(self.length);
         self.bar.set_position(position);
         let tenths = position.saturating_mul(10) / self.length;

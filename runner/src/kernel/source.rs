@@ -14,7 +14,7 @@ use crate::kernel::git::Commit;
 use crate::kernel::mirror::Release;
 
 /// Our options, merged over `allnoconfig`.
-pub const FRAGMENT: &str = include_str!("../../kconfig/guest.config");
+pub(crate) const FRAGMENT: &str = include_str!("../../kconfig/guest.config");
 
 /// Where a kernel is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub enum Source {
 }
 
 /// Whether `dir` looks like a kernel's source: the files that its top-level build needs.
-pub fn is_kernel_tree(dir: &Path) -> bool {
+pub(crate) fn is_kernel_tree(dir: &Path) -> bool {
     ["Makefile", "Kbuild", "kernel/sched", "scripts/kconfig"].iter().all(|f| dir.join(f).exists())
 }
 
 /// Whether the file is named as an archive.
-pub fn is_tarball(path: &Path) -> bool {
+pub(crate) fn is_tarball(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     path.is_file() && [".tar", ".tar.xz", ".tar.gz", ".tar.zst", ".tar.bz2"].iter().any(|e| name.ends_with(e))
 }
@@ -49,7 +49,7 @@ impl Source {
         }
         if !is_kernel_tree(&path) {
             let reason =
-                "it is no kernel source tree (no Makefile with kernel/sched and scripts/kconfig)".into();
+                "it has no kernel source tree (no Makefile with kernel/sched and scripts/kconfig)".into();
             return Err(KernelError::NotAKernel { path, reason });
         }
         if path.join(".config").exists() || path.join("include/config/auto.conf").exists() {
@@ -96,7 +96,7 @@ impl Source {
 }
 
 /// Where the repositories of [`Source::Commit`] are kept.
-pub fn repositories() -> Result<PathBuf, KernelError> {
+pub(crate) fn repositories() -> Result<PathBuf, KernelError> {
     Ok(cache::root()?.join("git"))
 }
 
@@ -148,14 +148,14 @@ fn tree_digest(root: &Path) -> Result<String, KernelError> {
 }
 
 /// First line of a program's `--version`.
-pub fn version_of(program: &str) -> String {
+pub(crate) fn version_of(program: &str) -> String {
     let out = Command::new(program).arg("--version").output();
     let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     text.lines().next().unwrap_or("none").to_string()
 }
 
 /// The key of a build: 16 digits of the digest of everything that decides its result.
-pub fn key(source: &Source, extra_config: Option<&str>) -> Result<String, KernelError> {
+pub(crate) fn key(source: &Source, extra_config: Option<&str>) -> Result<String, KernelError> {
     let parts = [
         source.identity()?,
         FRAGMENT.to_string(),

@@ -1,10 +1,9 @@
 //! What a kernel specification means.
 //!
-//! In this order: an existing path (a source directory or archive, or an image), the release of an installed kernel, key or release of
-//! a cached one,
-//! `git+URL#REF` ([`super::git`]), a version or a range of versions ([`super::version`]).
+//! In this order: an existing path (a source directory or archive, or an image), the release of an installed kernel,
+//! `git+URL#REF` ([`super::git`]), key or release of a cached kernel, a version or a range of versions ([`super::version`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ktstr_wire::env::KERNEL;
 
@@ -16,23 +15,103 @@ use super::{build, cache, installed};
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
 
+/// A specification, classified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KernelSpec {
+    /// An existing file that is not an archive.
+    Image(PathBuf),
+    /// An existing directory or archive.
+    Source(PathBuf),
+    /// The release of an installed kernel.
+    Installed(String),
+    /// `URL#REF` of a repository.
+    Commit(String),
+    /// A release, a series or a range of series. A cached kernel may have this release.
+    Version(Wanted),
+    /// Anything else: perhaps the key or release of a cached kernel.
+    Name(String),
+}
+
+impl KernelSpec {
+    /// Classifies `text`. Relative paths are below `cwd`.
+    pub(crate) fn parse(text: &str, cwd: &Path) -> Result<KernelSpec, KernelError> {
+        if text.trim().is_empty() {
+            return Err(KernelError::Empty);
+        }
+        let path = cwd.join(text);
+        if path.is_file() && !source::is_tarball(&path) {
+            return Ok(KernelSpec::Image(path));
+        }
+        if path.exists() {
+            return Ok(KernelSpec::Source(path));
+        }
+        if installed::releases().iter().any(|r| r == text) {
+            return Ok(KernelSpec::Installed(text.into()));
+        }
+        if let Some(location) = text.strip_prefix("git+") {
+            return Ok(KernelSpec::Commit(location.into()));
+        }
+        Ok(Wanted::parse(text)?.map_or_else(|| KernelSpec::Name(text.into()), KernelSpec::Version))
+    }
+
+    /// The releases of a range; anything else is one kernel already.
+    pub(crate) fn expand(self) -> Result<Vec<KernelSpec>, KernelError> {
+        let KernelSpec::Version(range @ Wanted::Range(..)) = self else { return Ok(vec![self]) };
+        let versions = Mirror::from_env()?.choose(range)?;
+        let names: Vec<String> = versions.iter().map(|v| v.to_string()).collect();
+        eprintln!("kernel: {range} is {}", names.join(", "));
+        Ok(versions.into_iter().map(|v| KernelSpec::Version(Wanted::Release(v))).collect())
+    }
+
+    /// The source to build.
+    pub(crate) fn source(&self) -> Result<Source, KernelError> {
+        match self {
+            KernelSpec::Image(path) | KernelSpec::Source(path) => Source::open(path),
+            KernelSpec::Commit(location) => Ok(Source::Commit(Commit::resolve(location)?)),
+            KernelSpec::Version(range @ Wanted::Range(..)) => Err(KernelError::OnlyOne(range.to_string())),
+            KernelSpec::Version(wanted) => {
+                let mirror = Mirror::from_env()?;
+                let version = mirror.choose(*wanted)?.pop().ok_or_else(|| not_found(&wanted.to_string()))?;
+                Ok(Source::Release(mirror.release(version)?))
+            }
+            KernelSpec::Installed(name) | KernelSpec::Name(name) => Err(not_found(name)),
+        }
+    }
+
+    /// The kernel to boot. Downloads and builds if needed.
+    fn kernel(&self) -> Result<Kernel, KernelError> {
+        let cached = match self {
+            KernelSpec::Image(path) => return image(path),
+            KernelSpec::Installed(release) => return installed::kernel(release),
+            KernelSpec::Version(wanted) => cache::named(&wanted.to_string())?,
+            KernelSpec::Name(name) => cache::named(name)?,
+            KernelSpec::Source(_) | KernelSpec::Commit(_) => None,
+        };
+        if let Some(entry) = cached {
+            return entry.kernel();
+        }
+        let source = self.source()?;
+        let kernel = build::cached_or_built(&source, None)?.kernel()?;
+        // The same archive may have been built under another name, which need not be there any more.
+        Ok(Kernel { source: source.name(), ..kernel })
+    }
+}
+
 /// The kernel for `spec`, or, without one, the first of `KTSTR_KERNEL`, `./linux`, `../linux`, the newest cached kernel, the
 /// installed kernels. Downloads and builds if needed. What was chosen and why goes to standard error.
-pub fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
+pub(crate) fn resolve(spec: Option<&str>, cwd: &Path) -> Result<Kernel, KernelError> {
     let (kernel, why) = match spec {
-        Some(spec) => (from_spec(spec, cwd)?, "as --kernel says".into()),
+        Some(spec) => (KernelSpec::parse(spec, cwd)?.kernel()?, "as --kernel says".into()),
         None => match KERNEL.text()? {
-            Some(spec) => (from_spec(&spec, cwd)?, format!("as {KERNEL} says")),
+            Some(spec) => (KernelSpec::parse(&spec, cwd)?.kernel()?, format!("as {KERNEL} says")),
             None => found(cwd)?,
         },
     };
-    eprintln!("kernel: {} ({}), {why}", kernel.release, kernel.image.display());
-    kernel.require_for_guests()?;
-    Ok(kernel)
+    accept(kernel, &why)
 }
 
 /// The kernels for all `specs`, of which ranges are several; without any, as [`resolve`], but `KTSTR_KERNEL` may be a range.
-pub fn resolve_all(specs: &[String], cwd: &Path) -> Result<Vec<Kernel>, KernelError> {
+pub(crate) fn resolve_all(specs: &[String], cwd: &Path) -> Result<Vec<Kernel>, KernelError> {
     let specs = match (specs, KERNEL.text()?) {
         ([], None) => return Ok(vec![resolve(None, cwd)?]),
         ([], Some(spec)) => vec![spec],
@@ -40,58 +119,26 @@ pub fn resolve_all(specs: &[String], cwd: &Path) -> Result<Vec<Kernel>, KernelEr
     };
     let mut all = Vec::new();
     for spec in specs {
-        for spec in expand(&spec, cwd)? {
-            all.push(resolve(Some(&spec), cwd)?);
+        for spec in KernelSpec::parse(&spec, cwd)?.expand()? {
+            all.push(accept(spec.kernel()?, "as --kernel says")?);
         }
     }
     Ok(all)
 }
 
-/// The versions of a range, each as a specification; any other specification stays what it is.
-pub fn expand(spec: &str, cwd: &Path) -> Result<Vec<String>, KernelError> {
-    if spec.trim().is_empty() {
-        return Err(KernelError::Empty);
-    }
-    let is_here = cwd.join(spec).exists() || is_installed(spec);
-    match Wanted::parse(spec) {
-        Ok(Some(range @ Wanted::Range(..))) if !is_here => {
-            let versions: Vec<String> =
-                Mirror::from_env()?.choose(range)?.iter().map(|v| v.to_string()).collect();
-            eprintln!("kernel: {spec} is {}", versions.join(", "));
-            Ok(versions)
-        }
-        Err(e) if !is_here => Err(e),
-        _ => Ok(vec![spec.into()]),
-    }
-}
-
-/// The source that `spec` means where it is a path, a commit or a single version.
-pub fn source(spec: &str, cwd: &Path) -> Result<Source, KernelError> {
-    if spec.trim().is_empty() {
-        return Err(KernelError::Empty);
-    }
-    let path = cwd.join(spec);
-    if path.exists() {
-        return Source::open(&path);
-    }
-    if let Some(location) = spec.strip_prefix("git+") {
-        return Ok(Source::Commit(Commit::resolve(location)?));
-    }
-    match Wanted::parse(spec)? {
-        None => Err(not_found(spec)),
-        Some(Wanted::Range(..)) => Err(KernelError::OnlyOne(spec.into())),
-        Some(wanted) => {
-            let mirror = Mirror::from_env()?;
-            let version = mirror.choose(wanted)?.pop().ok_or_else(|| not_found(spec))?;
-            Ok(Source::Release(mirror.release(version)?))
-        }
-    }
+/// Says which kernel was chosen, and refuses one that no guest can run.
+fn accept(kernel: Kernel, why: &str) -> Result<Kernel, KernelError> {
+    eprintln!("kernel: {} ({}), {why}", kernel.release, kernel.image.display());
+    kernel.require_for_guests()?;
+    Ok(kernel)
 }
 
 fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
     for dir in ["linux", "../linux"] {
-        if source::is_kernel_tree(&cwd.join(dir)) {
-            return Ok((from_spec(dir, cwd)?, format!("built from {dir}, for no --kernel was given")));
+        let path = cwd.join(dir);
+        if source::is_kernel_tree(&path) {
+            let kernel = KernelSpec::Source(path).kernel()?;
+            return Ok((kernel, format!("built from {dir}, for no --kernel was given")));
         }
     }
     if let Some(entry) = cache::entries()?.pop() {
@@ -103,32 +150,13 @@ fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
     }
 }
 
-fn from_spec(spec: &str, cwd: &Path) -> Result<Kernel, KernelError> {
-    let path = cwd.join(spec);
-    if !spec.trim().is_empty() && path.is_file() && !source::is_tarball(&path) {
-        // Tests run in other directories.
-        let path = path.canonicalize().map_err(file_error(&path))?;
-        let release = installed::image_release(&path)?;
-        let config = installed::config_beside(&path, &release);
-        let source = path.display().to_string();
-        return Kernel::new(path, release, config, source);
-    }
-    if !path.exists() && is_installed(spec) {
-        return installed::kernel(spec);
-    }
-    if !path.exists()
-        && let Some(entry) = cache::named(spec)?
-    {
-        return entry.kernel();
-    }
-    let source = source(spec, cwd)?;
-    let kernel = build::cached_or_built(&source, None)?.kernel()?;
-    // The same archive may have been built under another name, which need not be there any more.
-    Ok(Kernel { source: source.name(), ..kernel })
-}
-
-fn is_installed(spec: &str) -> bool {
-    installed::releases().iter().any(|r| r == spec)
+fn image(path: &Path) -> Result<Kernel, KernelError> {
+    // Tests run in other directories.
+    let path = path.canonicalize().map_err(file_error(path))?;
+    let release = installed::image_release(&path)?;
+    let config = installed::config_beside(&path, &release);
+    let source = path.display().to_string();
+    Kernel::new(path, release, config, source)
 }
 
 fn not_found(spec: &str) -> KernelError {
@@ -141,32 +169,43 @@ fn not_found(spec: &str) -> KernelError {
 mod tests {
     use super::*;
 
+    fn parse(spec: &str) -> Result<KernelSpec, KernelError> {
+        KernelSpec::parse(spec, Path::new("/nowhere"))
+    }
+
     #[test]
-    fn what_is_here_comes_before_a_version_of_that_name() {
+    fn existing_path_comes_before_a_version_of_that_name() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["6.14", "6.12..6.14"] {
-            std::fs::create_dir(dir.path().join(name)).unwrap();
-            assert_eq!(expand(name, dir.path()).unwrap(), [name]);
-            let error = source(name, dir.path()).unwrap_err();
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            let spec = KernelSpec::parse(name, dir.path()).unwrap();
+            assert_eq!(spec, KernelSpec::Source(path));
+            assert_eq!(spec.clone().expand().unwrap(), vec![spec.clone()]);
+            let error = spec.source().unwrap_err();
             assert!(matches!(error, KernelError::NotAKernel { .. }), "{error}");
         }
+        std::fs::write(dir.path().join("6.15"), "").unwrap();
+        let image = KernelSpec::parse("6.15", dir.path()).unwrap();
+        assert_eq!(image, KernelSpec::Image(dir.path().join("6.15")));
     }
 
     #[test]
-    fn what_is_none_of_all_forms_is_not_found() {
+    fn text_of_no_form_is_not_found() {
         for spec in ["6", "6.14-rc1", "linux..next", "v6.14"] {
-            assert_eq!(expand(spec, Path::new("/nowhere")).unwrap(), [spec]);
-            let error = source(spec, Path::new("/nowhere")).unwrap_err();
+            let name = parse(spec).unwrap();
+            assert_eq!(name.clone().expand().unwrap(), vec![name.clone()]);
+            let error = name.source().unwrap_err();
             assert!(matches!(error, KernelError::NotFound { .. }), "{error}");
         }
+        assert!(matches!(parse(" "), Err(KernelError::Empty)));
     }
 
     #[test]
-    fn ranges_are_wrong_usage_where_they_make_no_sense_or_one_is_needed() {
-        for spec in ["6.14..6.12", "6.12..6.14"] {
-            let error = source(spec, Path::new("/nowhere")).unwrap_err();
+    fn invalid_range_and_range_in_place_of_one_version_are_wrong_usage() {
+        let one = parse("6.12..6.14").unwrap().source().unwrap_err();
+        for error in [parse("6.14..6.12").unwrap_err(), one] {
             assert_eq!(error.exit_status(), crate::exit::USAGE, "{error}");
         }
-        assert!(expand("6.14..6.12", Path::new("/nowhere")).is_err());
     }
 }

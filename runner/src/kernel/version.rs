@@ -18,10 +18,8 @@ pub struct Series {
     pub minor: u32,
 }
 
-/// One release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Its series.
     pub series: Series,
     /// 2 of 6.14.2; 0 of the first release of a series.
     pub patch: u32,
@@ -30,7 +28,7 @@ pub struct Version {
 /// What a specification asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// This release.
+    /// This release only.
     Release(Version),
     /// The newest release of a series.
     Newest(Series),
@@ -114,11 +112,11 @@ impl Wanted {
 
 /// The releases that a mirror has, with the SHA-256 of their archives in hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing(BTreeMap<Version, String>);
+pub(crate) struct Listing(BTreeMap<Version, String>);
 
 impl Listing {
     /// Reads the lines `SHA-256  linux-VERSION.tar.xz` of a `sha256sums.asc`, and skips all others.
-    pub fn parse(text: &str) -> Listing {
+    pub(crate) fn parse(text: &str) -> Listing {
         let listed = |line: &str| {
             let (sha256, name) = line.split_once("  ")?;
             let digest = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
@@ -129,22 +127,22 @@ impl Listing {
     }
 
     /// Whether nothing is listed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The digest of the archive of a release.
-    pub fn sha256(&self, version: Version) -> Option<&str> {
+    pub(crate) fn sha256(&self, version: Version) -> Option<&str> {
         self.0.get(&version).map(String::as_str)
     }
 
     /// The newest release of a series.
-    pub fn newest(&self, series: Series) -> Option<Version> {
+    pub(crate) fn newest(&self, series: Series) -> Option<Version> {
         self.newest_of_each(series, series).pop()
     }
 
     /// The newest release of each series from `first` to `last`, in order.
-    pub fn newest_of_each(&self, first: Series, last: Series) -> Vec<Version> {
+    pub(crate) fn newest_of_each(&self, first: Series, last: Series) -> Vec<Version> {
         let newest: BTreeMap<Series, Version> = self.0.keys().map(|v| (v.series, *v)).collect();
         if first > last {
             return Vec::new();

@@ -6,7 +6,7 @@ use crate::nextest::error::TestError;
 use crate::run::layout;
 
 /// Looks whether nextest is installed.
-pub fn require_nextest() -> Result<(), TestError> {
+pub(crate) fn require_nextest() -> Result<(), TestError> {
     let found =
         layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_ok_and(|s| s.success()) { Ok(()) } else { Err(TestError::NoNextest) }

@@ -17,12 +17,11 @@ use crate::run::layout;
 
 /// What a call has in its environment.
 #[derive(Clone, Debug)]
-pub struct Invocation<'a> {
+pub(crate) struct Invocation<'a> {
     /// Results go to `ktstr` below this directory.
     pub target: &'a Path,
     /// The session that the runs belong to.
     pub session: &'a str,
-    /// The kernel.
     pub kernel: &'a ResolvedKernel,
     /// The accelerator.
     pub accel: Accel,
@@ -54,7 +53,7 @@ const ALWAYS_SET: [Variable; 6] =
 
 impl<'a> Invocation<'a> {
     /// One boot of each test.
-    pub fn new(
+    pub(crate) fn new(
         target: &'a Path,
         session: &'a str,
         kernel: &'a ResolvedKernel,
@@ -79,15 +78,15 @@ impl<'a> Invocation<'a> {
     }
 
     /// `cargo nextest run` in the project at `dir`.
-    pub fn nextest(&self, dir: &Path) -> Result<Command, TestError> {
+    pub(crate) fn nextest(&self, dir: &Path) -> Result<Command, TestError> {
         let mut nextest = layout::cargo();
         nextest.args(["nextest", "run"]).current_dir(dir);
-        self.tell(&mut nextest)?;
+        self.set_environment(&mut nextest)?;
         Ok(nextest)
     }
 
     /// Sets the environment of a command that starts test processes.
-    pub fn tell(&self, command: &mut Command) -> Result<(), TestError> {
+    pub(crate) fn set_environment(&self, command: &mut Command) -> Result<(), TestError> {
         let set = self.variables()?;
         for variable in ALWAYS_SET {
             let value = set.iter().find(|(v, _)| *v == variable).map(|(_, value)| value);
@@ -145,13 +144,16 @@ impl<'a> Invocation<'a> {
 
 /// The resolved kernel as a file for the test processes, gone with the session.
 #[derive(Debug)]
-pub struct ResolvedKernel {
+pub(crate) struct ResolvedKernel {
     path: PathBuf,
 }
 
 impl ResolvedKernel {
-    /// Writes it.
-    pub fn write(ktstr_dir: &Path, session: &str, kernel: &Kernel) -> Result<ResolvedKernel, TestError> {
+    pub(crate) fn write(
+        ktstr_dir: &Path,
+        session: &str,
+        kernel: &Kernel,
+    ) -> Result<ResolvedKernel, TestError> {
         let dir = ktstr_dir.join("sessions");
         std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
         let json = serde_json::to_vec(kernel).map_err(|e| system("kernel description")(e.into()))?;
@@ -161,8 +163,7 @@ impl ResolvedKernel {
         Ok(resolved)
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -201,9 +202,9 @@ mod tests {
 
     #[test]
     fn one_of_several_kernels_is_what_was_asked_for() {
-        let told = [(env::RESOLVED_KERNEL, Some("/a")), (env::KERNELS, Some("[]"))];
+        let set = [(env::RESOLVED_KERNEL, Some("/a")), (env::KERNELS, Some("[]"))];
         let of = |v: Variable| Some(if v == env::KERNELS { "[]" } else { "/b" }.into());
-        assert_eq!(asked(&told).check(of), Ok(()));
-        assert!(asked(&told[..1]).check(of).is_err());
+        assert_eq!(asked(&set).check(of), Ok(()));
+        assert!(asked(&set[..1]).check(of).is_err());
     }
 }

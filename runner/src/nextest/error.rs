@@ -11,7 +11,6 @@ use crate::kernel::error::KernelError;
 /// Why no test was run.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
-    /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// No emulator for `sim`.
@@ -32,9 +31,9 @@ pub enum TestError {
     /// A file or a process of our own.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -54,6 +53,6 @@ impl TestError {
 }
 
 /// Says what was tried when the system refused it.
-pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
+pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
     move |source| TestError::System { what: what.into(), source }
 }

@@ -1,8 +1,8 @@
 //! nextest: the environment of a call, its listing, the choice of tests under a budget.
 
-pub mod budget;
-pub mod command;
-pub mod environment;
-pub mod error;
+pub(crate) mod budget;
+pub(crate) mod command;
+pub(crate) mod environment;
+pub(crate) mod error;
 pub(crate) mod listing;
-pub mod test_case;
+pub(crate) mod test_case;

@@ -1,4 +1,4 @@
-//! One test of the project, by its name, and the process that runs it.
+//! One test of the project, found by name, and the process that runs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,18 +9,17 @@ use crate::nextest::error::TestError;
 use crate::nextest::listing::{self, Listed};
 use crate::run::layout;
 
-/// Why there is not the one test.
+/// Why not exactly one test was found.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The tests could not be listed.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// None of this name, or more than one.
+    /// No test of this name, or several.
     #[error("{}", not_one(.test, .found))]
     NotOne {
-        /// The name.
         test: String,
-        /// What there is.
+        /// The tests of this name.
         found: Vec<String>,
     },
 }
@@ -29,7 +28,7 @@ fn not_one(test: &str, found: &[String]) -> String {
     if found.is_empty() {
         return format!("no test named '{test}'; cargo nextest list shows the tests");
     }
-    format!("{} tests are named '{test}'; write one of {}", found.len(), found.join(", "))
+    format!("{} tests named '{test}'; name one of {}", found.len(), found.join(", "))
 }
 
 impl TargetError {
@@ -44,8 +43,7 @@ impl TargetError {
 
 /// A test in its binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The binary.
+pub(crate) struct Target {
     pub binary: PathBuf,
     /// Where it is run.
     cwd: PathBuf,
@@ -57,7 +55,7 @@ pub struct Target {
 
 impl Target {
     /// Builds the tests and finds the one of this name, `TEST`, `BINARY::TEST` or `PACKAGE::BINARY::TEST`; ignored ones too.
-    pub fn find(test: &str) -> Result<Target, TargetError> {
+    pub(crate) fn find(test: &str) -> Result<Target, TargetError> {
         let list = listing::read(layout::cargo().args(["nextest", "list"]), &[])?;
         let mut found = targets(&list, test);
         match (found.pop(), found.is_empty()) {
@@ -70,18 +68,18 @@ impl Target {
     }
 
     /// The process that runs it, with everything that the test reads from the environment.
-    pub fn command(&self, invocation: &Invocation<'_>) -> Result<Command, TestError> {
+    pub(crate) fn command(&self, invocation: &Invocation<'_>) -> Result<Command, TestError> {
         let mut command = Command::new(&self.binary);
         command
             .args(["--exact", &self.name, "--include-ignored", "--nocapture"])
             .current_dir(&self.cwd)
-            // As Cargo and nextest say it to a test.
+            // Cargo and nextest set it too.
             .env("CARGO_MANIFEST_DIR", &self.cwd)
-            // It is no attempt of a nextest around this process.
+            // This process is not an attempt of a nextest that runs this command.
             .env_remove("NEXTEST_ATTEMPT")
             .env_remove("NEXTEST_STRESS_CURRENT")
             .stdin(Stdio::null());
-        invocation.tell(&mut command)?;
+        invocation.set_environment(&mut command)?;
         Ok(command)
     }
 }

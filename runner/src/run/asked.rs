@@ -29,7 +29,7 @@ pub(crate) const DECIDING: [Variable; 16] = [
 
 /// What `cargo ktstr` was asked for, as test processes hand it on to the runner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// The directory that the command was given in.
     pub dir: PathBuf,
     /// Arguments for nextest.
@@ -40,7 +40,7 @@ pub struct Asked {
 
 impl Asked {
     /// That nothing between `cargo ktstr` and the test has changed what was asked for, such as `[env]` in Cargo's configuration.
-    pub fn check(&self, value_of: impl Fn(Variable) -> Option<OsString>) -> Result<(), EnvError> {
+    pub(crate) fn check(&self, value_of: impl Fn(Variable) -> Option<OsString>) -> Result<(), EnvError> {
         let several = |name: Variable| self.variables.get(name.name).is_some_and(|v| v.is_some());
         for variable in DECIDING {
             // Of several, the test's process says which one.

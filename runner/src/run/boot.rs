@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use ktstr_analysis::{HostAccount, Identity};
-use ktstr_vmm::{Emulator, Guest, GuestConfig, GuestEnd, Share};
+use ktstr_vmm::{Emulator, Guest, GuestConfig, GuestEnd, Moment, Reservation};
 use ktstr_wire::VSOCK_PORT;
 use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::TestSpec;
+use tempfile::TempDir;
 
-use crate::host::steal::Watch;
-use crate::run::durations::Past;
+use crate::host::steal::StealWatch;
+use crate::run::durations::DurationHistory;
 use crate::run::error::{RunError, file_error};
 use crate::run::host_share::{self, Pinning};
-use crate::run::judge::verdict::Circumstances;
+use crate::run::judge::expectations::SPEC_FILE;
+use crate::run::judge::verdict::HostObservations;
+use crate::run::pack::image::{self, Binaries, Manner};
 use crate::run::patience::{Patience, Signs};
 use crate::run::plan::{Plan, agent_path};
 use crate::run::receive::collect::{Collector, Known};
@@ -25,11 +28,11 @@ use crate::run::receive::guest_log::Shape;
 use crate::run::receive::log_reader::ReaderPlan;
 use crate::run::receive::stops::Stops;
 use crate::run::work_dir::WorkDir;
-use crate::run::{Looks, finish, identity, layout, report, seed, window_of};
+use crate::run::{finish, identity, layout, report, seed};
 
 impl Plan {
     /// Boots once and gives the published result.
-    pub fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
+    pub(crate) fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
         let spec = self.seeded(repeat);
         let share = host_share::claim(&spec, &self.settings, stop)?;
         let mut identity = identity::identity(&identity::Parts {
@@ -50,10 +53,10 @@ impl Plan {
         .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))?;
         let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
         let work = WorkDir::create(&results, &identity)?;
-        let spec_file = work.path().join(crate::run::judge::expectations::SPEC_FILE);
+        let spec_file = work.path().join(SPEC_FILE);
         fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
-        let mut around = match self.run_guest(&spec, &identity, &work, &share, stop) {
-            Ok(around) => around,
+        let mut host = match self.run_guest(&spec, &identity, &work, &share, stop) {
+            Ok(host) => host,
             Err(e) => {
                 work.remove();
                 return Err(e);
@@ -65,9 +68,9 @@ impl Plan {
         }
         // The next guest need not wait for the tables of this one.
         drop(share);
-        identity.pinned = around.pinned;
-        around.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
-        Ok(finish::finish(work.path(), identity, &around)?)
+        identity.pinned = host.pinned;
+        host.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
+        Ok(finish::finish(work.path(), identity, &host)?)
     }
 
     /// The spec of one boot. What the test process asked for has the seed of the whole run.
@@ -86,26 +89,41 @@ impl Plan {
         }
     }
 
-    pub(crate) fn run_guest(
+    /// Runs a guest from its image to its end, in four steps.
+    fn run_guest(
         &self,
         spec: &TestSpec,
         identity: &Identity,
         work: &WorkDir,
-        share: &Share,
+        share: &Reservation,
         stop: &AtomicBool,
-    ) -> Result<Circumstances, RunError> {
-        let work = work.path();
+    ) -> Result<HostObservations, RunError> {
+        let prepared = self.prepare(spec, identity, work.path(), share)?;
+        let mut running = self.start(prepared, spec, share)?;
+        let patience = Patience::new(expected(self, identity), Instant::now());
+        let (end, given_up) =
+            self.attend(&mut running, patience, work.path(), stop).map_err(RunError::Affinity)?;
+        running.observe(end, given_up).map_err(file_error(work.path()))
+    }
+
+    /// Packs the initramfs, and starts to collect what the guest will send.
+    fn prepare(
+        &self,
+        spec: &TestSpec,
+        identity: &Identity,
+        work: &Path,
+        share: &Reservation,
+    ) -> Result<Prepared, RunError> {
         let initramfs = work.join("initramfs.cpio");
         let agent = agent_path()?;
-        let binaries = crate::run::pack::image::Binaries {
+        let binaries = Binaries {
             agent: &agent,
             scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
             modules: &self.kernel.modules,
             extras: &self.extras,
         };
         let sim = self.settings.accel == Accel::Sim;
-        let manner = crate::run::pack::image::Manner { sim, shell: None };
-        crate::run::pack::image::build(spec, &binaries, manner, &initramfs)?;
+        image::build(spec, &binaries, Manner { sim, shell: None }, &initramfs)?;
         self.require_unchanged(identity, &agent)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
@@ -113,7 +131,7 @@ impl Plan {
             .map_err(file_error(work))?;
         let config = GuestConfig {
             kernel: self.image().to_path_buf(),
-            initramfs: initramfs.clone(),
+            initramfs,
             topology: self.spec.topology,
             memory_mib: self.spec.memory_mib,
             host_memory: host_share::host_memory(spec, &self.settings, share),
@@ -131,57 +149,146 @@ impl Plan {
         let reader = ReaderPlan {
             shape: Shape {
                 nr_cpus: spec.topology.nr_cpus(),
-                records_per_cpu: crate::run::pack::image::records_per_cpu(spec, sim),
+                records_per_cpu: image::records_per_cpu(spec, sim),
             },
             path: work.join(ktstr_analysis::DRAINED_LOG),
             claimed: share.cpus.clone(),
         };
         let collector =
             Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
+        Ok(Prepared { config, scratch, device, known, collector })
+    }
+
+    /// Boots the guest.
+    fn start(&self, prepared: Prepared, spec: &TestSpec, share: &Reservation) -> Result<Running, RunError> {
+        let Prepared { config, scratch, device, known, collector } = prepared;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
-        let mut guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
+        let guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
         let threads = guest.cpu_threads();
         let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
-        let mut stops = Stops::of(threads.clone());
-        let mut pinning = threads
-            .filter(|_| self.settings.pin)
-            .map(|threads| Pinning::new(threads, share, spec.topology.nr_cpus()));
-        let watch =
-            (self.settings.accel == Accel::Kvm).then(|| Watch::start(&guest, spec.topology.nr_cpus()));
-        let patience = Patience::new(expected(self, identity), Instant::now());
-        let looks = Looks { pinning: pinning.as_mut(), stops: &mut stops };
-        let (end, given_up) =
-            wait(&mut guest, &collector, self, (looks, patience), work, stop).map_err(RunError::Affinity)?;
-        let pages = guest.pages();
-        let slots = guest.slots().transpose().map_err(file_error(work))?;
-        drop(guest);
-        let progress = collector.finish();
-        let (stolen, unwatched) = match watch.map(|w| w.finish(progress.opening.zip(progress.closing))) {
+        let nr_cpus = spec.topology.nr_cpus();
+        Ok(Running {
+            stops: Stops::of(threads.clone()),
+            pinning: threads
+                .filter(|_| self.settings.pin)
+                .map(|threads| Pinning::new(threads, share, nr_cpus)),
+            watch: (self.settings.accel == Accel::Kvm).then(|| StealWatch::start(&guest, nr_cpus)),
+            guest,
+            collector,
+            config,
+            _scratch: scratch,
+        })
+    }
+
+    /// Waits for the guest's end in short steps, so that a full disk, a stream that has ended, and a guest that has stopped are
+    /// noticed. Returns the end, and the reason if a guest was given up because nothing changed in it.
+    fn attend(
+        &self,
+        running: &mut Running,
+        mut patience: Patience,
+        work: &Path,
+        stop: &AtomicBool,
+    ) -> io::Result<(GuestEnd, Option<String>)> {
+        let mut limit = boot_limit(self);
+        let (mut up, mut ended) = (false, false);
+        loop {
+            running.look()?;
+            match running.guest.wait(Some(Instant::now() + LOOK_INTERVAL), stop) {
+                GuestEnd::TimedOut => {}
+                end => return Ok((end, None)),
+            }
+            patience.step(Instant::now(), running.guest.waits_ns(), running.guest.is_stopped());
+            let progress = running.collector.progress();
+            if progress.hello && !up {
+                up = true;
+                limit = patience.own() + end_limit(self);
+            }
+            if progress.ended && !ended {
+                ended = true;
+                limit = limit.min(patience.own() + POWER_OFF_LIMIT);
+            }
+            let stopped = patience.wants_look().then(|| patience.look(signs(&running.guest, work))).flatten();
+            if stopped.is_some() || patience.own() >= limit || progress.write_error.is_some() {
+                running.guest.kill();
+                return Ok((GuestEnd::TimedOut, stopped));
+            }
+        }
+    }
+}
+
+/// Time between two looks at a running guest.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest wait for the power-off after the guest's last frame.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(30);
+
+/// A guest that can be started.
+struct Prepared {
+    config: GuestConfig,
+    scratch: TempDir,
+    /// The guest's end of the stream that is collected.
+    device: UnixStream,
+    /// Set once the guest runs.
+    known: Arc<OnceLock<Known>>,
+    collector: Collector,
+}
+
+/// A guest that runs, and what watches it.
+struct Running {
+    guest: Guest,
+    collector: Collector,
+    stops: Stops,
+    pinning: Option<Pinning>,
+    watch: Option<StealWatch>,
+    config: GuestConfig,
+    /// Removed after the guest.
+    _scratch: TempDir,
+}
+
+impl Running {
+    /// Notes whether the guest is stopped, and binds the threads of its CPUs that are there by now.
+    fn look(&mut self) -> io::Result<()> {
+        if let Some(now) = Moment::now() {
+            self.stops.look(now.ns);
+        }
+        self.pinning.as_mut().map_or(Ok(()), Pinning::go_on)
+    }
+
+    /// Removes the guest, and gives what the host has seen of it.
+    fn observe(self, end: GuestEnd, given_up: Option<String>) -> io::Result<HostObservations> {
+        let pages = self.guest.pages();
+        let slots = self.guest.slots().transpose()?;
+        drop(self.guest);
+        let progress = self.collector.finish();
+        let edges = progress.opening.zip(progress.closing);
+        let (stolen, unwatched) = match self.watch.map(|w| w.finish(edges)) {
             Some(Ok(stolen)) => (Some(stolen), None),
             Some(Err(why)) => (None, Some(why.to_string())),
             None => (None, None),
         };
         // The initramfs is as large as the binaries in it and can be made again.
-        let _ = fs::remove_file(&initramfs);
-        Ok(Circumstances {
+        let _ = fs::remove_file(&self.config.initramfs);
+        let stopped_ns =
+            edges.and_then(|(opening, closing)| self.stops.within(opening.host.ns..closing.host.ns));
+        Ok(HostObservations {
             end: Some(end),
             given_up,
-            panic_line: report::panic_line(&config.console_log),
-            host: HostAccount {
-                stopped_ns: window_of(&progress).and_then(|window| stops.within(window)),
+            panic_line: report::panic_line(&self.config.console_log),
+            account: HostAccount {
+                stopped_ns,
                 run_delay_ns: progress.host_run_delay_ns,
                 stolen,
                 unwatched,
                 drained: progress.drained,
             },
             age_ns: progress.age_ns,
-            pinned: pinning.is_some_and(|p| p.is_done()),
+            pinned: self.pinning.is_some_and(|p| p.is_done()),
             pages,
             slots,
             log_error: progress.log_error,
             write_error: progress.write_error.map(|e| e.to_string()),
-            ..Circumstances::default()
+            ..HostObservations::default()
         })
     }
 }
@@ -189,7 +296,7 @@ impl Plan {
 /// Longest wait for `Hello`, in the guest's own time (`patience.rs`). Emulation of one CPU boots in 2 s, of 64 CPUs in 20 s on an idle two-core machine; a KVM guest in
 /// a guest that is emulated itself took 100 s on a machine with ten times as much to do as it has cores, and this allows for
 /// that. A deterministic guest says nothing before its window has ended.
-pub(crate) fn boot_limit(plan: &Plan) -> Duration {
+fn boot_limit(plan: &Plan) -> Duration {
     let per_cpu = 3 * u64::from(plan.spec.topology.nr_cpus());
     match plan.settings.accel {
         Accel::Sim => (Duration::from_secs(60 + per_cpu) + end_limit(plan)) * 5,
@@ -198,14 +305,14 @@ pub(crate) fn boot_limit(plan: &Plan) -> Duration {
 }
 
 /// Longest wait for the end after `Hello`: the guest ends its test by itself before that.
-pub(crate) fn end_limit(plan: &Plan) -> Duration {
+fn end_limit(plan: &Plan) -> Duration {
     Duration::from_nanos(plan.spec.duration_ns).saturating_mul(10) + Duration::from_secs(240)
 }
 
-/// The time that a boot of the test is expected to take: what it took before, else by a model.
+/// The time that a boot of the test is expected to take: from earlier boots, else by a model.
 fn expected(plan: &Plan, id: &Identity) -> Duration {
     let (topology, nr_cpus) = (id.topology.to_string(), id.topology.nr_cpus());
-    let past = Past::read(&plan.ktstr_dir);
+    let past = DurationHistory::read(&plan.ktstr_dir);
     Duration::from_millis(past.boot_ms(&id.full_test(), &topology, id.accel, nr_cpus, plan.spec.duration_ns))
 }
 
@@ -213,40 +320,4 @@ fn expected(plan: &Plan, id: &Identity) -> Duration {
 fn signs(guest: &Guest, work: &Path) -> Signs {
     let len = |name: &str| fs::metadata(work.join(name)).map_or(0, |m| m.len());
     Signs { memory: guest.memory_digest(), written: len("console.log") + len("raw.log") }
-}
-
-/// Waits in short steps, so that a full disk, a stream that has ended, and a guest that has stopped are noticed. Gives the guest's end and,
-/// where it was ended because it had stopped, how that showed.
-pub(crate) fn wait(
-    guest: &mut Guest,
-    collector: &Collector,
-    plan: &Plan,
-    (mut looks, mut patience): (Looks<'_>, Patience),
-    work: &Path,
-    stop: &AtomicBool,
-) -> io::Result<(GuestEnd, Option<String>)> {
-    let mut limit = boot_limit(plan);
-    let (mut up, mut ended) = (false, false);
-    loop {
-        looks.go_on()?;
-        match guest.wait(Some(Instant::now() + Duration::from_millis(100)), stop) {
-            GuestEnd::TimedOut => {}
-            end => return Ok((end, None)),
-        }
-        patience.step(Instant::now(), guest.waits_ns(), guest.is_stopped());
-        let progress = collector.progress();
-        if progress.hello && !up {
-            up = true;
-            limit = patience.own() + end_limit(plan);
-        }
-        if progress.ended && !ended {
-            ended = true;
-            limit = limit.min(patience.own() + Duration::from_secs(30));
-        }
-        let stopped = patience.wants_look().then(|| patience.look(signs(guest, work))).flatten();
-        if stopped.is_some() || patience.own() >= limit || progress.write_error.is_some() {
-            guest.kill();
-            return Ok((GuestEnd::TimedOut, stopped));
-        }
-    }
 }

@@ -21,7 +21,7 @@ const AROUND_MS: u64 = 1_500;
 
 /// How long one boot took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Took {
+struct DurationSample {
     test: String,
     topology: String,
     accel: Accel,
@@ -33,8 +33,8 @@ fn file(ktstr_dir: &Path) -> PathBuf {
 }
 
 /// Notes how long a boot of a test took. What cannot be written is not known next time, and costs nothing else.
-pub fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: Accel, wall_ms: u64) {
-    let took = Took { test: test.into(), topology: topology.into(), accel, wall_ms };
+pub(crate) fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: Accel, wall_ms: u64) {
+    let took = DurationSample { test: test.into(), topology: topology.into(), accel, wall_ms };
     let path = file(ktstr_dir);
     let write = || -> std::io::Result<()> {
         if let Some(dir) = path.parent() {
@@ -49,16 +49,16 @@ pub fn note(ktstr_dir: &Path, test: &str, topology: &str, accel: Accel, wall_ms:
 
 /// Durations of the past.
 #[derive(Debug, Default)]
-pub struct Past {
+pub(crate) struct DurationHistory {
     by_key: BTreeMap<(String, String, Accel), Vec<u64>>,
 }
 
-impl Past {
+impl DurationHistory {
     /// Reads them; where there are none, or they cannot be read, there is nothing to go by.
-    pub fn read(ktstr_dir: &Path) -> Past {
+    pub(crate) fn read(ktstr_dir: &Path) -> DurationHistory {
         let text = fs::read_to_string(file(ktstr_dir)).unwrap_or_default();
-        let mut past = Past::default();
-        for took in text.lines().filter_map(|l| serde_json::from_str::<Took>(l).ok()) {
+        let mut past = DurationHistory::default();
+        for took in text.lines().filter_map(|l| serde_json::from_str::<DurationSample>(l).ok()) {
             past.by_key.entry((took.test, took.topology, took.accel)).or_default().push(took.wall_ms);
         }
         past
@@ -72,12 +72,19 @@ impl Past {
     }
 
     /// How many boots of the past an estimate is from.
-    pub fn nr_boots(&self, test: &str, topology: &str, accel: Accel) -> usize {
+    pub(crate) fn nr_boots(&self, test: &str, topology: &str, accel: Accel) -> usize {
         self.recent(test, topology, accel).len()
     }
 
     /// Estimated time of one boot, milliseconds.
-    pub fn boot_ms(&self, test: &str, topology: &str, accel: Accel, nr_cpus: u32, duration_ns: u64) -> u64 {
+    pub(crate) fn boot_ms(
+        &self,
+        test: &str,
+        topology: &str,
+        accel: Accel,
+        nr_cpus: u32,
+        duration_ns: u64,
+    ) -> u64 {
         let mut recent = self.recent(test, topology, accel).to_vec();
         recent.sort_unstable();
         recent.get(recent.len() / 2).map_or_else(|| model_ms(accel, nr_cpus, duration_ns), |ms| (*ms).max(1))
@@ -98,13 +105,13 @@ mod tests {
     #[test]
     fn past_is_preferred_to_the_model() {
         let dir = tempfile::tempdir().unwrap();
-        let empty = Past::read(dir.path());
+        let empty = DurationHistory::read(dir.path());
         // 2,000 + 4 x 280 + 1,000 + 1,500.
         assert_eq!(empty.boot_ms("b::t", "1n1l4c1t", Accel::Tcg, 4, 1_000_000_000), 5_620);
         for ms in [1, 9_000, 7_000, 8_000, 30_000, 7_500] {
             note(dir.path(), "b::t", "1n1l4c1t", Accel::Tcg, ms);
         }
-        let past = Past::read(dir.path());
+        let past = DurationHistory::read(dir.path());
         // The last five: 7,000, 7,500, 8,000, 9,000, 30,000.
         assert_eq!(past.boot_ms("b::t", "1n1l4c1t", Accel::Tcg, 4, 1_000_000_000), 8_000);
         assert_eq!(past.boot_ms("b::t", "1n1l2c1t", Accel::Tcg, 2, 1_000_000_000), 5_060);

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ktstr_vmm::KvmError;
 use ktstr_vmm::StartError;
-use ktstr_vmm::kvm::KvmError;
 use ktstr_wire::WIRE_VERSION;
 use ktstr_wire::env::EnvError;
 
@@ -56,10 +56,8 @@ pub enum RunError {
     /// A thread of the guest could not be bound to its CPU.
     #[error("--pin: {0}")]
     Affinity(io::Error),
-    /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// No scheduler.
     #[error(transparent)]
     Scheduler(#[from] crate::run::pack::scheduler::SchedulerError),
     /// Something else that the test names is missing.
@@ -81,7 +79,7 @@ pub enum RunError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The results could not be made from what arrived.
@@ -137,7 +135,6 @@ pub enum FinishError {
     Convert {
         /// The work directory.
         work: PathBuf,
-        /// What failed.
         source: ktstr_analysis::ConvertError,
     },
     /// The metrics could not be computed.
@@ -145,23 +142,16 @@ pub enum FinishError {
     Metrics {
         /// The work directory.
         work: PathBuf,
-        /// What failed.
         source: ktstr_analysis::MetricsError,
     },
     /// The sidecar or the history could not be written.
     #[error("{path}: {source}")]
-    Sidecar {
-        /// The file.
-        path: PathBuf,
-        /// What failed.
-        source: ktstr_analysis::SidecarError,
-    },
+    Sidecar { path: PathBuf, source: ktstr_analysis::SidecarError },
     /// A file could not be moved or removed.
     #[error("{path}: {source}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

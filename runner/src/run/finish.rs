@@ -10,20 +10,20 @@ use crate::run::error::FinishError;
 use crate::run::identity;
 use crate::run::judge::expectations::{self, Measured};
 use crate::run::judge::host_time::HostTime;
-use crate::run::judge::verdict::{Circumstances, Judgement, another_kernel, judge};
+use crate::run::judge::verdict::{HostObservations, Judgement, another_kernel, judge};
 
 /// Name of the lock in a work directory; who holds it is alive.
-pub const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Name of the identity in a work directory.
-pub const IDENTITY_FILE: &str = "identity.json";
+pub(crate) const IDENTITY_FILE: &str = "identity.json";
 
 /// The sidecar before it is moved to its own place beside the folder.
 const STAGED_FILE: &str = "sidecar.json";
 
 /// A run with its files in place.
 #[derive(Debug)]
-pub struct Published {
+pub(crate) struct Published {
     /// What the sidecar says.
     pub sidecar: Sidecar,
     /// Path of the sidecar.
@@ -35,9 +35,13 @@ pub struct Published {
 }
 
 /// Converts, computes, judges and publishes the run in `work` (a `.partial` directory whose lock the caller holds).
-pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Result<Published, FinishError> {
+pub(crate) fn finish(
+    work: &Path,
+    mut identity: Identity,
+    host: &HostObservations,
+) -> Result<Published, FinishError> {
     let raw = work.join("raw.log");
-    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &around.host)
+    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &host.account)
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
     let computed = ktstr_analysis::compute_metrics(work, &collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
@@ -49,17 +53,17 @@ pub fn finish(work: &Path, mut identity: Identity, around: &Circumstances) -> Re
         let reason = format!("the probes ({}) were asked for and not there", identity.probes.name());
         collected.quality.disagreements.push(reason);
     }
-    collected.quality.pages = around.pages;
-    collected.quality.slots = around.slots.clone();
+    collected.quality.pages = host.pages;
+    collected.quality.slots = host.slots.clone();
     let spec = expectations::read(work);
-    let judgement = judge(&collected, identity.accel, around, expectations::wants_scheduler(spec.as_ref()));
+    let judgement = judge(&collected, identity.accel, host, expectations::wants_scheduler(spec.as_ref()));
     let judgement = match &spec {
         Some(spec) => {
-            let host = HostTime::of(&collected, identity.accel, &around.host);
+            let host_time = HostTime::of(&collected, identity.accel, &host.account);
             expectations::apply(
                 judgement,
                 spec,
-                &Measured { collected: &collected, rows: &metrics, dir: work, host },
+                &Measured { collected: &collected, rows: &metrics, dir: work, host: host_time },
             )
         }
         None => judgement,

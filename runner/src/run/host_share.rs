@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 
-use ktstr_vmm::{CpuThreads, HostMemory, Needs, Share};
+use ktstr_vmm::{CpuThreads, HostMemory, Request, Reservation};
 use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::{Isolation, TestSpec};
 
@@ -11,7 +11,7 @@ use crate::run::error::RunError;
 use crate::run::plan::Settings;
 
 /// How a guest shares its host: as the test says, else so that what is measured in real time is not disturbed.
-pub fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
+pub(crate) fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
     let default = if settings.accel == Accel::Kvm { Isolation::Share } else { Isolation::Any };
     match (settings.accel, spec.isolation.unwrap_or(default)) {
         // What it measures nobody can disturb, and it takes a CPU by itself where one is free.
@@ -21,18 +21,22 @@ pub fn isolation(spec: &TestSpec, settings: &Settings) -> Isolation {
     }
 }
 
-fn needs(spec: &TestSpec, settings: &Settings) -> Needs {
+fn needs(spec: &TestSpec, settings: &Settings) -> Request {
     let memory_mib = spec.memory_mib;
     match isolation(spec, settings) {
         // Every guest needs memory, and so there is no other one meanwhile.
-        Isolation::Alone => Needs { nr_cpus: usize::MAX, memory_mib: u32::MAX },
-        Isolation::Share => Needs { nr_cpus: spec.topology.nr_cpus() as usize, memory_mib },
-        Isolation::Any => Needs { nr_cpus: 0, memory_mib },
+        Isolation::Alone => Request { nr_cpus: usize::MAX, memory_mib: u32::MAX },
+        Isolation::Share => Request { nr_cpus: spec.topology.nr_cpus() as usize, memory_mib },
+        Isolation::Any => Request { nr_cpus: 0, memory_mib },
     }
 }
 
 /// Waits for what the guest needs.
-pub fn claim(spec: &TestSpec, settings: &Settings, stop: &AtomicBool) -> Result<Share, RunError> {
+pub(crate) fn claim(
+    spec: &TestSpec,
+    settings: &Settings,
+    stop: &AtomicBool,
+) -> Result<Reservation, RunError> {
     let needs = needs(spec, settings);
     let waiting = || {
         let what = match needs.nr_cpus {
@@ -51,7 +55,7 @@ pub fn claim(spec: &TestSpec, settings: &Settings, stop: &AtomicBool) -> Result<
 }
 
 /// Where the guest's memory comes from: in each of its nodes, from the node of the CPUs that it is bound to.
-pub fn host_memory(spec: &TestSpec, settings: &Settings, share: &Share) -> HostMemory {
+pub(crate) fn host_memory(spec: &TestSpec, settings: &Settings, share: &Reservation) -> HostMemory {
     let bound = settings.pin && settings.accel != Accel::Sim;
     let nodes = if bound { ktstr_vmm::nodes_under(spec.topology, &share.cpus) } else { Vec::new() };
     HostMemory { huge_pages: settings.huge_pages, nodes }
@@ -59,7 +63,7 @@ pub fn host_memory(spec: &TestSpec, settings: &Settings, share: &Share) -> HostM
 
 /// The threads of a guest's CPUs on their way to CPUs of their own.
 #[derive(Debug)]
-pub struct Pinning {
+pub(crate) struct Pinning {
     threads: CpuThreads,
     cpus: Vec<usize>,
     done: bool,
@@ -67,12 +71,12 @@ pub struct Pinning {
 
 impl Pinning {
     /// Of a guest with so many CPUs.
-    pub fn new(threads: CpuThreads, share: &Share, nr_cpus: u32) -> Pinning {
+    pub(crate) fn new(threads: CpuThreads, share: &Reservation, nr_cpus: u32) -> Pinning {
         Pinning { threads, cpus: share.cpus.iter().copied().take(nr_cpus as usize).collect(), done: false }
     }
 
     /// Binds the threads that there are; QEMU starts them some time after itself.
-    pub fn go_on(&mut self) -> io::Result<()> {
+    pub(crate) fn go_on(&mut self) -> io::Result<()> {
         if !self.done {
             self.done = self.threads.pin(&self.cpus)? == self.cpus.len();
         }
@@ -80,7 +84,7 @@ impl Pinning {
     }
 
     /// Every CPU has its own.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 }
@@ -108,7 +112,7 @@ mod tests {
             huge_pages: false,
             slow_cpu: None,
         };
-        let Needs { nr_cpus, memory_mib } = needs(&spec, &settings);
+        let Request { nr_cpus, memory_mib } = needs(&spec, &settings);
         assert_eq!(memory_mib, if nr_cpus == usize::MAX { u32::MAX } else { 512 });
         nr_cpus
     }

@@ -16,7 +16,7 @@ use crate::run::pack::scheduler::Program;
 use crate::run::pack::script;
 
 /// A new identifier of a run or session: UTC seconds and the process id, so that it sorts by time.
-pub fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:010x}{:05x}-{:x}", now.as_secs(), now.subsec_micros(), std::process::id())
 }
@@ -37,7 +37,7 @@ pub(super) fn scheduler_sha256(path: &Path, manifest_dir: &Path) -> std::io::Res
 }
 
 /// What this host is.
-pub fn host_facts() -> HostFacts {
+pub(crate) fn host_facts() -> HostFacts {
     let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|l| l.starts_with(name))?;
@@ -53,7 +53,7 @@ pub fn host_facts() -> HostFacts {
 }
 
 /// What stands between the name of a boot and the number of an attempt at it, from the second on.
-pub const RETRY: &str = "-try";
+pub(crate) const RETRY: &str = "-try";
 
 /// The name of the files of an attempt at the boot with this name: a retry leaves the files of the attempt before alone.
 fn retry_name(boot: String, attempt: u32) -> String {
@@ -62,7 +62,7 @@ fn retry_name(boot: String, attempt: u32) -> String {
 
 /// Number of the attempt that nextest makes, from 1, by its environment (nextest's documentation, "Environment variables nextest
 /// sets"). The iterations of a stress run are further attempts: each does what the first did.
-pub fn attempt(var: impl Fn(&str) -> Option<String>) -> u32 {
+pub(crate) fn attempt(var: impl Fn(&str) -> Option<String>) -> u32 {
     let number = |name: &str| var(name).and_then(|text| text.parse::<u32>().ok());
     let attempt = number("NEXTEST_ATTEMPT").unwrap_or(1).max(1);
     let iteration = number("NEXTEST_STRESS_CURRENT").unwrap_or(0);
@@ -71,7 +71,7 @@ pub fn attempt(var: impl Fn(&str) -> Option<String>) -> u32 {
 
 /// Everything that [`identity`] puts together.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// What is run.
     pub spec: &'a TestSpec,
     /// On which kernel.
@@ -101,7 +101,7 @@ pub struct Parts<'a> {
 }
 
 /// The identity of a run that is about to start.
-pub fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
+pub(crate) fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
     let test = binary_test(Path::new(&p.spec.binary), &p.spec.test);
     let scheduler = scheduler_label(p.spec.scheduler.as_ref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

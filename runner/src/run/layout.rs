@@ -14,7 +14,7 @@ use crate::host::surroundings::{self, CARGO_TARGET_DIR};
 
 /// State of the project that a run belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
+pub(crate) struct Project {
     /// First 12 digits of git's HEAD, or `nogit`.
     pub commit: String,
     /// The work tree differs from HEAD.
@@ -25,7 +25,7 @@ pub struct Project {
 
 impl Project {
     /// Asks git about the checkout that holds `dir`.
-    pub fn of(dir: &Path) -> Project {
+    pub(crate) fn of(dir: &Path) -> Project {
         match Project::state(dir) {
             Ok((commit, dirty)) => Project { commit, dirty, refused: None },
             Err(e) => Project { commit: "nogit".into(), dirty: false, refused: Some(e.to_string()) },
@@ -38,7 +38,7 @@ impl Project {
     }
 
     /// Says on standard error why results are those of no commit, if they are.
-    pub fn tell_refusal(&self) {
+    pub(crate) fn tell_refusal(&self) {
         if let Some(why) = &self.refused {
             eprintln!(
                 "ktstr: results are kept under 'nogit', and no comparison can tell commits apart: {why}"
@@ -48,7 +48,7 @@ impl Project {
 }
 
 /// The target directory of the workspace that holds `manifest_dir`: `CARGO_TARGET_DIR`, else what Cargo says.
-pub fn target_dir(manifest_dir: &Path) -> PathBuf {
+pub(crate) fn target_dir(manifest_dir: &Path) -> PathBuf {
     if let Some(dir) = surroundings::path(CARGO_TARGET_DIR) {
         return dir;
     }
@@ -63,7 +63,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// `cargo metadata --no-deps` of the workspace that holds `manifest_dir`, or `None` if Cargo finds none.
-pub fn cargo_metadata(manifest_dir: &Path) -> Option<serde_json::Value> {
+pub(crate) fn cargo_metadata(manifest_dir: &Path) -> Option<serde_json::Value> {
     let out = cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .current_dir(manifest_dir)
@@ -73,18 +73,18 @@ pub fn cargo_metadata(manifest_dir: &Path) -> Option<serde_json::Value> {
 }
 
 /// The Cargo to call: the one that called us, else the one on `PATH`.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// The name of a test with its package and binary: `my-tests::demo::demo_1llc`; without a package `demo::demo_1llc`.
-pub fn qualified_test(package: &str, binary: &Path, test: &str) -> String {
+pub(crate) fn qualified_test(package: &str, binary: &Path, test: &str) -> String {
     let test = binary_test(binary, test);
     if package.is_empty() { test } else { format!("{package}::{test}") }
 }
 
 /// The name of a test with its binary: `demo::demo_1llc`. Cargo names test binaries `NAME-HASH`.
-pub fn binary_test(binary: &Path, test: &str) -> String {
+pub(crate) fn binary_test(binary: &Path, test: &str) -> String {
     let stem = binary.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name = match stem.rsplit_once('-') {
         Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
@@ -94,8 +94,8 @@ pub fn binary_test(binary: &Path, test: &str) -> String {
 }
 
 /// The folder that Cargo built a test binary in, which has the name of the profile, or `debug` for `dev`; `None`: Cargo would have put it
-/// elsewhere.
-pub fn build_folder(binary: &Path) -> Option<String> {
+/// on another one.
+pub(crate) fn build_folder(binary: &Path) -> Option<String> {
     let deps = binary.parent().filter(|d| d.ends_with("deps"))?;
     Some(deps.parent()?.file_name()?.to_string_lossy().into_owned())
 }
@@ -103,7 +103,7 @@ pub fn build_folder(binary: &Path) -> Option<String> {
 /// What identifies a boot among those of one project state. Runs that differ in any of it have files of their own; a run that
 /// differs in none of it replaces the one before.
 #[derive(Clone, Debug, Serialize)]
-pub struct BootKey<'a> {
+pub(crate) struct BootKey<'a> {
     /// Name of the test's package.
     pub package: &'a str,
     /// `binary::test`.
@@ -137,7 +137,7 @@ const DIGEST_DIGITS: usize = 12;
 
 impl BootKey<'_> {
     /// The name of the boot's files: a part to read, cut to length, and a digest of the whole key.
-    pub fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         let test = file_part(&self.test.replace("::", "."), MAX_TEST_BYTES);
         let label = crate::run::layout::scheduler_label(self.scheduler);
         let scheduler = file_part(&label, MAX_SCHEDULER_BYTES);
@@ -165,7 +165,7 @@ fn file_part(text: &str, max: usize) -> String {
 }
 
 /// The folder of all runs with this kernel and project state.
-pub fn results_dir(ktstr_dir: &Path, kernel: &str, project: &Project) -> PathBuf {
+pub(crate) fn results_dir(ktstr_dir: &Path, kernel: &str, project: &Project) -> PathBuf {
     let dirty = if project.dirty { "-dirty" } else { "" };
     let mut release = file_part(kernel, MAX_RELEASE_BYTES);
     if release != kernel {
@@ -175,15 +175,15 @@ pub fn results_dir(ktstr_dir: &Path, kernel: &str, project: &Project) -> PathBuf
 }
 
 /// `target/ktstr` of the workspace around the current directory.
-pub fn ktstr_dir() -> PathBuf {
+pub(crate) fn ktstr_dir() -> PathBuf {
     crate::run::layout::target_dir(Path::new(".")).join("ktstr")
 }
 
 /// The name of the kernel's own scheduler in results.
-pub const KERNEL_SCHEDULER: &str = "eevdf";
+pub(crate) const KERNEL_SCHEDULER: &str = "eevdf";
 
 /// The scheduler as a dimension of results: its name and its arguments.
-pub fn scheduler_label(spec: Option<&SchedulerSpec>) -> String {
+pub(crate) fn scheduler_label(spec: Option<&SchedulerSpec>) -> String {
     match spec {
         None => KERNEL_SCHEDULER.into(),
         Some(s) if s.args.is_empty() => s.name.clone(),

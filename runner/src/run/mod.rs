@@ -10,53 +10,24 @@
 //! Invariants: nothing of a run has its final name before it is complete; whatever happens, the guest is gone when this
 //! returns; a run whose runner was killed is finished by [`crate::run::recover`] from the same directory.
 
-pub mod asked;
-pub mod boot;
-pub mod durations;
-pub mod error;
-pub mod finish;
-pub mod host_share;
-pub mod identity;
-pub mod judge;
-pub mod layout;
-pub mod pack;
-pub mod patience;
-pub mod plan;
-pub mod preview;
-pub mod receive;
-pub mod recover;
-pub mod repeat;
-pub mod report;
-pub mod rerun;
-pub mod seed;
-pub mod session_log;
-pub mod work_dir;
-
-use std::io;
-use std::ops::Range;
-
-use ktstr_vmm::Moment;
-
-use crate::run::host_share::Pinning;
-use crate::run::receive::collect::Progress;
-use crate::run::receive::stops::Stops;
-
-/// The window by the host's clock, as far as the host heard of it.
-pub(crate) fn window_of(progress: &Progress) -> Option<Range<u64>> {
-    Some(progress.opening?.host.ns..progress.closing?.host.ns)
-}
-
-/// What is looked after while a guest runs.
-pub(crate) struct Looks<'a> {
-    pinning: Option<&'a mut Pinning>,
-    stops: &'a mut Stops,
-}
-
-impl Looks<'_> {
-    fn go_on(&mut self) -> io::Result<()> {
-        if let Some(now) = Moment::now() {
-            self.stops.look(now.ns);
-        }
-        self.pinning.as_mut().map_or(Ok(()), |pinning| pinning.go_on())
-    }
-}
+pub(crate) mod asked;
+pub(crate) mod boot;
+pub(crate) mod durations;
+pub(crate) mod error;
+pub(crate) mod finish;
+pub(crate) mod host_share;
+pub(crate) mod identity;
+pub(crate) mod judge;
+pub(crate) mod layout;
+pub(crate) mod pack;
+pub(crate) mod patience;
+pub(crate) mod plan;
+pub(crate) mod preview;
+pub(crate) mod receive;
+pub(crate) mod recover;
+pub(crate) mod repeat;
+pub(crate) mod report;
+pub(crate) mod rerun;
+pub(crate) mod seed;
+pub(crate) mod session_log;
+pub(crate) mod work_dir;

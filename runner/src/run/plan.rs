@@ -16,7 +16,7 @@ use crate::run::error::{RunError, file_error};
 use crate::run::{identity, layout};
 
 /// Reads the spec that a test process writes.
-pub fn read_spec(from: impl io::Read) -> Result<TestSpec, RunError> {
+pub(crate) fn read_spec(from: impl io::Read) -> Result<TestSpec, RunError> {
     let spec_error = |e: serde_json::Error| RunError::Spec(e.to_string());
     let value: serde_json::Value = serde_json::from_reader(from).map_err(spec_error)?;
     match value.get("wire_version").and_then(|v| v.as_u64()).and_then(|v| u16::try_from(v).ok()) {
@@ -28,10 +28,8 @@ pub fn read_spec(from: impl io::Read) -> Result<TestSpec, RunError> {
 
 /// Everything that one boot needs and that the repetitions share.
 #[derive(Debug)]
-pub struct Plan {
-    /// The test.
+pub(crate) struct Plan {
     pub spec: TestSpec,
-    /// The kernel.
     pub kernel: Kernel,
     /// Directory of the emulator of `sim`, for guests in it.
     pub emulator: Option<PathBuf>,
@@ -49,7 +47,7 @@ pub struct Plan {
 
 /// How a test process was told to run its test.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The invocation that this run belongs to.
     pub session: String,
     /// How guests are run.
@@ -76,7 +74,7 @@ pub struct Settings {
 
 impl Plan {
     /// Finds what the spec names.
-    pub fn new(
+    pub(crate) fn new(
         spec: TestSpec,
         kernel: Kernel,
         ktstr_dir: PathBuf,
@@ -123,7 +121,7 @@ impl Plan {
 }
 
 /// The guest agent: `KTSTR_GUEST`, or the one beside this program.
-pub fn agent_path() -> Result<PathBuf, RunError> {
+pub(crate) fn agent_path() -> Result<PathBuf, RunError> {
     let path = match env::GUEST.path()? {
         Some(path) => path,
         None => std::env::current_exe()

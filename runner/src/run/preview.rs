@@ -9,7 +9,7 @@ use ktstr_wire::message::to_json;
 use ktstr_wire::spec::{Isolation, Outline, TestSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::run::durations::Past;
+use crate::run::durations::DurationHistory;
 use crate::run::error::RunError;
 use crate::run::judge::expectations;
 use crate::run::pack::image;
@@ -18,7 +18,7 @@ use crate::run::{host_share, layout};
 
 /// What a run would do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Preview {
+pub(crate) struct Preview {
     /// What the test asks for.
     pub spec: TestSpec,
     /// Release of the kernel, and its image.
@@ -46,7 +46,7 @@ impl Preview {
         let test = layout::qualified_test(&spec.package, Path::new(&spec.binary), &spec.test);
         let accel = plan.settings.accel;
         let topology = spec.topology.to_string();
-        let past = Past::read(&plan.ktstr_dir);
+        let past = DurationHistory::read(&plan.ktstr_dir);
         Preview {
             kernel: (plan.kernel.release.clone(), plan.kernel.image.clone()),
             scheduler: plan.scheduler.as_ref().map(|s| s.path.clone()),
@@ -60,7 +60,12 @@ impl Preview {
         }
     }
 
-    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
+    /// The preview for people, a line for each property.
+    pub(crate) fn text(&self) -> String {
+        self.lines().iter().map(|(name, text)| format!("{name:14}{text}\n")).collect()
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
         let (spec, t) = (&self.spec, self.spec.topology);
         let plural = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let shape = [
@@ -126,7 +131,7 @@ pub(crate) fn outline_lines(outline: &Outline) -> Vec<(&'static str, String)> {
 }
 
 /// Writes down what `plan` would do, where the environment asks for that. `true`: it is not to be done.
-pub fn instead_of(plan: &Plan) -> Result<bool, RunError> {
+pub(crate) fn instead_of(plan: &Plan) -> Result<bool, RunError> {
     let Some(path) = SHOW.path()? else { return Ok(false) };
     fs::write(&path, to_json(&Preview::of(plan))).map_err(|source| RunError::File { path, source })?;
     Ok(true)
@@ -158,28 +163,6 @@ mod tests {
             estimate_ms: 6_240,
             estimate_boots: 1,
         };
-        let text: Vec<String> =
-            preview.lines().into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
-        let expected = [
-            "test: suite::m::t",
-            "topology: 1n2l2c2t: 8 CPUs, 1 NUMA node, 2 last-level caches, SMT",
-            "memory: 512 MiB",
-            "kernel: 6.12.1 (/k/bzImage)",
-            "scheduler: mine: /s/scx_mine -v",
-            "accelerator: tcg",
-            "isolation: any",
-            "window: 1.5 s",
-            "probes: full, room for 1000 records a CPU",
-            "estimate: 6.2 s a boot, the median of 1 boot",
-            "travels along: /usr/bin/dd",
-            "step:  1  add server: 1 worker: spin",
-            "step:  2  hold 1 (1.5 s)",
-            "more steps: known in the guest only: the body sleeps",
-            "phase: wide: 0.75 s",
-            "condition: assert(wakeup_latency.p99 < 5 ms, role = \"server\")",
-            "check off: max_wait",
-            "expected end: sched_exit(stall)",
-        ];
-        assert_eq!(text, expected);
+        insta::assert_snapshot!(preview.text());
     }
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use ktstr_analysis::Identity;
 
 use crate::run::finish::{IDENTITY_FILE, LOCK_FILE, finish};
-use crate::run::judge::verdict::Circumstances;
+use crate::run::judge::verdict::HostObservations;
 use crate::run::report;
 
 /// Converts every abandoned run below `ktstr_dir` as far as its raw log goes, and says so on standard error. A run
 /// of which nothing had arrived is removed.
-pub fn recover(ktstr_dir: &Path) {
+pub(crate) fn recover(ktstr_dir: &Path) {
     for work in abandoned(ktstr_dir) {
         let Some(_lock) = lock(&work) else { continue };
         remove_scratch(&work);
@@ -36,7 +36,7 @@ pub fn recover(ktstr_dir: &Path) {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Removes what an interrupted session left: the runs that its runners were killed in, and what is noted of it.
-pub fn discard(ktstr_dir: &Path, session: &str) {
+pub(crate) fn discard(ktstr_dir: &Path, session: &str) {
     let begin = Instant::now();
     loop {
         let mut held = false;
@@ -63,11 +63,11 @@ pub fn discard(ktstr_dir: &Path, session: &str) {
 }
 
 fn finish_abandoned(work: &Path, identity: Identity) {
-    let around = Circumstances {
+    let host = HostObservations {
         panic_line: report::panic_line(&work.join("console.log")),
-        ..Circumstances::default()
+        ..HostObservations::default()
     };
-    match finish(work, identity, &around) {
+    match finish(work, identity, &host) {
         Ok(p) => {
             eprintln!("ktstr: recovered {}: {}", p.sidecar_path.display(), p.judgement.reasons.join("; "))
         }

@@ -13,7 +13,7 @@ use crate::run::{durations, report};
 
 /// Runs a test as `internal-run` does: every repetition in turn, reports on stdout. Gives the exit status of the first
 /// boot that did not pass.
-pub fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
+pub(crate) fn run_all(plan: &Plan, stop: &AtomicBool) -> Result<u8, RunError> {
     let mut status = exit::OK;
     for i in plan.settings.repeats.clone() {
         let start = Instant::now();

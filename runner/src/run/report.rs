@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ktstr_analysis::Verdict;
-use ktstr_guest::scheduler::exit_report::victim_section;
+use ktstr_guest::victim_section;
 use ktstr_wire::accel::Accel;
 use ktstr_wire::message::{SchedulerExit, SchedulerRestart};
 
@@ -30,11 +30,13 @@ const DUMP_LINES: usize = 12;
 const TRUNCATED: &str = "~~~~ TRUNCATED ~~~~";
 
 /// Prints the result of one boot to standard output, where nextest captures it.
-pub fn print(p: &Published, plan: &Plan) {
-    output::write(format_args!("{}", plain(&text(p, plan))));
+pub(crate) fn print(p: &Published, plan: &Plan) {
+    let rerun = rerun::command(plan, p.sidecar.identity.repeat);
+    let can_replay = plan.settings.accel == Accel::Sim;
+    output::write(format_args!("{}", plain(&text(p, &rerun, can_replay))));
 }
 
-fn text(p: &Published, plan: &Plan) -> String {
+fn text(p: &Published, rerun: &str, can_replay: bool) -> String {
     let id = &p.sidecar.identity;
     let name = serde_json::to_value(p.judgement.verdict).ok().and_then(|v| v.as_str().map(str::to_string));
     let verdict = name.unwrap_or_default();
@@ -68,10 +70,10 @@ fn text(p: &Published, plan: &Plan) -> String {
     let console = console_tail(&p.folder.join("console.log"));
     section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
-    out.push_str(&format!("rerun: {}\n", rerun::command(plan, id.repeat)));
-    if plan.settings.accel == Accel::Sim {
+    out.push_str(&format!("rerun: {rerun}\n"));
+    if can_replay {
         let sidecar = quoted(&p.sidecar_path.display().to_string());
-        out.push_str(&format!("this boot again, exactly: cargo ktstr replay {sidecar}\n"));
+        out.push_str(&format!("repeat this boot exactly: cargo ktstr replay {sidecar}\n"));
     }
     out
 }
@@ -134,7 +136,7 @@ fn console_tail(path: &Path) -> String {
 }
 
 /// The line with which the guest's kernel panicked, if it did.
-pub fn panic_line(console: &Path) -> Option<String> {
+pub(crate) fn panic_line(console: &Path) -> Option<String> {
     let text = console_tail(console);
     let line = text.lines().find(|l| l.contains("Kernel panic - not syncing"))?;
     Some(line.trim().to_string())
@@ -143,6 +145,84 @@ pub fn panic_line(console: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::judge::verdict::{HostObservations, judge};
+    use ktstr_analysis::{Collected, HostAccount, Identity, Sidecar};
+    use ktstr_vmm::GuestEnd;
+    use ktstr_wire::body::{BodyResult, Outcome};
+    use ktstr_wire::message::{BootError, BootErrorKind, Bye, TestResult, WindowEdge};
+
+    fn result(outcome: Outcome, reasons: &[&str], output: &str) -> Option<TestResult> {
+        let reasons = reasons.iter().map(|r| r.to_string()).collect();
+        let body = BodyResult { outcome, reasons, workers: vec![], phases: vec![], values: vec![] };
+        Some(TestResult { body: Some(body), abnormal_end: None, output: output.into() })
+    }
+
+    /// A run for each verdict, as far as the report reads it.
+    fn runs() -> [(&'static str, Collected); 7] {
+        let mut ended = Collected { bye: Some(Bye::default()), ..Collected::default() };
+        ended.quality.clocksource = Some("tsc".into());
+        let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
+        (ended.window_open, ended.window_close) = (edge(0), edge(10_000_000_000));
+        ended.hello = serde_json::from_value(serde_json::json!({
+            "kernel_release": "6.12.1", "topology": "1n1l2c1t".parse::<ktstr_wire::topology::Topology>().unwrap().expected(),
+            "started_ns": 0, "ts_ns": 0,
+        }))
+        .unwrap();
+        let with = |test_result| Collected { test_result, ..ended.clone() };
+        let stalled = SchedulerExit {
+            scheduler: "scx_mine".into(),
+            kind: "stall".into(),
+            reason: Some("runnable task stall".into()),
+            message: Some("pairs[71] failed to run for 1.040s".into()),
+            output: "scx_mine: attached\nEXIT: runnable task stall\n".into(),
+            dump: Some("CPU 1   : nr_run=1\n  R pairs[71] -1040ms\n      cpus=2\n".into()),
+            ..SchedulerExit::default()
+        };
+        let failed =
+            result(Outcome::Fail, &["share of batch is 0.31, expected 0.50 to 0.55"], "batch: 31 %\n");
+        let boot_error =
+            BootError { reason: "vsock to the host: No such device".into(), kind: BootErrorKind::Other };
+        [
+            ("pass", with(result(Outcome::Pass, &[], ""))),
+            ("skip", with(result(Outcome::Skip, &["needs two LLCs"], ""))),
+            ("fail", with(failed)),
+            ("sched_exit", Collected { scheduler_exit: Some(stalled), ..ended.clone() }),
+            ("boot_error", Collected { boot_error: Some(boot_error), ..Collected::default() }),
+            ("inconclusive", with(None)),
+            ("truncated", Collected { truncated: Some("no Bye".into()), bye: None, ..ended.clone() }),
+        ]
+    }
+
+    #[test]
+    fn report_of_each_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("console.log"), "[    0.1] Linux version 6.12.1\n[    0.2] Run /init\n")
+            .unwrap();
+        let account =
+            HostAccount { run_delay_ns: [(0, 0)].into(), stopped_ns: Some(0), ..HostAccount::default() };
+        let host =
+            HostObservations { end: Some(GuestEnd::PoweredOff), account, ..HostObservations::default() };
+        let identity = serde_json::json!({
+            "run_id": "id", "session": "s", "test": "suite::t", "repeat": 0, "ops": null, "variant": "suite.t",
+            "topology": "1n1l2c1t", "observed": null, "scheduler": "scx_mine", "scheduler_args": [],
+            "scheduler_sha256": null, "kernel": "6.12.1", "kernel_sha256": "", "config_sha256": null,
+            "project_commit": "abc", "dirty": false, "accel": "tcg", "seed": 7, "started_unix_s": 0, "duration_ns": 1,
+            "memory_mib": 512, "host": ktstr_analysis::HostFacts::default(),
+        });
+        for (name, collected) in runs() {
+            let identity: Identity = serde_json::from_value(identity.clone()).unwrap();
+            let judgement = judge(&collected, Accel::Tcg, &host, true);
+            let (verdict, reasons) = (judgement.verdict, judgement.reasons.clone());
+            let published = Published {
+                sidecar: Sidecar::new(identity, verdict, reasons, collected, vec![]),
+                sidecar_path: "/p/target/ktstr/suite.t.ktstr.json".into(),
+                folder: dir.path().into(),
+                judgement,
+            };
+            let text = text(&published, "cd /p && cargo ktstr test -- -E 'test(=t)'", name == "fail");
+            insta::assert_snapshot!(name, text.replace(&dir.path().display().to_string(), "[folder]"));
+        }
+    }
 
     #[test]
     fn tail_counts_what_it_leaves_out() {

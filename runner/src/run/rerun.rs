@@ -126,7 +126,7 @@ fn directory_on_path(plan: &Plan, path: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// The command line for a POSIX shell that boots number `repeat` of this test again, and no other test.
-pub fn command(plan: &Plan, repeat: u32) -> String {
+pub(crate) fn command(plan: &Plan, repeat: u32) -> String {
     text(plan, repeat, Around::of(plan))
 }
 

@@ -15,7 +15,7 @@ fn derived(parts: &[&[u8]]) -> u64 {
 
 /// The seed of one boot of a test. The scheduler is no part of it: with the same `--seed`, the sides of a comparison meet the
 /// same workloads, boot by boot.
-pub fn of_boot(base: u64, test: &str, repeat: u32) -> u64 {
+pub(crate) fn of_boot(base: u64, test: &str, repeat: u32) -> u64 {
     derived(&[&base.to_le_bytes(), test.as_bytes(), &repeat.to_le_bytes()])
 }
 
@@ -27,12 +27,12 @@ fn part(seed: u64, name: &str, bound: u64) -> u64 {
 }
 
 /// What the seed decides inside of a deterministic guest.
-pub fn sim(seed: u64) -> SimSpec {
+pub(crate) fn sim(seed: u64) -> SimSpec {
     SimSpec { phase_ns: u32::try_from(part(seed, "phase", PHASE_NS)).unwrap_or(0) }
 }
 
 /// Seed of the order in which the emulator gives the CPUs their slots.
-pub fn order(seed: u64) -> u64 {
+pub(crate) fn order(seed: u64) -> u64 {
     part(seed, "order", u64::MAX)
 }
 

@@ -19,7 +19,7 @@ const NEXTEST_TESTS_FAILED: u8 = 100;
 
 /// One run, or one attempt that became none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The test, with topology and scheduler where there was a run.
     pub name: String,
     /// What identifies the boot: a retry has that of the attempt before.
@@ -39,7 +39,7 @@ fn file(ktstr_dir: &Path, session: &str) -> PathBuf {
 }
 
 /// Notes a finished run.
-pub fn append(ktstr_dir: &Path, session: &str, p: &Published) {
+pub(crate) fn append(ktstr_dir: &Path, session: &str, p: &Published) {
     let id = &p.sidecar.identity;
     let retry = format!("{}{}", crate::run::identity::RETRY, id.attempt);
     let entry = Entry {
@@ -54,7 +54,7 @@ pub fn append(ktstr_dir: &Path, session: &str, p: &Published) {
 
 /// Notes an entry. A session file that cannot be written costs the summary, not the run. A test that was started without
 /// [`SESSION`] is a session of its own, which nobody sums up.
-pub fn append_entry(ktstr_dir: &Path, session: &str, entry: &Entry) {
+pub(crate) fn append_entry(ktstr_dir: &Path, session: &str, entry: &Entry) {
     if !matches!(SESSION.text(), Ok(Some(_))) {
         return;
     }
@@ -77,7 +77,7 @@ fn write_entry(ktstr_dir: &Path, session: &str, entry: &Entry) {
 }
 
 /// Reads the entries and removes the file.
-pub fn take(ktstr_dir: &Path, session: &str) -> Vec<Entry> {
+pub(crate) fn take(ktstr_dir: &Path, session: &str) -> Vec<Entry> {
     let path = file(ktstr_dir, session);
     let text = fs::read_to_string(&path).unwrap_or_default();
     let _ = fs::remove_file(&path);
@@ -86,7 +86,7 @@ pub fn take(ktstr_dir: &Path, session: &str) -> Vec<Entry> {
 
 /// The exit status of a session whose nextest ended with `nextest`: the one that all failed runs share, else
 /// [`exit::FAIL`]; nextest's own if no run failed.
-pub fn exit_status(entries: &[Entry], nextest: u8) -> u8 {
+pub(crate) fn exit_status(entries: &[Entry], nextest: u8) -> u8 {
     let failed: BTreeSet<u8> = failed(entries).iter().map(|e| e.exit_status).collect();
     match (failed.len(), nextest) {
         (_, 0) => exit::OK,
@@ -99,7 +99,7 @@ pub fn exit_status(entries: &[Entry], nextest: u8) -> u8 {
 }
 
 /// The boots that failed: by their last attempt.
-pub fn failed(entries: &[Entry]) -> Vec<&Entry> {
+pub(crate) fn failed(entries: &[Entry]) -> Vec<&Entry> {
     let is_last = |i: usize, e: &Entry| !entries.iter().skip(i + 1).any(|later| later.boot == e.boot);
     let last = entries.iter().enumerate().filter(|(i, e)| e.boot.is_empty() || is_last(*i, e));
     last.map(|(_, e)| e).filter(|e| e.exit_status != exit::OK).collect()

@@ -1,7 +1,14 @@
 //! The fixture scheduler: one shared queue, a FIFO or by weight, that misbehaves on request.
 
 mod skel {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)] // generated
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        clippy::unwrap_used,
+        reason = "generated"
+    )]
     include!(concat!(env!("OUT_DIR"), "/fixture.skel.rs"));
     skeleton!();
 }

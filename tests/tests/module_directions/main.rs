@@ -1,6 +1,6 @@
 //! The directions between the folders inside each crate: no unlisted import between two of them, no circle of files, no crowded
 //! folder. Directions between crates are `dependencies.rs`.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 mod imports;
 

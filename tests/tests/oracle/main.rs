@@ -3,7 +3,7 @@
 //! Every run compares its counters with `/proc/<tid>/schedstat`, `/proc/<tid>/status`, `/proc/stat`, the time of every CPU with
 //! the window, its counters with its records, and emitted records with those that arrived and were dropped: a pass says that all
 //! of it agreed. The bodies are in `src/bin/oracle-body`.
-#![allow(clippy::unwrap_used)] // the helpers of a test may panic as the test may
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
 mod everything;
 mod hotplug;

@@ -6,16 +6,15 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use crate::vsock::packet::{HOST_CID, Header, TYPE_STREAM};
 
 /// Bytes of the guest's memory.
-pub const MEMORY_BYTES: usize = 0x1_0000;
+pub(super) const MEMORY_BYTES: usize = 0x1_0000;
 /// Longest queue that the guest lays out.
-pub const QUEUE_SIZE: u16 = 16;
-/// Its CID.
-pub const GUEST_CID: u64 = 3;
+pub(super) const QUEUE_SIZE: u16 = 16;
+pub(super) const GUEST_CID: u64 = 3;
 
 /// Where the two queues lie, the one to the guest first, and where the parts of a queue are.
-pub const QUEUES: [u64; 2] = [0x1000, 0x2000];
-pub const AVAILABLE: u64 = 0x400;
-pub const USED: u64 = 0x800;
+pub(super) const QUEUES: [u64; 2] = [0x1000, 0x2000];
+pub(super) const AVAILABLE: u64 = 0x400;
+pub(super) const USED: u64 = 0x800;
 
 /// The device may write to this descriptor (virtio 1.2, section 2.7.5).
 const WRITE: u16 = 2;
@@ -26,7 +25,7 @@ const PACKET_BYTES: u64 = 0x400;
 
 /// An address, most often in memory.
 #[derive(Arbitrary, Debug)]
-pub enum Gpa {
+pub(super) enum Gpa {
     Packet(u8),
     Near(u16),
     Far(u64),
@@ -48,7 +47,7 @@ fn packet_gpa(slot: u8) -> u64 {
 
 /// A packet's header, most often one that the device takes seriously.
 #[derive(Arbitrary, Debug)]
-pub struct GuestHeader {
+pub(super) struct GuestHeader {
     port: bool,
     host_port: u8,
     op: u8,
@@ -60,7 +59,7 @@ pub struct GuestHeader {
 }
 
 impl GuestHeader {
-    pub fn get(&self) -> Header {
+    pub(super) fn get(&self) -> Header {
         let mut header = Header {
             src_cid: GUEST_CID,
             dst_cid: HOST_CID,
@@ -87,7 +86,7 @@ impl GuestHeader {
 
 /// One write of the guest to its memory.
 #[derive(Arbitrary, Debug)]
-pub enum Store {
+pub(super) enum Store {
     Descriptor {
         tx: bool,
         at: u8,
@@ -140,7 +139,7 @@ pub enum Store {
 
 impl Store {
     /// Does it, as far as there is memory.
-    pub fn apply(&self, memory: &impl GuestMemory) {
+    pub(super) fn apply(&self, memory: &impl GuestMemory) {
         let put = |gpa: u64, bytes: &[u8]| {
             // The last word may lie across the end.
             let _ = memory.write_slice(bytes, GuestAddress(gpa));

@@ -13,7 +13,7 @@ const REFUSED: u32 = 2;
 
 /// What the host's side of a stream does.
 #[derive(Arbitrary, Debug)]
-pub enum Act {
+pub(super) enum Act {
     Write(u16),
     Read,
     Close,
@@ -22,7 +22,7 @@ pub enum Act {
 
 /// The host's end of one stream, and what went through it: it sends the bytes 0, 1, 2, … 250 again and again.
 #[derive(Debug)]
-pub struct End {
+pub(super) struct End {
     stream: Option<UnixStream>,
     /// Whether the guest sends the same.
     checked: bool,
@@ -33,12 +33,11 @@ pub struct End {
 
 impl End {
     /// Whether the host still reads.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Does it.
-    pub fn act(&mut self, act: &Act) {
+    pub(super) fn act(&mut self, act: &Act) {
         let Some(stream) = &mut self.stream else { return };
         match act {
             Act::Write(len) => {
@@ -66,25 +65,25 @@ impl End {
 }
 
 /// `len` bytes of a stream, `start` bytes after its beginning.
-pub fn pattern(start: usize, len: usize) -> Vec<u8> {
+pub(super) fn pattern(start: usize, len: usize) -> Vec<u8> {
     (start..start + len).map(|i| (i % 251) as u8).collect()
 }
 
 /// All ends, in the order in which the guest connected.
 #[derive(Clone, Debug, Default)]
-pub struct Host {
+pub(super) struct Host {
     ends: Arc<Mutex<Vec<End>>>,
     checked: bool,
 }
 
 impl Host {
     /// A host that knows what the guest sends: the same as each end.
-    pub fn checked() -> Host {
+    pub(super) fn checked() -> Host {
         Host { checked: true, ..Host::default() }
     }
 
     /// Takes connections to any port but one.
-    pub fn accept(&self) -> Accept {
+    pub(super) fn accept(&self) -> Accept {
         let host = self.clone();
         Box::new(move |port| {
             let (ours, theirs) = UnixStream::pair().ok().filter(|_| port != REFUSED)?;
@@ -95,12 +94,12 @@ impl Host {
         })
     }
 
-    pub fn ends(&self) -> MutexGuard<'_, Vec<End>> {
+    pub(super) fn ends(&self) -> MutexGuard<'_, Vec<End>> {
         self.ends.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     /// One of the ends acts, if there is any.
-    pub fn act(&self, which: u8, act: &Act) {
+    pub(super) fn act(&self, which: u8, act: &Act) {
         let mut ends = self.ends();
         let nr = ends.len().max(1);
         if let Some(end) = ends.get_mut(usize::from(which) % nr) {

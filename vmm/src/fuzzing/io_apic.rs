@@ -27,7 +27,7 @@ enum Step {
 const SELECT: u64 = 0;
 const WINDOW: u64 = 0x10;
 
-/// KVM has the routes that the registers tell, and they are ones that it takes.
+/// KVM's routes are those of the registers, and valid.
 pub fn io_apic(data: &[u8]) {
     let routes = Arc::new(Mutex::new(Vec::new()));
     let to = routes.clone();

@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegio
 const GUARD_BYTES: usize = 1 << 20;
 
 /// Memory of a guest from address 0 between pages that end the process when they are touched.
-pub struct Guarded {
+pub(super) struct Guarded {
     memory: Arc<GuestMemoryMmap>,
     hva: *mut libc::c_void,
     bytes: usize,
@@ -21,7 +21,7 @@ pub struct Guarded {
 
 impl Guarded {
     /// Maps it, for as long as the process runs.
-    pub fn new(bytes: usize) -> Guarded {
+    pub(super) fn new(bytes: usize) -> Guarded {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping, placed by the system.
         let start = unsafe {
@@ -41,7 +41,7 @@ impl Guarded {
     }
 
     /// The memory, all of it zero.
-    pub fn fresh(&self) -> Arc<GuestMemoryMmap> {
+    pub(super) fn fresh(&self) -> Arc<GuestMemoryMmap> {
         // SAFETY: the range is private anonymous memory that only this value's users know, and none of them keeps references.
         assert_eq!(unsafe { libc::madvise(self.hva, self.bytes, libc::MADV_DONTNEED) }, 0);
         self.memory.clone()
@@ -49,14 +49,14 @@ impl Guarded {
 }
 
 /// All bytes of a memory that begins at 0.
-pub fn contents(memory: &GuestMemoryMmap, bytes: usize) -> Vec<u8> {
+pub(super) fn contents(memory: &GuestMemoryMmap, bytes: usize) -> Vec<u8> {
     let mut all = vec![0; bytes];
     memory.read_slice(&mut all, GuestAddress(0)).expect("the memory has as many");
     all
 }
 
 /// A file in memory.
-pub fn file(bytes: &[u8]) -> File {
+pub(super) fn file(bytes: &[u8]) -> File {
     const NAME: &CStr = c"fuzz";
     // SAFETY: the name is a string that outlives the call.
     let fd = unsafe { libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC) };
@@ -68,6 +68,6 @@ pub fn file(bytes: &[u8]) -> File {
 }
 
 /// A path by which the file can be opened while it is open.
-pub fn path_of(file: &File) -> PathBuf {
+pub(super) fn path_of(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }

@@ -46,7 +46,7 @@ const QUEUE_DEVICE: u64 = 0xa0;
 /// "virt".
 const MAGIC: [u8; 4] = 0x7472_6976u32.to_le_bytes();
 
-/// Registers change no memory and always answer; a queue is ready only where it lies in memory; nothing ends the device.
+/// Registers change no memory and always answer; a queue is ready only if it lies in memory; nothing ends the device.
 pub fn mmio(data: &[u8]) {
     thread_local!(static MEMORY: Guarded = Guarded::new(MEMORY_BYTES));
     let memory = MEMORY.with(Guarded::fresh);

@@ -1,8 +1,7 @@
 //! A reader of cpio archives that does what the kernel's does (Linux 6.12, init/initramfs.c).
 
-/// One entry.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     pub name: &'a [u8],
     pub mode: u32,
     pub data: &'a [u8],
@@ -14,7 +13,7 @@ const HEADER_BYTES: usize = 6 + 13 * 8;
 const PATH_MAX: usize = 4096;
 
 /// The entries before the trailer; `None` where the kernel would give up.
-pub fn entries(archive: &[u8]) -> Option<Vec<Entry<'_>>> {
+pub(crate) fn entries(archive: &[u8]) -> Option<Vec<Entry<'_>>> {
     let (mut at, mut entries) = (0, Vec::new());
     loop {
         let header = archive.get(at..at + HEADER_BYTES)?.strip_prefix(b"070701")?;

@@ -78,17 +78,17 @@ const CONFIG: u64 = 1 << 9;
 
 /// Requests (QEMU, docs/interop/vhost-user.rst).
 mod request {
-    pub const GET_FEATURES: u32 = 1;
-    pub const SET_FEATURES: u32 = 2;
-    pub const SET_OWNER: u32 = 3;
-    pub const SET_MEM_TABLE: u32 = 5;
-    pub const SET_VRING_NUM: u32 = 8;
-    pub const SET_VRING_ADDR: u32 = 9;
-    pub const SET_VRING_BASE: u32 = 10;
-    pub const SET_VRING_KICK: u32 = 12;
-    pub const SET_VRING_CALL: u32 = 13;
-    pub const SET_PROTOCOL_FEATURES: u32 = 16;
-    pub const SET_VRING_ENABLE: u32 = 18;
+    pub(super) const GET_FEATURES: u32 = 1;
+    pub(super) const SET_FEATURES: u32 = 2;
+    pub(super) const SET_OWNER: u32 = 3;
+    pub(super) const SET_MEM_TABLE: u32 = 5;
+    pub(super) const SET_VRING_NUM: u32 = 8;
+    pub(super) const SET_VRING_ADDR: u32 = 9;
+    pub(super) const SET_VRING_BASE: u32 = 10;
+    pub(super) const SET_VRING_KICK: u32 = 12;
+    pub(super) const SET_VRING_CALL: u32 = 13;
+    pub(super) const SET_PROTOCOL_FEATURES: u32 = 16;
+    pub(super) const SET_VRING_ENABLE: u32 = 18;
 }
 
 impl Body<'_> {
@@ -245,7 +245,7 @@ impl Qemu {
 
     /// Notifies a queue, and gives the server time to answer.
     fn kick(&self, tx: bool) {
-        // It can only fail when it is raised to its limit.
+        // This fails only if the counter is at its limit.
         let _ = self.kicks[usize::from(tx)].write(1);
         let mut poll = libc::pollfd { fd: self.call.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the structure outlives the call.

@@ -1,31 +1,31 @@
-//! The host's TSC, which guests under multi-threaded emulation read as it is, and guests under KVM with an offset.
+//! The host's TSC: emulated multi-threaded guests read it directly, guests under KVM with an offset.
 
 use std::arch::x86_64::_rdtsc;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// How far the two readings are apart: an error of 100 ns in each is 10 of a million.
+/// Time between the two readings: an error of 100 ns in each is 10 parts per million.
 const APART: Duration = Duration::from_millis(20);
 
-/// Readings of which the best is taken: between its two halves nothing came.
+/// Number of readings, of which the one with the least delay between its halves is used.
 const TRIES: u32 = 32;
 
-/// Frequency of the host's TSC, kHz; `None` where it is not constant. Measured once against CLOCK_MONOTONIC_RAW.
-pub fn tsc_khz() -> Option<u32> {
+/// Frequency of the host's TSC, kHz; `None` if it is not constant. Measured once against CLOCK_MONOTONIC_RAW.
+pub(crate) fn tsc_khz() -> Option<u32> {
     static KHZ: OnceLock<Option<u32>> = OnceLock::new();
     *KHZ.get_or_init(|| is_constant().then(measure).flatten())
 }
 
-/// As the kernel's flags say: the same rate in all states of power saving.
+/// Whether the kernel's flags say that its rate is constant in all power states.
 fn is_constant() -> bool {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = text.lines().find(|l| l.starts_with("flags")).unwrap_or_default();
     ["constant_tsc", "nonstop_tsc"].iter().all(|f| flags.split_whitespace().any(|w| w == *f))
 }
 
-/// Whether the kernel takes its own time from the TSC, after tests of its own.
-pub fn is_the_clock() -> bool {
+/// Whether the kernel uses the TSC as its clocksource, after its own tests.
+pub(crate) fn is_the_clock() -> bool {
     let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     fs::read_to_string(source).is_ok_and(|s| s.trim() == "tsc")
 }
@@ -40,26 +40,26 @@ fn measure() -> Option<u32> {
 /// A moment by two clocks of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The TSC.
+    /// Time stamp counter.
     pub tsc: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub ns: u64,
 }
 
 impl Moment {
-    /// Now.
+    /// Reads both clocks; `None`: a clock cannot be read.
     pub fn now() -> Option<Moment> {
         reading(libc::CLOCK_MONOTONIC)
     }
 }
 
-/// Ticks in a time, as kHz.
+/// Ticks per time, in kHz.
 fn khz(ticks: u64, ns: u64) -> Option<u32> {
     let khz = (u128::from(ticks) * 1_000_000 + u128::from(ns / 2)).checked_div(ns.into())?;
     u32::try_from(khz).ok()
 }
 
-/// The TSC, and the time by this clock.
+/// Reads the TSC and this clock.
 fn reading(clock: libc::clockid_t) -> Option<Moment> {
     let tries = (0..TRIES).filter_map(|_| {
         let (before, ns, after) = (tsc(), ns_of(clock)?, tsc());
@@ -69,7 +69,7 @@ fn reading(clock: libc::clockid_t) -> Option<Moment> {
 }
 
 /// The TSC now.
-pub fn tsc() -> u64 {
+pub(crate) fn tsc() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and Linux lets processes use it.
     unsafe { _rdtsc() }
 }

@@ -20,7 +20,7 @@ pub(crate) fn allowed() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
-/// Where a CPU is: package, last-level cache (by the first CPU that shares it), core. What cannot be read is 0. Source:
+/// Position of a CPU: package, last-level cache (by the first CPU that shares it), core. Unreadable parts are 0. Source:
 /// Documentation/ABI/stable/sysfs-devices-system-cpu of Linux.
 pub(crate) fn place(cpu: usize) -> (u32, u32, u32) {
     let dir = format!("/sys/devices/system/cpu/cpu{cpu}");
@@ -41,8 +41,8 @@ fn node(cpu: usize) -> Option<u32> {
     links.flatten().find_map(|l| l.file_name().to_str()?.strip_prefix("node")?.parse().ok())
 }
 
-/// For each node of a guest whose CPU `i` is bound to the `i`th of these CPUs, the host's node that has most of its CPUs under it.
-/// Empty where the host has one node only, or does not say.
+/// For each node of a guest whose CPU `i` is bound to the `i`th of these CPUs, the host node with most of them.
+/// Empty if the host has one node or shows none.
 pub fn nodes_under(topology: Topology, cpus: &[usize]) -> Vec<u32> {
     // A list of numbers and ranges.
     let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The host's side of a guest's memory: which node it comes from, and in pages of which size.
+//! The host's side of a guest's memory: its NUMA nodes and page sizes.
 //!
-//! Sources: Linux Documentation/admin-guide/mm/hugetlbpage.rst (pages that the host reserves), filesystems/proc.rst (`smaps`), and
+//! Sources: Linux Documentation/admin-guide/mm/hugetlbpage.rst (reserved pages), filesystems/proc.rst (`smaps`), and
 //! admin-guide/mm/numa_memory_policy.rst; proc(5) (`numa_maps`).
 
 use std::fs;
@@ -9,15 +9,15 @@ use std::ops::Range;
 use ktstr_wire::host::GuestPages;
 
 /// Bytes of a huge page.
-pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
-/// What is asked of the host's memory.
+/// Requirements on the host's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostMemory {
-    /// Only huge pages that the host has reserved: they are there at once or not at all, while transparent ones depend on how
-    /// torn the host's memory is.
+    /// Use only huge pages that the host has reserved: these are available at once or not at all, while transparent ones depend
+    /// on fragmentation.
     pub huge_pages: bool,
-    /// For each node of the guest, the node of the host from which its memory is taken as long as there is some; empty: any.
+    /// For each node of the guest, the preferred node of the host; empty: any.
     pub nodes: Vec<u32>,
 }
 
@@ -30,22 +30,22 @@ pub enum HugePagesError {
         /// Memory of the guest, MiB.
         mib: u64,
     },
-    /// Too few.
     #[error(
         "--huge-pages: the guest needs {needed} pages of 2 MiB, and of this host's {total} are {free} free; reserve more (sudo sysctl vm.nr_hugepages={wanted}), or run fewer tests at a time (-- -j1)",
         wanted = total - free + needed
     )]
+    /// Too few huge pages are free.
     TooFew {
-        /// Pages that it takes.
+        /// Pages that it needs.
         needed: u64,
         /// Pages of the host.
         total: u64,
-        /// Pages that nobody has and nobody is promised.
+        /// Free pages that are not promised to anybody.
         free: u64,
     },
 }
 
-/// Pages of 2 MiB that this host has reserved, and those of them that nobody has and nobody is promised.
+/// Huge pages of 2 MiB: reserved by this host, and free of them.
 pub fn huge_pages() -> (u64, u64) {
     let number = |what: &str| {
         let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{what}_hugepages");
@@ -56,13 +56,13 @@ pub fn huge_pages() -> (u64, u64) {
 }
 
 impl HugePagesError {
-    /// Why so much memory could not be mapped.
+    /// Why this much memory could not be mapped.
     pub(crate) fn of(bytes: u64) -> HugePagesError {
         let (total, free) = huge_pages();
         HugePagesError::TooFew { needed: bytes.div_ceil(HUGE_PAGE_BYTES), total, free }
     }
 
-    /// Whether so much memory is whole pages.
+    /// Refuses memory that is not whole pages.
     pub(crate) fn check(bytes: u64) -> Result<(), HugePagesError> {
         match bytes % HUGE_PAGE_BYTES {
             0 => Ok(()),
@@ -71,7 +71,8 @@ impl HugePagesError {
     }
 }
 
-/// The host pages under these parts of this process' memory, some of which are wanted on a node. `None`: /proc does not say.
+/// The host pages under these parts of this process's memory, some of which prefer a node. `None`: /proc does not show
+/// them.
 pub(crate) fn guest_pages(parts: &[Range<u64>], wanted: &[(Range<u64>, u32)]) -> Option<GuestPages> {
     let mut pages = sizes(&fs::read_to_string("/proc/self/smaps").ok()?, parts);
     if !wanted.is_empty() {
@@ -100,7 +101,7 @@ fn sizes(smaps: &str, parts: &[Range<u64>]) -> GuestPages {
             }
         }
     }
-    // What is in huge pages of the first kind is resident as well; the others are not counted there.
+    // Reserved huge pages are not counted as resident; transparent ones are.
     pages.small_bytes = pages.small_bytes.saturating_sub(pages.thp_bytes);
     pages
 }

@@ -1,6 +1,6 @@
-//! The host: its CPUs, clock and memory, what guests have reserved, child processes.
+//! The host: its CPUs, clock and memory, reservations of guests, child processes.
 
-pub mod child;
+pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod cpus;
 pub(crate) mod life_signs;

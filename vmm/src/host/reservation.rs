@@ -1,8 +1,8 @@
-//! What the guests of a host share: its CPUs and its memory.
+//! Reservations of host CPUs and memory, shared by all guests of a host.
 //!
-//! Each CPU, and each piece of the memory, is a name in the abstract namespace of Unix sockets. A name belongs to one socket at a
-//! time and is free again when its holder is gone, however it went (unix(7)). Who cannot have all at once waits, and only
-//! the first who waits collects, so that no two hold what the other needs, and nobody is overtaken for ever.
+//! Each CPU, and each chunk of memory, is a name in the abstract namespace of Unix sockets. A name belongs to one socket at a
+//! time and is free again when its holder is gone, however it ended (unix(7)). A request that cannot be met waits, and only
+//! the first in line collects, so that there is no deadlock and no starvation.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -12,34 +12,34 @@ use std::time::{Duration, Instant};
 
 use crate::host::cpus;
 
-/// The least piece of memory, MiB, and how many pieces there are at most: each is an open file, of which a process has 1024 by
+/// Smallest chunk of memory, MiB, and the most chunks: each is an open file, of which a process has 1024 by
 /// default.
 const PIECE_MIB: u64 = 256;
 const MAX_PIECES: u64 = 256;
-/// How often one who waits looks again.
+/// Time between two attempts of a waiting request.
 const STEP: Duration = Duration::from_millis(20);
-/// After how long the caller is told.
+/// Time after which the caller is notified.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a guest needs for itself.
+/// Resources that a guest needs exclusively.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// CPUs; of more than there are, all.
+pub struct Request {
+    /// CPUs; capped at all CPUs of the host.
     pub nr_cpus: usize,
-    /// Memory in MiB; of more than there is, all.
+    /// Memory in MiB; capped at the host's memory.
     pub memory_mib: u32,
 }
 
 /// CPUs and memory that no other guest of this host has, until this is dropped or its process dies.
 #[derive(Debug, Default)]
-pub struct Share {
-    /// Numbers of the CPUs, neighbours beside each other: threads of a core, cores of a cache, caches of a node.
+pub struct Reservation {
+    /// Numbers of the CPUs, neighbours adjacent: threads of a core, cores of a cache, caches of a node.
     pub cpus: Vec<usize>,
     names: Vec<UnixDatagram>,
 }
 
-/// Claims what is needed, waiting for it. `waiting` is called once if that takes longer than a second. `None`: the flag was raised.
-pub fn claim(needs: Needs, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<Share> {
+/// Reserves the resources, waiting for them. Calls `waiting` once after a second. `None`: the flag was raised.
+pub fn claim(needs: Request, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<Reservation> {
     Ledger::of_host().claim(needs, stop, waiting)
 }
 
@@ -64,16 +64,16 @@ impl Ledger {
         UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()
     }
 
-    fn claim(&self, needs: Needs, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<Share> {
+    fn claim(&self, needs: Request, stop: &AtomicBool, waiting: impl FnOnce()) -> Option<Reservation> {
         let nr_cpus = needs.nr_cpus.min(self.cpus.len());
         let nr_pieces = pieces(needs.memory_mib.into(), self.piece_mib).min(self.pieces);
-        let (mut share, mut memory, mut turn) = (Share::default(), Vec::new(), None);
+        let (mut share, mut memory, mut turn) = (Reservation::default(), Vec::new(), None);
         let (start, mut waiting) = (Instant::now(), Some(waiting));
         while !stop.load(Ordering::Relaxed) {
             turn = turn.or_else(|| self.name("turn", 0));
             if turn.is_some() {
                 self.collect_cpus(&mut share, nr_cpus);
-                // A name that is held already cannot be had again.
+                // Names that are held already cannot be bound again.
                 let free = (0..self.pieces).filter_map(|i| self.name("memory", i));
                 memory.extend(free.take(nr_pieces - memory.len()));
                 if share.cpus.len() == nr_cpus && memory.len() == nr_pieces {
@@ -91,8 +91,8 @@ impl Ledger {
         None
     }
 
-    /// Adds free CPUs until there are so many. The order is kept.
-    fn collect_cpus(&self, share: &mut Share, nr_cpus: usize) {
+    /// Adds free CPUs until there are `nr_cpus`. The order is kept.
+    fn collect_cpus(&self, share: &mut Reservation, nr_cpus: usize) {
         for &cpu in &self.cpus {
             if share.cpus.len() == nr_cpus {
                 break;
@@ -114,7 +114,7 @@ fn pieces(mib: u64, piece_mib: u64) -> usize {
     usize::try_from(mib.div_ceil(piece_mib)).unwrap_or(usize::MAX)
 }
 
-/// Memory of this host; 0 where it cannot be read, and then none is claimed.
+/// Memory of this host; 0 if unreadable, and then none is reserved.
 fn memory_mib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     ktstr_wire::host::mem_total_kib(&text).unwrap_or(0) / 1024
@@ -137,8 +137,8 @@ mod tests {
         }
     }
 
-    fn needs(nr_cpus: usize, memory_mib: u32) -> Needs {
-        Needs { nr_cpus, memory_mib }
+    fn needs(nr_cpus: usize, memory_mib: u32) -> Request {
+        Request { nr_cpus, memory_mib }
     }
 
     #[test]

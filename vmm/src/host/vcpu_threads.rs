@@ -1,4 +1,4 @@
-//! The host's threads that run a guest's CPUs, and how long the host kept them waiting.
+//! The host's threads that run a guest's CPUs, and their wait for host CPUs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::{fs, io};
 
 use crate::host::cpus;
 
-/// Where the threads of a guest's CPUs are found: by their names among the threads of a process.
+/// Finds the threads of a guest's CPUs by their names among the threads of a process.
 #[derive(Clone, Debug)]
 pub struct CpuThreads {
     process: u32,
-    /// What stands before and behind the CPU's number in a thread's name.
+    /// Prefix and suffix of the CPU's number in a thread's name.
     name: (&'static str, &'static str),
 }
 
 impl CpuThreads {
-    /// The threads of this process that are called `vcpuN` (`kvm/vcpu.rs`). A process that runs several guests cannot tell theirs
-    /// apart.
+    /// The threads of this process that are called `vcpuN` (`kvm/vcpu.rs`). A process that runs several guests cannot distinguish
+    /// their threads.
     pub(crate) fn own() -> CpuThreads {
         CpuThreads { process: std::process::id(), name: ("vcpu", "") }
     }
@@ -37,7 +37,7 @@ impl CpuThreads {
     }
 
     /// Whether the process is stopped, by a signal or a debugger: its threads then do not run, and schedstat does not count that as
-    /// waiting. It is the third field of stat (proc_pid_stat(5)), behind a name that may have anything in it.
+    /// waiting. It is the third field of stat (proc_pid_stat(5)), after a name that may contain anything.
     pub fn are_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process)).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
@@ -49,7 +49,7 @@ impl CpuThreads {
         self.threads().filter_map(|(cpu, thread)| Some((cpu, id(thread)?))).collect()
     }
 
-    /// Binds the thread of the guest's CPU `i` to the `i`th of these CPUs. Gives how many threads were there to be bound.
+    /// Binds the thread of the guest's CPU `i` to the `i`th of these CPUs. Returns the number of threads found.
     pub fn pin(&self, cpus: &[usize]) -> io::Result<usize> {
         let mut pinned = 0;
         for (cpu, thread) in self.threads() {

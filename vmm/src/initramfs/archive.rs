@@ -1,6 +1,6 @@
 //! The initial file system of a guest.
 //!
-//! Each binary travels without its debug sections and with the closure of shared libraries that it needs. The archive is
+//! Binaries are stripped of debug sections and packed with the shared libraries that they need. The archive is
 //! the same for the same input files.
 
 use std::collections::BTreeMap;
@@ -24,18 +24,18 @@ const CONSOLE: &str = "dev/console";
 enum Content {
     Bytes(Vec<u8>),
     Host(PathBuf),
-    /// To be stripped.
+    /// An ELF file, stripped when it is written.
     Binary(PathBuf),
 }
 
-/// What a guest finds at its start.
+/// The files of a guest at its start.
 #[derive(Debug, Default)]
 pub struct Initramfs {
     files: BTreeMap<String, (u32, Content)>,
 }
 
 impl Initramfs {
-    /// Nothing but `/dev/console`, which the kernel opens for `/init`.
+    /// An archive with `/dev/console` only, which the kernel opens for `/init`.
     pub fn new() -> Initramfs {
         Initramfs::default()
     }
@@ -69,7 +69,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// What is in the way of a file of this name.
+    /// Why this path cannot hold a file.
     fn clash(&self, name: &str) -> Option<&'static str> {
         let below = format!("{name}/");
         let is_directory = name == "dev"
@@ -103,7 +103,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Every directory that a file lies in, parents first.
+    /// Every directory of the files, parents first.
     fn directories(&self) -> Vec<String> {
         let mut dirs = std::collections::BTreeSet::from(["dev".to_string()]);
         for name in self.files.keys() {
@@ -115,7 +115,7 @@ impl Initramfs {
     }
 }
 
-/// Why the kernel would not make a file of this name.
+/// Why the kernel would not create a file at this path.
 fn unusable(name: &str) -> Option<&'static str> {
     let mut parts = name.split('/');
     if name.len() >= PATH_MAX || parts.clone().any(|p| p.len() > NAME_MAX) {
@@ -137,8 +137,8 @@ pub(crate) fn read(host: &Path) -> Result<Vec<u8>, InitramfsError> {
     fs::read(host).map_err(|source| InitramfsError::Read { path: host.into(), source })
 }
 
-/// The file without symbols and without the build id, which tells in which directory it was built; as it is where there is no
-/// `strip` program, or where it is no ELF file.
+/// The file without symbols and without the build id, which depends on the directory of the build; unchanged if there is no
+/// `strip` program or the file is not ELF.
 fn stripped(host: &Path) -> Result<Vec<u8>, InitramfsError> {
     let bytes = read(host)?;
     if !bytes.starts_with(b"\x7fELF") {

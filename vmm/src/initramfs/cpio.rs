@@ -6,19 +6,19 @@
 use std::io::{self, Write};
 
 /// Type bits of a file mode: regular file.
-pub const S_IFREG: u32 = 0o100_000;
+pub(crate) const S_IFREG: u32 = 0o100_000;
 /// Type bits of a file mode: directory.
-pub const S_IFDIR: u32 = 0o040_000;
+pub(crate) const S_IFDIR: u32 = 0o040_000;
 
 /// Type bits of a file mode: character device.
-pub const S_IFCHR: u32 = 0o020_000;
+pub(crate) const S_IFCHR: u32 = 0o020_000;
 
 /// The name that ends an archive.
-pub const TRAILER: &str = "TRAILER!!!";
+pub(crate) const TRAILER: &str = "TRAILER!!!";
 
 /// Writes an archive.
 #[derive(Debug)]
-pub struct Writer<W> {
+pub(crate) struct Writer<W> {
     out: W,
     inode: u32,
     written: u64,
@@ -26,12 +26,12 @@ pub struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// An archive that goes to `out`.
-    pub fn new(out: W) -> Writer<W> {
+    pub(crate) fn new(out: W) -> Writer<W> {
         Writer { out, inode: 0, written: 0 }
     }
 
     /// Adds one entry. `name` is relative to the root; `device` is (major, minor) of a device node.
-    pub fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), data: &[u8]) -> io::Result<()> {
+    pub(crate) fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), data: &[u8]) -> io::Result<()> {
         let size = u32::try_from(data.len()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is larger than 4 GiB"))
         })?;
@@ -52,7 +52,7 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes the end of the archive.
-    pub fn finish(mut self) -> io::Result<W> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
         self.entry(TRAILER, 0, (0, 0), &[])?;
         self.out.flush()?;

@@ -3,15 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no initramfs.
+/// Why an initramfs could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
-    /// A file that is to travel cannot be read.
+    /// A file to be packed cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// The file.
+        /// File on the host.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A shared library was not found.
@@ -19,25 +19,25 @@ pub enum InitramfsError {
         "{binary} needs the shared library {library}, which is in none of the loader's directories; install it or set LD_LIBRARY_PATH"
     )]
     Library {
-        /// Who needs it.
+        /// The binary that needs it.
         binary: PathBuf,
-        /// Its name.
+        /// Name of the library.
         library: String,
     },
-    /// A path at which the guest would not find the file, or not only this file.
+    /// A path that is invalid, or taken, in the guest.
     #[error("no file of a guest can be at {path:?}: {reason}")]
     GuestPath {
-        /// The path.
+        /// Path in the guest.
         path: String,
-        /// Why not.
+        /// Why the path is invalid.
         reason: &'static str,
     },
     /// The archive cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

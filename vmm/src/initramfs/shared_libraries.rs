@@ -1,4 +1,4 @@
-//! The closure of shared libraries that an ELF binary needs, found as the dynamic loader would find it (ld.so(8)).
+//! Shared libraries that an ELF binary needs, directly or indirectly, found as the dynamic loader finds them (ld.so(8)).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,24 +13,24 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 use crate::initramfs::error::InitramfsError;
 
-/// Where the loader of a guest without `ld.so.cache` looks, on Debian and on distributions with /lib64.
+/// Search directories of the loader in a guest without `ld.so.cache`, on Debian and on distributions with /lib64.
 const DEFAULT_DIRS: [&str; 6] =
     ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 
-/// Longest name or list of directories that is looked at, bytes with the NUL. A file could name a larger one again and again.
+/// Longest name or list of directories, bytes with the NUL. A hostile file could repeat a longer one many times.
 const MAX_STRING_BYTES: usize = 16 << 10;
 
-/// What the dynamic section of a binary asks for.
+/// Requirements in the dynamic section of a binary.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Needs {
+struct Dynamic {
     interpreter: Option<String>,
     libraries: Vec<String>,
     search: Vec<PathBuf>,
 }
 
 /// Libraries by the path at which the guest's loader finds them, each with its file on the host. The interpreter is among
-/// them. Empty for a static binary and for what is no ELF file.
-pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsError> {
+/// them. Empty for static binaries and for files that are not ELF.
+pub(crate) fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsError> {
     let mut found = BTreeMap::new();
     let mut queue = VecDeque::from([(binary.to_path_buf(), Vec::new())]);
     while let Some((file, inherited)) = queue.pop_front() {
@@ -48,7 +48,7 @@ pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsErro
             let host = locate(&name, &search)
                 .ok_or_else(|| InitramfsError::Library { binary: file.clone(), library: name.clone() })?;
             let guest = guest_path(&name, &host);
-            // The loader keeps the library that it found first under a name.
+            // The loader keeps the first library of a name.
             if let Entry::Vacant(place) = found.entry(guest) {
                 place.insert(host.clone());
                 queue.push_back((host, search.clone()));
@@ -58,7 +58,7 @@ pub fn closure(binary: &Path) -> Result<BTreeMap<String, PathBuf>, InitramfsErro
     Ok(found)
 }
 
-/// A library that is asked for by its path stays there. Another one outside of the default directories moves into the first
+/// A library that is needed by its path stays there. Another one outside of the default directories moves into the first
 /// of them: the guest's loader has no cache, and a RUNPATH relative to `$ORIGIN` would not hold where the binary lies in the
 /// guest.
 fn guest_path(name: &str, host: &Path) -> String {
@@ -74,7 +74,7 @@ fn guest_path(name: &str, host: &Path) -> String {
     format!("{dir}/{name}")
 }
 
-/// Whether a file can be loaded in a guest by this path: what depends on a working directory cannot.
+/// Whether this path loads the same file in a guest: paths relative to a working directory do not.
 fn is_library(path: &Path) -> bool {
     path.is_absolute() && path.is_file()
 }
@@ -95,7 +95,7 @@ fn locate(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-/// Directories of /etc/ld.so.conf.d, as far as they are plain paths.
+/// Directories in /etc/ld.so.conf.d that are plain paths.
 fn configured_dirs() -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("/etc/ld.so.conf")];
     files.extend(fs::read_dir("/etc/ld.so.conf.d").into_iter().flatten().flatten().map(|e| e.path()));
@@ -108,11 +108,11 @@ fn configured_dirs() -> Vec<PathBuf> {
         .collect()
 }
 
-fn needs(data: &[u8], file: &Path) -> Option<Needs> {
+fn needs(data: &[u8], file: &Path) -> Option<Dynamic> {
     let header = FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, data).ok()?;
-    let mut needs = Needs::default();
+    let mut needs = Dynamic::default();
     for segment in segments.iter().filter(|s| s.p_type(endian) == PT_INTERP) {
         let bytes = segment.data(endian, data).ok()?;
         needs.interpreter = Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_string());
@@ -120,7 +120,7 @@ fn needs(data: &[u8], file: &Path) -> Option<Needs> {
     let Some(dynamic) = segments.iter().find_map(|s| s.dynamic(endian, data).ok().flatten()) else {
         return Some(needs);
     };
-    // The loader heeds the last of several.
+    // The last of several counts.
     let value = |tag: DynamicTag| dynamic.iter().rfind(|d| d.d_tag(endian) == tag).map(|d| d.d_val(endian));
     let (start, len) = (value(DT_STRTAB)?, value(DT_STRSZ)?);
     let strings = segments.iter().find_map(|s| s.data_range(endian, data, start, len).ok().flatten())?;

@@ -34,15 +34,14 @@ const LOCAL_BANDWIDTH_MB: u32 = 100_000;
 
 /// What the tables tell.
 #[derive(Debug)]
-pub struct Platform<'a> {
-    /// CPUs.
+pub(crate) struct Platform<'a> {
     pub apic_ids: &'a ApicIds,
     /// Memory of each node.
     pub memory: &'a [Vec<Range>],
 }
 
 /// Tables for the area at [`layout::ACPI`], the RSDP first. `None`: more than fits there.
-pub fn tables(platform: &Platform<'_>) -> Option<Vec<u8>> {
+pub(crate) fn tables(platform: &Platform<'_>) -> Option<Vec<u8>> {
     let mut area = Area { bytes: vec![0; Rsdp::len().next_multiple_of(16)] };
     let dsdt = area.add(&dsdt());
     // The FACS lies at a multiple of 64 (section 5.2.10).

@@ -1,6 +1,6 @@
 //! APIC ids: how a topology becomes the numbers from which a guest reads it back.
 //!
-//! A guest finds out who shares a core, a cache, a package by shifting APIC ids right, and so every level takes a whole
+//! A guest derives shared cores, caches and packages by shifting APIC ids right, so every level takes a whole
 //! number of bits: threads, cores, LLCs, nodes from the lowest upwards (Intel SDM volume 3, section 9.9).
 
 use ktstr_wire::topology::Topology;
@@ -17,7 +17,7 @@ pub struct ApicIds {
     pub package_bits: u32,
 }
 
-/// Bits that tell `n` things apart.
+/// Bits needed to number `n` things.
 fn bits(n: u32) -> u32 {
     n.next_power_of_two().trailing_zeros()
 }
@@ -36,7 +36,6 @@ impl ApicIds {
         ApicIds { package_bits: self.package_bits.max(8), ..self }
     }
 
-    /// The topology.
     pub fn topology(&self) -> Topology {
         self.topology
     }

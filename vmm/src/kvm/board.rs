@@ -1,4 +1,4 @@
-//! What a machine consists of before it runs: the VM with its memory, its interrupt controllers, devices and CPUs.
+//! The parts of a machine before it runs: the VM with its memory, interrupt controllers, devices and CPUs.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,17 +25,16 @@ use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 use crate::vsock::mmio_registers::QUEUE_NOTIFY;
 
-/// Opens KVM.
-pub fn open() -> Result<Kvm, KvmError> {
+pub(crate) fn open() -> Result<Kvm, KvmError> {
     Kvm::new().map_err(|e| {
-        let mend = match e.errno() {
+        let fix = match e.errno() {
             libc::EACCES | libc::EPERM => "join its group (sudo usermod -aG kvm $USER, then log in anew)",
             libc::ENOENT => {
                 "load its module (sudo modprobe kvm_intel or kvm_amd) and turn virtualization on in the firmware"
             }
             _ => "see whether something else holds virtualization",
         };
-        KvmError::Open { source: e.into(), mend }
+        KvmError::Open { source: e.into(), fix }
     })
 }
 
@@ -45,7 +44,7 @@ pub struct Board {
     kvm: Kvm,
     vm: Arc<VmFd>,
     memory: Arc<Memory>,
-    /// Parts of the memory that are wanted on a node of the host.
+    /// Parts of the memory with a preferred host node.
     on_nodes: Vec<(Range<u64>, u32)>,
 }
 
@@ -71,12 +70,11 @@ impl Board {
         Ok(Board { kvm, vm, memory, on_nodes: Vec::new() })
     }
 
-    /// The memory.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Has the memory of each node of the guest come from a node of the host, before any of it is touched.
+    /// Binds the memory of each guest node to a host node, before any of it is touched.
     pub fn prefer_nodes(&mut self, memory: &[Vec<memory::Range>], nodes: &[u32]) -> Result<(), KvmError> {
         for (ranges, node) in memory.iter().zip(nodes) {
             for range in ranges.iter().filter_map(|r| memory::host_range(&self.memory, *r)) {
@@ -99,13 +97,13 @@ impl Board {
         guest_pages(&parts, &self.on_nodes)
     }
 
-    /// Whether KVM can have these CPUs.
+    /// Refuses CPUs that KVM cannot have.
     pub fn check(&self, apic_ids: &ApicIds) -> Result<(), KvmError> {
         // Ids begin at 0 and stay below that number.
         check(apic_ids, self.kvm.get_max_vcpus(), self.kvm.get_max_vcpu_id().saturating_sub(1))
     }
 
-    /// Interrupt controllers, before any CPU; what is not in KVM is for [`Board::add_devices`].
+    /// Creates the interrupt controllers, before any CPU; returns the one outside of KVM for [`Board::add_devices`].
     pub fn add_interrupts(&self, split: bool) -> Result<Option<IoApic>, KvmError> {
         if split {
             let created = irqchip::create_split(self.vm.clone());
@@ -146,7 +144,7 @@ impl Board {
         self.vm.create_vcpu(u64::from(apic_id)).map_err(operation("create a CPU"))
     }
 
-    /// What the host supports.
+    /// CPUID of the host.
     pub fn cpuid(&self, apic_ids: ApicIds, vendor: Option<Vendor>) -> Result<Cpuid, KvmError> {
         let supported =
             self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(operation("say what it supports"))?;

@@ -1,4 +1,4 @@
-//! What a kernel finds in memory when it starts: itself, the initramfs, its command line, the zero page.
+//! Memory at the start of a kernel: the kernel, the initramfs, the command line, the zero page.
 //!
 //! Both forms of a kernel start at their 64-bit entry with the zero page in RSI: a bzImage 512 bytes after its start, a
 //! vmlinux at its ELF entry (Linux, Documentation/arch/x86/boot.rst, section "64-bit Boot Protocol"; arch/x86/kernel/head_64.S).
@@ -20,17 +20,15 @@ pub enum BootError {
     /// A file could not be read.
     #[error("{path}: {source}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Neither a bzImage nor an ELF image that can be loaded.
-    #[error("{path} is no kernel that can be booted: {reason}")]
+    #[error("{path} is not a bootable kernel: {reason}")]
     Kernel {
-        /// The file.
         path: PathBuf,
-        /// What the loader said.
+        /// The loader's error.
         reason: String,
     },
     /// Something does not fit.
@@ -38,7 +36,6 @@ pub enum BootError {
         "{what} needs {needed} bytes, but the guest's memory has {available} for it; give it more memory_mib"
     )]
     NoRoom {
-        /// What.
         what: String,
         /// Bytes that it takes.
         needed: u64,
@@ -55,10 +52,10 @@ pub enum BootError {
 
 /// A kernel in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Where its first instruction is.
     pub entry: u64,
-    /// The first byte that it does not need while it starts.
+    /// The first byte that it does not use while it starts.
     pub end: u64,
     setup: Option<setup_header>,
 }
@@ -84,7 +81,7 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> BootError + '_ {
 }
 
 /// Loads a vmlinux or bzImage.
-pub fn load_kernel(memory: &Memory, path: &Path) -> Result<Loaded, BootError> {
+pub(crate) fn load_kernel(memory: &Memory, path: &Path) -> Result<Loaded, BootError> {
     let mut file = File::open(path).map_err(file_error(path))?;
     let mut magic = [0; 4];
     io::Read::read_exact(&mut file, &mut magic).map_err(file_error(path))?;
@@ -125,7 +122,7 @@ fn load_bzimage(memory: &Memory, file: &mut File) -> Result<Loaded, String> {
 }
 
 /// Puts the initramfs at the end of low memory.
-pub fn load_initramfs(memory: &Memory, path: &Path, kernel: &Loaded) -> Result<Range, BootError> {
+pub(crate) fn load_initramfs(memory: &Memory, path: &Path, kernel: &Loaded) -> Result<Range, BootError> {
     let mut file = File::open(path).map_err(file_error(path))?;
     let len = file.metadata().map_err(file_error(path))?.len();
     let top = memory::low_end(memory).min(INITRAMFS_LIMIT);
@@ -141,7 +138,7 @@ pub fn load_initramfs(memory: &Memory, path: &Path, kernel: &Loaded) -> Result<R
 }
 
 /// Writes the command line, the zero page and the ACPI tables.
-pub fn describe(
+pub(crate) fn describe(
     memory: &Memory,
     bytes: u64,
     kernel: &Loaded,

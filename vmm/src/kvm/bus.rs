@@ -1,4 +1,4 @@
-//! Which device answers an access: by port, or by guest-physical address.
+//! Routes accesses to devices, by port or by guest-physical address.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -73,14 +73,14 @@ impl Bus {
         Effect::None
     }
 
-    /// Where in the I/O APIC this is.
+    /// Offset in the I/O APIC.
     fn io_apic(&self, gpa: u64) -> Option<(&IoApic, u64)> {
         let offset = gpa.checked_sub(layout::IO_APIC.into()).filter(|offset| *offset < io_apic::BYTES)?;
         Some((self.io_apic.as_ref()?, offset))
     }
 }
 
-/// Where in the vsock device this is.
+/// Offset in the vsock device.
 fn vsock_offset(gpa: u64) -> Option<u64> {
     gpa.checked_sub(layout::VSOCK).filter(|offset| *offset < layout::VIRTIO_BYTES)
 }

@@ -8,9 +8,9 @@ use kvm_bindings::kvm_cpuid_entry2;
 use super::apic_ids::ApicIds;
 
 /// Leaf 0x80000006 EDX of a 16 MiB, 16-way L3 with lines of 64 bytes (AMD APM volume 3, appendix E).
-pub const AMD_L3: u32 = 32 << 18 | 8 << 12 | 1 << 8 | 64;
+pub(crate) const AMD_L3: u32 = 32 << 18 | 8 << 12 | 1 << 8 | 64;
 
-/// Caches of a host that tells none, as EAX, EBX, ECX, EDX: L1 of 32 KiB each, L2 of 512 KiB, L3 of 16 MiB (chosen).
+/// Default caches, as EAX, EBX, ECX, EDX: L1 of 32 KiB each, L2 of 512 KiB, L3 of 16 MiB (chosen).
 const DEFAULT: [[u32; 4]; 4] = [
     [1 | 1 << 5 | 1 << 8, 63 | 7 << 22, 63, 0],
     [2 | 1 << 5 | 1 << 8, 63 | 7 << 22, 63, 0],
@@ -18,11 +18,11 @@ const DEFAULT: [[u32; 4]; 4] = [
     [3 | 3 << 5 | 1 << 8, 63 | 15 << 22, 16383, 0],
 ];
 
-/// The level from which on a cache belongs to an LLC and not to a core.
+/// The first cache level that belongs to an LLC and not to a core.
 const LLC_LEVEL: u32 = 3;
 
-/// The host's caches in this leaf, or the default ones where it shows no L3.
-pub fn of_host(supported: &[kvm_cpuid_entry2], function: u32) -> Vec<[u32; 4]> {
+/// The host's caches in this leaf; the default ones if it shows no L3.
+pub(crate) fn of_host(supported: &[kvm_cpuid_entry2], function: u32) -> Vec<[u32; 4]> {
     let mut found: Vec<_> =
         supported.iter().filter(|e| e.function == function && e.eax & 0x1f != 0).collect();
     found.sort_by_key(|e| e.index);
@@ -36,8 +36,8 @@ fn level(eax: u32) -> u32 {
     (eax >> 5) & 7
 }
 
-/// EAX with who shares the cache: an LLC's CPUs, or a core's threads.
-pub fn shared(eax: u32, ids: &ApicIds) -> u32 {
+/// EAX with the sharing: an LLC's CPUs, or a core's threads.
+pub(crate) fn shared(eax: u32, ids: &ApicIds) -> u32 {
     let bits = if level(eax) >= LLC_LEVEL { ids.llc_bits } else { ids.thread_bits };
     eax & 0x3fff | ((1 << bits) - 1) << 14
 }

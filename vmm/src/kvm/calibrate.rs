@@ -2,7 +2,7 @@
 //!
 //! `/dev/kvm` can exist and create VMs while every instruction of a guest's kernel is emulated in software, for example where
 //! a cloud offers virtual machines without the hardware's virtualization. Such a KVM is a thousand times too slow and knows only
-//! some instructions, and nothing but a measurement tells.
+//! some instructions. Only a measurement shows it.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::kvm::error::KvmError;
 /// Memory of the guest, bytes.
 const MEMORY_BYTES: u64 = 2 << 20;
 
-/// Where its code is (chosen; above the boot tables).
+/// Address of its code (chosen; above the boot tables).
 const CODE: u64 = 0x1_0000;
 
 /// `loop: dec rcx; jnz loop; out 0x80, al; jmp loop`.
@@ -27,18 +27,18 @@ const LOOP: [u8; 9] = [0x48, 0xff, 0xc9, 0x75, 0xfb, 0xe6, 0x80, 0xeb, 0xf7];
 const TURNS: [u64; 3] = [100, 2_000, 20_000];
 const LONG: Duration = Duration::from_micros(100);
 
-/// Each length is measured this often, and the fastest counts: other work on the host only makes it slower.
+/// Each length is measured this often, and the fastest counts: load on the host only makes it slower.
 const ATTEMPTS: usize = 3;
 
 /// The slowest turn of a native guest, nanoseconds. Hardware takes about 0.3 to 2; emulated guests 2000 and more (both measured).
-pub const NATIVE_NS: f64 = 50.0;
+pub(crate) const NATIVE_NS: f64 = 50.0;
 
-/// What the calibration guest showed.
+/// Result of the calibration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Calibration {
     /// Time of one turn of the loop (two instructions), nanoseconds; `None` where KVM gave up on it.
     pub turn_ns: Option<f64>,
-    /// What the whole calibration took.
+    /// Duration of the calibration.
     pub took: Duration,
 }
 

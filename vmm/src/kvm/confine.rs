@@ -1,7 +1,7 @@
-//! What the threads that serve a guest may still do: a guest that takes one over finds no file and no other system call.
+//! Confines the threads that serve a guest: a guest that takes one over gets no files and few system calls.
 //!
-//! Each thread restricts itself before it meets anything of the guest: no new privileges, landlock without a single path, and
-//! a seccomp filter of its kind. What is not listed fails with EPERM, so that a library's fallback still works.
+//! Each thread restricts itself before it handles guest data: no new privileges, landlock without any path, and
+//! a seccomp filter of its kind. Other calls fail with EPERM, so that a library's fallback still works.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use seccompiler::{
     TargetArch,
 };
 
-/// What a thread is for.
+/// Kinds of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Runs a vCPU.
     Vcpu {
         /// The I/O APIC is ours: the guest's accesses change routes.
@@ -28,9 +28,9 @@ pub enum Kind {
 /// A thread could not be confined.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot confine a thread of the guest: {0}")]
-pub struct ConfineError(String);
+pub(crate) struct ConfineError(String);
 
-/// Calls that every thread needs: memory, locks, time, signals, its own end, and what it has open already.
+/// Calls that every thread needs: memory, locks, time, signals, exit, and its open files.
 const EVERY: [libc::c_long; 22] = [
     libc::SYS_read,
     libc::SYS_write,
@@ -56,7 +56,7 @@ const EVERY: [libc::c_long; 22] = [
     libc::SYS_exit_group,
 ];
 
-/// Calls of the vsock device's thread: streams that it has been given.
+/// Calls of the vsock device's thread, on its streams.
 const VSOCK: [libc::c_long; 10] = [
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -76,13 +76,13 @@ const VCPU_IOCTLS: [u64; 2] = [0xae80, 0x8090_ae81];
 const ROUTES_IOCTLS: [u64; 1] = [0x4008_ae6a];
 /// `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
 const WAKEUP_IOCTLS: [u64; 2] = [0x8004_ae98, 0x4004_ae99];
-/// The end of the timer for that.
+/// Deletes the wakeup timer.
 const WAKEUP: [libc::c_long; 1] = [libc::SYS_timer_delete];
 /// `FIONBIO`, by which Rust makes a stream non-blocking.
 const VSOCK_IOCTLS: [u64; 1] = [0x5421];
 
 /// Confines the calling thread for good.
-pub fn confine(kind: Kind) -> Result<(), ConfineError> {
+pub(crate) fn confine(kind: Kind) -> Result<(), ConfineError> {
     let failed = |e: &dyn std::fmt::Display| ConfineError(e.to_string());
     // Landlock sets no_new_privs as well, and where the kernel has no landlock the filter alone remains.
     Ruleset::default()
@@ -148,7 +148,7 @@ mod tests {
             assert_eq!(connected, Some(ErrorKind::PermissionDenied));
             reader.read_exact(&mut [0]).unwrap();
         }
-        // The rest of the process is as free as before.
+        // The rest of the process is not restricted.
         assert!(std::fs::File::open("/dev/null").is_ok());
     }
 }

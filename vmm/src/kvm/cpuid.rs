@@ -1,6 +1,6 @@
-//! CPUID: what KVM supports on this host, with the topology that was asked for in place of the host's.
+//! CPUID: the features that KVM supports on this host, with the guest's topology in place of the host's.
 //!
-//! Intel CPUs tell their topology in leaves 4, 0xB and 0x1F (Intel SDM volume 2A, CPUID), AMD's in 0x8000001D, 0x8000001E,
+//! Intel CPUs show their topology in leaves 4, 0xB and 0x1F (Intel SDM volume 2A, CPUID), AMD's in 0x8000001D, 0x8000001E,
 //! 0x80000006 and 0x80000008 and 0xB (AMD APM volume 3, appendix E). Linux reads them in arch/x86/kernel/cpu/topology_*.c and
 //! cacheinfo.c.
 
@@ -9,7 +9,7 @@ use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use super::apic_ids::ApicIds;
 use super::caches;
 
-/// Whose CPU a guest sees.
+/// Vendor of the CPU that a guest sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vendor {
     /// `GenuineIntel`.
@@ -111,7 +111,7 @@ impl Cpuid {
         cpuid
     }
 
-    /// Tells that an I/O APIC takes destinations of 15 bits: Linux then uses CPUs with ids above 255 without a remapping of
+    /// Announces that the I/O APIC takes destinations of 15 bits: Linux then uses CPUs with ids above 255 without remapping of
     /// interrupts (`try_to_enable_x2apic`, arch/x86/kernel/apic/apic.c).
     pub fn with_long_destinations(mut self) -> Cpuid {
         self.leaf(KVM_FEATURES).eax |= MSI_EXT_DEST_ID;
@@ -159,7 +159,7 @@ impl Cpuid {
         leaf.eax = leaf.eax.max(MAX_BASIC);
         self.leaf(0x8000_0001).ecx &= !(TOPOEXT | CMP_LEGACY);
         let ids = self.apic_ids;
-        // At most 63 can be told here; the leaves below say it all.
+        // This field holds at most 63; the leaves below have the full count.
         let cores = ((1 << (ids.package_bits - ids.thread_bits)) - 1).min(63);
         for (i, mut c) in (0..).zip(caches::of_host(supported, 4)) {
             c[0] = caches::shared(c[0], &ids) | cores << 26;

@@ -14,19 +14,19 @@ pub(crate) const DEVICE: &str = "/dev/kvm";
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
     /// No `/dev/kvm`, or no right to it.
-    #[error("{DEVICE}: {source}; {mend}, or use --accel tcg")]
+    #[error("{DEVICE}: {source}; {fix}, or use --accel tcg")]
     Open {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
-        /// What to do.
-        mend: &'static str,
+        /// How to fix it.
+        fix: &'static str,
     },
     /// A KVM operation failed.
     #[error("KVM cannot {what}: {source}; use --accel tcg, and see cargo ktstr doctor")]
     Operation {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// More CPUs than there can be.
@@ -55,7 +55,7 @@ pub enum KvmError {
     System {
         /// What it is for.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

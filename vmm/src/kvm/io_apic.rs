@@ -1,6 +1,6 @@
-//! The I/O APIC of a machine whose KVM has the local APICs only: registers that say where an interrupt goes.
+//! The I/O APIC of a machine whose KVM has only the local APICs: registers that route interrupts.
 //!
-//! What a guest writes becomes routes, which KVM follows without leaving the guest. Our interrupts are edges; one that comes while
+//! Writes of the guest become routes, which KVM follows without an exit. Our interrupts are edges; one that comes while
 //! its entry is masked is lost, as on the chip. Nothing is ever asserted for longer, and so the end of an interrupt needs no
 //! answer. Sources: Intel 82093AA datasheet (registers); Intel SDM volume 3, section 11.11 (messages); Linux
 //! Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_MSI_EXT_DEST_ID (bits 8 to 14 of a destination), and api.rst,
@@ -8,14 +8,13 @@
 
 use std::sync::Mutex;
 
-/// Inputs.
-pub const NR_INPUTS: usize = 24;
+pub(crate) const NR_INPUTS: usize = 24;
 
 /// Offsets in memory (datasheet, section 3.1): which register, and its contents.
 const SELECT: u64 = 0;
 const WINDOW: u64 = 0x10;
 /// Bytes of the registers.
-pub const BYTES: u64 = 0x20;
+pub(crate) const BYTES: u64 = 0x20;
 
 /// Registers (datasheet, section 3.2): id, version, arbitration, and two for each input.
 const ID: u8 = 0;
@@ -40,10 +39,9 @@ const MESSAGES: u32 = 0xfee0_0000;
 /// Data of a message: asserted.
 const ASSERT: u32 = 1 << 14;
 
-/// What an input sends: a message for a local APIC, in the form that KVM takes.
+/// The message of an input for a local APIC, in KVM's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The input.
     pub gsi: u32,
     /// The message's address: the destination's bits 0 to 7, and whether it is logical.
     pub address_low: u32,
@@ -72,17 +70,16 @@ impl Route {
     }
 }
 
-/// The registers.
 #[derive(Clone, Debug)]
-struct Registers {
+struct IoApicRegisters {
     selected: u8,
     id: u32,
     entries: [u64; NR_INPUTS],
 }
 
-impl Registers {
-    fn new() -> Registers {
-        Registers { selected: 0, id: 0, entries: [MASKED; NR_INPUTS] }
+impl IoApicRegisters {
+    fn new() -> IoApicRegisters {
+        IoApicRegisters { selected: 0, id: 0, entries: [MASKED; NR_INPUTS] }
     }
 
     /// The selected entry, and by how many bits its selected half is shifted.
@@ -115,11 +112,10 @@ impl Registers {
 }
 
 /// Takes the routes of all inputs that send something.
-pub type Router = Box<dyn Fn(&[Route]) -> Result<(), kvm_ioctls::Error> + Send + Sync>;
+pub(crate) type Router = Box<dyn Fn(&[Route]) -> Result<(), kvm_ioctls::Error> + Send + Sync>;
 
-/// The device.
 pub struct IoApic {
-    registers: Mutex<Registers>,
+    registers: Mutex<IoApicRegisters>,
     router: Router,
 }
 
@@ -130,9 +126,9 @@ impl std::fmt::Debug for IoApic {
 }
 
 impl IoApic {
-    /// All inputs are masked. `router` is told whenever that changes.
+    /// All inputs are masked. Changes are passed to `router`.
     pub fn new(router: Router) -> IoApic {
-        IoApic { registers: Mutex::new(Registers::new()), router }
+        IoApic { registers: Mutex::new(IoApicRegisters::new()), router }
     }
 
     /// A read; `offset` is from the device's first register.

@@ -18,16 +18,16 @@ use kvm_ioctls::{Error, VmFd};
 use super::io_apic::{IoApic, NR_INPUTS, Route};
 
 /// The largest APIC id that the I/O APIC in KVM can interrupt; 255 are all.
-pub const MAX_ID_IN_KVM: u32 = 254;
+pub(crate) const MAX_ID_IN_KVM: u32 = 254;
 
 /// Makes all controllers in KVM, and a PIT.
-pub fn create(vm: &VmFd) -> Result<(), Error> {
+pub(crate) fn create(vm: &VmFd) -> Result<(), Error> {
     vm.create_irq_chip()?;
     vm.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() })
 }
 
 /// Makes the local APICs in KVM, and the I/O APIC before it.
-pub fn create_split(vm: Arc<VmFd>) -> Result<IoApic, Error> {
+pub(crate) fn create_split(vm: Arc<VmFd>) -> Result<IoApic, Error> {
     enable(&vm, KVM_CAP_SPLIT_IRQCHIP, NR_INPUTS as u64)?;
     let ids = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
     enable(&vm, KVM_CAP_X2APIC_API, ids.into())?;

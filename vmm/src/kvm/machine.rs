@@ -24,30 +24,30 @@ use crate::kvm::confine::{self, Kind};
 use crate::kvm::cpuid::Vendor;
 use crate::kvm::error::{KvmError, operation, system};
 use crate::kvm::ports::Console;
-use crate::kvm::state::{MachineEnd, State};
+use crate::kvm::state::{MachineEnd, MachineState};
 use crate::kvm::vcpu::Vcpu;
 use crate::kvm::{irqchip, memory, registers, wakeups};
 use crate::vsock::device::Accept;
 use crate::vsock::mmio::{MmioVsock, Worker};
 
-/// What is asked of a machine.
+/// Configuration of a machine.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
     /// A bzImage or vmlinux.
     pub kernel: PathBuf,
-    /// The initramfs.
+    /// Path of the initramfs.
     pub initramfs: PathBuf,
-    /// Kernel parameters.
+    /// Kernel command line.
     pub cmdline: String,
-    /// CPUs to show.
+    /// The guest's CPUs.
     pub topology: Topology,
     /// Memory, bytes.
     pub memory_bytes: u64,
-    /// Where it comes from.
+    /// Where the memory comes from.
     pub host_memory: HostMemory,
-    /// Where the console goes.
+    /// File for the console's output.
     pub console_log: PathBuf,
-    /// Whose CPU to show, if not the host's.
+    /// Vendor of the guest's CPU; `None`: the host's.
     pub vendor: Option<Vendor>,
     /// Whether the ids of few CPUs are as large as those of many ([`ApicIds::spread`]).
     pub spread_apic_ids: bool,
@@ -56,7 +56,7 @@ pub struct MachineConfig {
 /// A running machine. Dropping it stops it and removes its threads.
 #[derive(Debug)]
 pub struct Machine {
-    state: Arc<State>,
+    state: Arc<MachineState>,
     bus: Arc<Bus>,
     vcpus: Vec<Vcpu>,
     vsock: Arc<MmioVsock>,
@@ -102,7 +102,7 @@ impl Machine {
             }
             vcpus.push(vcpu);
         }
-        // Where the host does not rely on its counter, KVM changes the offset when a CPU's thread moves.
+        // If the host does not trust its TSC, KVM changes the offset when a CPU's thread moves.
         let tsc_offset = vcpus.first().filter(|_| clock::is_the_clock()).and_then(registers::tsc_offset);
         let devices = board.add_devices(console, accept, start, io_apic)?;
         let mut machine = Machine::run(board, devices, vcpus)?;
@@ -113,10 +113,10 @@ impl Machine {
     /// Starts the threads.
     pub fn run(board: Board, devices: Devices, vcpus: Vec<VcpuFd>) -> Result<Machine, KvmError> {
         let run_bytes = board.run_bytes()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(MachineState::default());
         let Devices { bus, vsock, worker } = devices;
         let worker = start_worker(worker, state.clone()).map_err(system("thread of the vsock device"))?;
-        // From here on an early return drops the machine, which ends what has been started.
+        // From here on an early return drops the machine, which stops its threads.
         let mut machine = Machine {
             state: state.clone(),
             bus: bus.clone(),
@@ -135,7 +135,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// The end, waiting for it at most `patience`. When it is there, all that the guest sent has been handed over.
+    /// Waits for the end, at most `patience`. By then everything that the guest sent has been delivered.
     pub fn wait(&mut self, patience: Duration) -> Option<MachineEnd> {
         let end = self.state.wait(patience)?;
         self.stop();
@@ -157,7 +157,7 @@ impl Machine {
         self.bus.boot_time()
     }
 
-    /// What the guest's time stamp counter shows more than the host's, modulo 2^64; `None`: not known.
+    /// The guest's time stamp counter minus the host's, modulo 2^64; `None`: unknown.
     pub fn tsc_offset(&self) -> Option<u64> {
         self.tsc_offset
     }
@@ -185,7 +185,7 @@ impl Drop for Machine {
     }
 }
 
-fn start_worker(worker: Worker, state: Arc<State>) -> io::Result<JoinHandle<()>> {
+fn start_worker(worker: Worker, state: Arc<MachineState>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("vsock".into()).spawn(move || match confine::confine(Kind::Vsock) {
         Ok(()) => worker.run(),
         Err(e) => state.end(MachineEnd::Failed(e.to_string())),
@@ -196,7 +196,7 @@ fn console(path: &Path) -> Result<Console, KvmError> {
     File::create(path).map(Console::new).map_err(system(path.display().to_string()))
 }
 
-/// Puts into memory what the kernel finds there.
+/// Loads kernel, initramfs and tables into memory.
 fn fill(
     board: &Board,
     config: &MachineConfig,

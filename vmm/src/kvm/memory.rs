@@ -14,19 +14,18 @@ use super::layout;
 use crate::host::memory::HUGE_PAGE_BYTES;
 
 /// Memory of a guest.
-pub type Memory = GuestMemoryMmap<()>;
+pub(crate) type Memory = GuestMemoryMmap<()>;
 
 /// A range of guest-physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// First byte.
     pub start: u64,
     /// Length, bytes.
     pub len: u64,
 }
 
 /// Ranges that hold `bytes` of memory: up to the gap, and beyond it.
-pub fn ranges(bytes: u64) -> Vec<Range> {
+pub(crate) fn ranges(bytes: u64) -> Vec<Range> {
     let low = bytes.min(layout::GAP_START);
     let mut ranges = vec![Range { start: 0, len: low }];
     if bytes > low {
@@ -36,7 +35,7 @@ pub fn ranges(bytes: u64) -> Vec<Range> {
 }
 
 /// Cuts `ranges` into `nodes` shares, the first of them with what does not divide evenly; ranges of one node, in order.
-pub fn of_nodes(bytes: u64, nodes: u32) -> Vec<Vec<Range>> {
+pub(crate) fn of_nodes(bytes: u64, nodes: u32) -> Vec<Vec<Range>> {
     // Whole huge pages of the host.
     let share = (bytes / u64::from(nodes)) & !(HUGE_PAGE_BYTES - 1);
     let first = bytes - share * u64::from(nodes - 1);
@@ -66,7 +65,7 @@ fn slice_of(ranges: &[Range], skip: u64, len: u64) -> Vec<Range> {
 }
 
 /// Maps `bytes` of memory in huge pages that the host has reserved; they are promised now, and so not lacking later.
-pub fn allocate_huge(bytes: u64) -> io::Result<Memory> {
+pub(crate) fn allocate_huge(bytes: u64) -> io::Result<Memory> {
     let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
     let region = |range: &Range| {
         let mapping = MmapRegionBuilder::new(range.len as usize)
@@ -81,7 +80,7 @@ pub fn allocate_huge(bytes: u64) -> io::Result<Memory> {
 }
 
 /// Maps `bytes` of memory. Pages come into being when they are first touched, large ones where the host has them.
-pub fn allocate(bytes: u64) -> io::Result<Memory> {
+pub(crate) fn allocate(bytes: u64) -> io::Result<Memory> {
     let parts: Vec<(GuestAddress, usize)> =
         ranges(bytes).iter().map(|r| (GuestAddress(r.start), r.len as usize)).collect();
     let memory = Memory::from_ranges(&parts).map_err(io::Error::other)?;
@@ -98,14 +97,14 @@ pub fn allocate(bytes: u64) -> io::Result<Memory> {
 }
 
 /// Where memory of the guest is in this process.
-pub fn host_range(memory: &Memory, range: Range) -> Option<std::ops::Range<u64>> {
+pub(crate) fn host_range(memory: &Memory, range: Range) -> Option<std::ops::Range<u64>> {
     let hva = memory.get_host_address(GuestAddress(range.start)).ok()? as u64;
     Some(hva..hva + range.len)
 }
 
 /// Has memory of this process come from one node as long as it has some. Binding it there would have the kernel end this process
 /// where the node has none left (MPOL_BIND, set_mempolicy(2)); where pages came from is looked up afterwards.
-pub fn prefer(range: &std::ops::Range<u64>, node: u32) -> io::Result<()> {
+pub(crate) fn prefer(range: &std::ops::Range<u64>, node: u32) -> io::Result<()> {
     let mut mask = [0u64; 16];
     let word = mask.get_mut(node as usize / 64).ok_or(io::ErrorKind::InvalidInput)?;
     *word = 1 << (node % 64);
@@ -119,7 +118,7 @@ pub fn prefer(range: &std::ops::Range<u64>, node: u32) -> io::Result<()> {
 }
 
 /// Gives the guest its memory.
-pub fn register(vm: &VmFd, memory: &Memory) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn register(vm: &VmFd, memory: &Memory) -> Result<(), kvm_ioctls::Error> {
     for (slot, region) in (0u32..).zip(memory.iter()) {
         let hva = region.get_host_address(vm_memory::MemoryRegionAddress(0));
         let part = kvm_userspace_memory_region {
@@ -137,7 +136,7 @@ pub fn register(vm: &VmFd, memory: &Memory) -> Result<(), kvm_ioctls::Error> {
 }
 
 /// Last byte below the gap, plus one.
-pub fn low_end(memory: &Memory) -> u64 {
+pub(crate) fn low_end(memory: &Memory) -> u64 {
     memory
         .iter()
         .map(|r| r.start_addr().raw_value() + r.len())

@@ -8,27 +8,27 @@
 //! Invariants: nothing that a guest does makes a thread panic or reach outside of the guest's memory; a machine that is
 //! dropped leaves no thread, descriptor or mapping.
 
-pub mod acpi;
-pub mod apic_ids;
-pub mod board;
-pub mod boot;
-pub mod boot_timer;
-pub mod bus;
-pub mod caches;
-pub mod calibrate;
-pub mod confine;
-pub mod cpuid;
-pub mod error;
-pub mod io_apic;
-pub mod irqchip;
-pub mod layout;
-pub mod machine;
-pub mod memory;
-pub mod ports;
-pub mod registers;
-pub mod state;
-pub mod vcpu;
-pub mod wakeups;
+pub(crate) mod acpi;
+pub(crate) mod apic_ids;
+pub(crate) mod board;
+pub(crate) mod boot;
+pub(crate) mod boot_timer;
+pub(crate) mod bus;
+pub(crate) mod caches;
+pub(crate) mod calibrate;
+pub(crate) mod confine;
+pub(crate) mod cpuid;
+pub(crate) mod error;
+pub(crate) mod io_apic;
+pub(crate) mod irqchip;
+pub(crate) mod layout;
+pub(crate) mod machine;
+pub(crate) mod memory;
+pub(crate) mod ports;
+pub(crate) mod registers;
+pub(crate) mod state;
+pub(crate) mod vcpu;
+pub(crate) mod wakeups;
 
 #[cfg(test)]
 mod bare_metal_tests;

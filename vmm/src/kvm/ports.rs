@@ -16,20 +16,17 @@ const SCI_EN: u16 = 1;
 const SLP_TYP_SHIFT: u16 = 10;
 const SLP_EN: u16 = 1 << 13;
 
-/// What an access asks of the machine.
+/// Effect of an access on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
     None,
-    /// Power off.
     PowerOff,
-    /// Reset.
     Reset,
-    /// KVM did not take the routes of interrupts.
+    /// KVM refused the interrupt routes.
     Unrouted(kvm_ioctls::Error),
 }
 
-/// An event as the trigger that devices want.
+/// An event as a trigger of devices.
 #[derive(Debug)]
 pub struct Interrupt(pub EventFd);
 
@@ -54,7 +51,7 @@ impl Trigger for Flag {
     }
 }
 
-/// A console's file, written a line at a time: each byte is an exit of the guest already.
+/// A console's file, written a line at a time: each byte already costs an exit of the guest.
 #[derive(Debug)]
 pub struct Console {
     file: File,
@@ -71,7 +68,7 @@ impl Console {
     }
 
     fn write_line(&mut self) {
-        // A full disk shows where the run's own files are written; the guest goes on without its console.
+        // A full disk is reported by the run's own files; the guest continues without its console.
         let _ = self.file.write_all(&self.line);
         self.line.clear();
     }
@@ -100,7 +97,6 @@ impl Drop for Console {
     }
 }
 
-/// The devices.
 #[derive(Debug)]
 pub struct Ports {
     serial: Serial<Interrupt, NoEvents, Console>,

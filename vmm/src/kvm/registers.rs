@@ -36,7 +36,7 @@ const MSR_MISC_ENABLE: u32 = 0x1a0;
 const FAST_STRINGS: u64 = 1;
 
 /// Writes descriptors and page tables: the first GiB of memory at its own address.
-pub fn write_tables(memory: &Memory) -> Result<(), GuestMemoryError> {
+pub(crate) fn write_tables(memory: &Memory) -> Result<(), GuestMemoryError> {
     let gdt: [u64; 4] = [0, 0, flat(0xb, true), flat(0x3, false)];
     memory.write_obj(gdt, GuestAddress(layout::GDT))?;
     let (pml4, pdpt, pd) = (layout::PAGE_TABLES, layout::PAGE_TABLES + 0x1000, layout::PAGE_TABLES + 0x2000);
@@ -77,7 +77,7 @@ const TSC_TRIES: u32 = 16;
 
 /// What a CPU's time stamp counter shows more than the host's, modulo 2^64, while it is the host's with an offset: the guest has
 /// not written it, and the host's own is the same on all CPUs.
-pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
+pub(crate) fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
     let reading = |_| {
         let mut msrs = Msrs::from_entries(&[kvm_msr_entry { index: MSR_TSC, ..Default::default() }]).ok()?;
         let before = clock::tsc();
@@ -90,7 +90,7 @@ pub fn tsc_offset(vcpu: &VcpuFd) -> Option<u64> {
 }
 
 /// Puts the boot CPU at `entry` in 64-bit mode.
-pub fn set_boot_cpu(vcpu: &VcpuFd, entry: u64) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn set_boot_cpu(vcpu: &VcpuFd, entry: u64) -> Result<(), kvm_ioctls::Error> {
     let mut s = vcpu.get_sregs()?;
     s.gdt.base = layout::GDT;
     s.gdt.limit = 4 * 8 - 1;
@@ -116,14 +116,14 @@ const X2APIC_ON: u64 = 1 << 10 | 1 << 11;
 
 /// Puts a CPU's local APIC into x2APIC mode, as firmware does where ids exceed 254: Linux ignores larger ones of the MADT before it is
 /// in that mode itself (`acpi_parse_x2apic`, arch/x86/kernel/acpi/boot.c). The CPU has its CPUID already.
-pub fn set_x2apic(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn set_x2apic(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let mut s = vcpu.get_sregs()?;
     s.apic_base |= X2APIC_ON;
     vcpu.set_sregs(&s)
 }
 
 /// Sets what firmware sets on every CPU.
-pub fn set_msrs(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn set_msrs(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     for (index, data) in [(MSR_MTRR_DEFAULT, MTRR_WRITE_BACK), (MSR_MISC_ENABLE, FAST_STRINGS)] {
         let entry = kvm_msr_entry { index, data, ..Default::default() };
         let msrs = Msrs::from_entries(&[entry]).map_err(|_| kvm_ioctls::Error::new(libc::ENOMEM))?;

@@ -1,4 +1,4 @@
-//! Whether a machine still runs, as its threads and its owner share it.
+//! State of a machine, shared by its threads and its owner.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -13,34 +13,34 @@ pub enum MachineEnd {
     Reset,
     /// A CPU could not even deliver the fault of its fault handler.
     TripleFault {
-        /// Which.
+        /// Number of the CPU.
         cpu: u32,
     },
-    /// KVM, or a thread of ours, could not go on; in words.
+    /// KVM or one of our threads failed.
     Failed(String),
 }
 
-/// The end, once there is one, and the wish for it.
+/// The end, once there is one, and the request to stop.
 #[derive(Debug, Default)]
-pub struct State {
+pub(crate) struct MachineState {
     end: Mutex<Option<MachineEnd>>,
     ended: Condvar,
     stopped: AtomicBool,
 }
 
-impl State {
+impl MachineState {
     fn lock(&self) -> MutexGuard<'_, Option<MachineEnd>> {
         self.end.lock().unwrap_or_else(|p| p.into_inner())
     }
 
-    /// Notes the end. The first that is noted counts; the others follow from it.
-    pub fn end(&self, end: MachineEnd) {
+    /// Records the end. The first one counts; later ones are consequences.
+    pub(crate) fn end(&self, end: MachineEnd) {
         self.lock().get_or_insert(end);
         self.ended.notify_all();
     }
 
-    /// The end, waiting for it at most `patience`.
-    pub fn wait(&self, patience: Duration) -> Option<MachineEnd> {
+    /// Waits for the end, at most `patience`.
+    pub(crate) fn wait(&self, patience: Duration) -> Option<MachineEnd> {
         let guard = self.lock();
         let (guard, _) = self
             .ended
@@ -49,13 +49,13 @@ impl State {
         guard.clone()
     }
 
-    /// Tells vCPU threads to end when they are kicked.
-    pub fn stop(&self) {
+    /// Makes vCPU threads end when they are kicked.
+    pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    /// Whether they were told.
-    pub fn is_stopped(&self) -> bool {
+    /// Whether vCPU threads are to end.
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 }

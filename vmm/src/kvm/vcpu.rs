@@ -1,4 +1,4 @@
-//! vCPU threads: what they do when the guest leaves KVM, and how they are stopped from the outside.
+//! vCPU threads: handling exits of the guest, and stopping from the outside.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use super::bus::Bus;
 use super::confine::{self, Kind};
 use super::ports::Effect;
-use super::state::{MachineEnd, State};
+use super::state::{MachineEnd, MachineState};
 use super::wakeups::{self, Alarm};
 
 /// Stack of a vCPU thread, bytes.
@@ -22,20 +22,20 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// A running vCPU.
 #[derive(Debug)]
-pub struct Vcpu {
+pub(crate) struct Vcpu {
     thread: Option<JoinHandle<()>>,
     page: RunPage,
 }
 
 impl Vcpu {
     /// Starts vCPU number `cpu` on a thread `vcpuN`, and ends its `hlt` each `wakeups`.
-    pub fn start(
+    pub(crate) fn start(
         fd: VcpuFd,
         cpu: u32,
         run_bytes: usize,
         wakeups: Option<Duration>,
         bus: Arc<Bus>,
-        state: Arc<State>,
+        state: Arc<MachineState>,
     ) -> io::Result<Vcpu> {
         catch_kicks()?;
         let page = RunPage::map(&fd, run_bytes)?;
@@ -52,8 +52,8 @@ impl Vcpu {
         Ok(Vcpu { thread: Some(builder.spawn(run)?), page })
     }
 
-    /// Makes the vCPU leave the guest at once and look at [`State::is_stopped`].
-    pub fn kick(&self) {
+    /// Makes the vCPU leave the guest at once and look at [`MachineState::is_stopped`].
+    pub(crate) fn kick(&self) {
         // First the flag, then the signal: a vCPU about to enter sees the one, a vCPU in the guest the other.
         self.page.request_exit();
         if let Some(thread) = &self.thread {
@@ -63,9 +63,9 @@ impl Vcpu {
     }
 
     /// Waits for the thread.
-    pub fn join(&mut self) {
+    pub(crate) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended as well; `run` tells of it.
+            // A thread that panicked has ended as well; `run` reports it.
             let _ = thread.join();
         }
     }
@@ -138,7 +138,7 @@ impl Drop for RunPage {
 }
 
 /// Runs a vCPU until the guest ends or the machine is stopped, which gives `None`.
-fn run(mut fd: VcpuFd, cpu: u32, is_woken: bool, bus: &Bus, state: &State) -> Option<MachineEnd> {
+fn run(mut fd: VcpuFd, cpu: u32, is_woken: bool, bus: &Bus, state: &MachineState) -> Option<MachineEnd> {
     if let Err(e) = confine::confine(Kind::Vcpu { routes: bus.has_io_apic(), is_woken }) {
         return Some(MachineEnd::Failed(e.to_string()));
     }
@@ -179,7 +179,7 @@ fn run(mut fd: VcpuFd, cpu: u32, is_woken: bool, bus: &Bus, state: &State) -> Op
 /// `KVM_INTERNAL_ERROR_EMULATION` (Linux, include/uapi/linux/kvm.h).
 const EMULATION_FAILED: u32 = 1;
 
-/// Says what an internal error of KVM means.
+/// Explains an internal error of KVM.
 fn internal_error(fd: &mut VcpuFd, cpu: u32) -> MachineEnd {
     let rip = fd.get_regs().map_or_else(|_| "unknown".into(), |r| format!("{:#x}", r.rip));
     // SAFETY: the exit reason was KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union.

@@ -1,4 +1,4 @@
-//! Wakeups that an emulated KVM loses, made up for.
+//! Makes up for wakeups that an emulated KVM loses.
 //!
 //! QEMU emulates AMD's virtualization without the interrupt shadow of the VMCB (`int_state`, AMD's manual volume 2, 15.21.5): VMRUN
 //! does not take it. If the host is interrupted while a guest's CPU is between `sti` and `hlt`, what that interrupt brings for the
@@ -21,14 +21,14 @@ const SIGNATURE_LEAF: u32 = 0x4000_0000;
 const EMULATOR: [u8; 12] = *b"TCGTCGTCGTCG";
 
 /// How often a vCPU of a guest with so many has to be woken on this host, if it has to.
-pub fn interval(nr_cpus: usize) -> Option<Duration> {
+pub(crate) fn interval(nr_cpus: usize) -> Option<Duration> {
     let leaf = __cpuid(SIGNATURE_LEAF);
     let signature = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes).concat();
     (signature == EMULATOR).then(|| INTERVAL * u32::try_from(nr_cpus).unwrap_or(u32::MAX))
 }
 
 /// Ends a vCPU's `hlt`. Does nothing to one that runs or has not been started.
-pub fn wake(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+pub(crate) fn wake(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     if fd.get_mp_state()?.mp_state == KVM_MP_STATE_HALTED {
         fd.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE })?;
     }
@@ -37,11 +37,11 @@ pub fn wake(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
 
 /// A timer that signals the thread that made it, until it is dropped.
 #[derive(Debug)]
-pub struct Alarm(libc::timer_t);
+pub(crate) struct Alarm(libc::timer_t);
 
 impl Alarm {
     /// Signals the calling thread each `interval`.
-    pub fn start(interval: Duration, signal: libc::c_int) -> io::Result<Alarm> {
+    pub(crate) fn start(interval: Duration, signal: libc::c_int) -> io::Result<Alarm> {
         // SAFETY: sigevent holds integers and a pointer, for which zero is valid.
         let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;

@@ -8,10 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ktstr_wire::slots::Slots;
 
@@ -19,7 +18,7 @@ use crate::config::{GuestConfig, MAX_SOCKET_PATH_BYTES};
 use crate::error::StartError;
 use crate::guest_end::GuestEnd;
 use crate::guest_memory::GuestMemory;
-use crate::host::child::{die_with, inherit};
+use crate::host::child::{ChildEnd, die_with, inherit};
 use crate::host::vcpu_threads::CpuThreads;
 use crate::qemu::arguments::{self, Emulation, Inherited};
 use crate::qemu::slots::SharedPage;
@@ -32,8 +31,9 @@ const MAX_STDERR_BYTES: usize = 16 << 10;
 
 /// A running QEMU. Dropping it kills it and removes its sockets and threads.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
+    ended: ChildEnd,
     status: Option<ExitStatus>,
     /// What QEMU writes to standard error; a file without a name.
     stderr: File,
@@ -47,11 +47,11 @@ pub struct Process {
     page: Option<SharedPage>,
 }
 
-/// Boots a guest. `given` is asked for the Unix stream of each port that the guest connects to on CID 2.
+/// Boots a guest. `given` returns the Unix stream of each port that the guest connects to on CID 2.
 ///
 /// The guest also dies with the thread that calls this (PR_SET_PDEATHSIG knows threads, not processes), which must
 /// therefore outlive it.
-pub fn start(config: &GuestConfig, accel: Accel, given: Accept) -> Result<Process, StartError> {
+pub(crate) fn start(config: &GuestConfig, accel: Accel, given: Accept) -> Result<Process, StartError> {
     let socket = config.run_dir.join("vsock");
     if socket.as_os_str().as_bytes().len() > MAX_SOCKET_PATH_BYTES {
         return Err(StartError::LongPath { path: socket });
@@ -87,38 +87,39 @@ pub fn start(config: &GuestConfig, accel: Accel, given: Accept) -> Result<Proces
     // nothing.
     unsafe {
         command.pre_exec(move || {
-            die_with(parent)?;
+            die_with(parent, libc::SIGKILL)?;
             inherit(inherited.qmp)?;
             inherit(inherited.log)?;
             page_fd.map_or(Ok(()), inherit)
         })
     };
     let missing = if page.is_some() { StartError::NoEmulator } else { StartError::NoQemu };
-    let child = command.spawn().map_err(|source| StartError::of_qemu(source, missing))?;
+    let mut child = command.spawn().map_err(|source| StartError::of_qemu(source, missing))?;
+    let ended = ChildEnd::of(&mut child).map_err(|source| StartError::Spawn { source })?;
     let shutdown = Arc::new(Mutex::new(None));
-    let mut guest = Process { child, status: None, stderr, log, shutdown, qmp: None, vsock, page };
+    let mut guest = Process { child, ended, status: None, stderr, log, shutdown, qmp: None, vsock, page };
     guest.qmp = Some(guest.watch_qmp(qmp).map_err(|source| StartError::Spawn { source })?);
     Ok(guest)
 }
 
 impl Process {
     /// The threads that run the guest's CPUs; `None` where one thread runs all of them.
-    pub fn cpu_threads(&self) -> Option<CpuThreads> {
+    pub(crate) fn cpu_threads(&self) -> Option<CpuThreads> {
         self.page.is_none().then(|| CpuThreads::of_qemu(self.child.id()))
     }
 
     /// Its process.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The guest's memory.
-    pub fn memory(&self) -> GuestMemory {
+    pub(crate) fn memory(&self) -> GuestMemory {
         self.vsock.memory()
     }
 
     /// What each CPU of a guest in `sim` got; `None`: it is none.
-    pub fn slots(&self) -> Option<io::Result<Slots>> {
+    pub(crate) fn slots(&self) -> Option<io::Result<Slots>> {
         self.page.as_ref().map(SharedPage::slots)
     }
 
@@ -138,25 +139,16 @@ impl Process {
         std::thread::Builder::new().name("qmp".into()).spawn(follow)
     }
 
-    /// Waits for the guest's end, for the deadline, or for the flag.
-    pub fn wait(&mut self, deadline: Option<Instant>, stop: &AtomicBool) -> GuestEnd {
-        loop {
-            if stop.load(Ordering::Relaxed) {
-                self.kill();
-                return GuestEnd::Stopped;
+    /// Waits for the end, at most `patience`.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Option<GuestEnd> {
+        let ended = self.ended.wait(patience).and_then(|_| self.child.try_wait());
+        match ended {
+            Ok(Some(status)) => {
+                self.status = Some(status);
+                Some(self.end(status))
             }
-            match self.child.try_wait() {
-                Ok(Some(status)) => {
-                    self.status = Some(status);
-                    return self.end(status);
-                }
-                Ok(None) => {}
-                Err(e) => return GuestEnd::Crashed { status: e.to_string(), stderr: String::new() },
-            }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
-                return GuestEnd::TimedOut;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+            Ok(None) => None,
+            Err(e) => Some(GuestEnd::Crashed { status: e.to_string(), stderr: String::new() }),
         }
     }
 
@@ -187,7 +179,7 @@ impl Process {
     }
 
     /// Ends the guest at once.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if self.status.is_none() {
             // It may have ended by itself just now.
             let _ = self.child.kill();

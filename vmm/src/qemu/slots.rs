@@ -17,11 +17,11 @@ const MAX_CPUS: usize = 256;
 
 /// The page, as a file in memory that the emulator maps.
 #[derive(Debug)]
-pub struct SharedPage(Arc<File>);
+pub(crate) struct SharedPage(Arc<File>);
 
 impl SharedPage {
     /// An empty page.
-    pub fn new() -> io::Result<SharedPage> {
+    pub(crate) fn new() -> io::Result<SharedPage> {
         // SAFETY: the name is NUL-terminated and lives until the call returns.
         let fd = unsafe { libc::memfd_create(c"slots".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -34,12 +34,12 @@ impl SharedPage {
     }
 
     /// The descriptor that the emulator inherits.
-    pub fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
     /// From the first connection on, what the host answers counts: halted CPUs wait in real time.
-    pub fn live_with(&self, mut accept: Accept) -> Accept {
+    pub(crate) fn live_with(&self, mut accept: Accept) -> Accept {
         let page = self.0.clone();
         Box::new(move |port| {
             // Without it, timeouts of the guest pass faster than an answer can come.
@@ -49,7 +49,7 @@ impl SharedPage {
     }
 
     /// The accounts as they are now.
-    pub fn slots(&self) -> io::Result<Slots> {
+    pub(crate) fn slots(&self) -> io::Result<Slots> {
         let mut bytes = vec![0; HEAD_BYTES + MAX_CPUS * CPU_BYTES];
         self.0.read_exact_at(&mut bytes, 0)?;
         Ok(decoded(&bytes))

@@ -15,8 +15,8 @@ fn invalid(what: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }
 
-/// Reads the packet that a guest put into `chain`.
-pub fn read<M>(chain: DescriptorChain<M>, mem: &M) -> io::Result<Packet>
+/// Reads a guest's packet from `chain`.
+pub(crate) fn read<M>(chain: DescriptorChain<M>, mem: &M) -> io::Result<Packet>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
@@ -37,8 +37,8 @@ where
     Ok(Packet { header, payload })
 }
 
-/// Bytes of payload that fit into `chain` beside a header; `None` if not even a header does.
-pub fn room<M>(chain: &DescriptorChain<M>, mem: &M) -> Option<usize>
+/// Bytes of payload that fit into `chain` after a header; `None` if the header does not fit.
+pub(crate) fn room<M>(chain: &DescriptorChain<M>, mem: &M) -> Option<usize>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
@@ -46,8 +46,8 @@ where
     chain.clone().writer(&**mem).ok()?.available_bytes().checked_sub(HEADER_BYTES)
 }
 
-/// Writes `packet` into `chain` and gives the bytes used.
-pub fn write<M>(packet: &Packet, chain: DescriptorChain<M>, mem: &M) -> io::Result<u32>
+/// Writes `packet` into `chain`; returns the bytes used.
+pub(crate) fn write<M>(packet: &Packet, chain: DescriptorChain<M>, mem: &M) -> io::Result<u32>
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,

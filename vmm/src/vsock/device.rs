@@ -1,9 +1,9 @@
 //! Connections between guest ports and Unix streams.
 //!
-//! The guest connects; the acceptor gives the Unix stream for a port or refuses it. Data towards the host waits in a
+//! The guest connects; the acceptor returns the Unix stream of a port or refuses. Data towards the host waits in a
 //! buffer of [`BUFFER_BYTES`] per connection, which is the credit that the guest is granted, so that memory is bounded
-//! however slow the host's reader is. Invariants: nothing that was taken from the guest is lost while the host's stream
-//! takes it; a guest that breaks the protocol loses the connection concerned and nothing else.
+//! however slow the host's reader is. Invariants: data taken from the guest is not lost while the host's stream
+//! accepts it; a guest that violates the protocol loses that connection and nothing else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -21,10 +21,10 @@ pub const BUFFER_BYTES: u32 = 256 << 10;
 /// Connections that a guest may have at a time.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Answers that may wait for a guest before it is no longer listened to.
+/// Most answers waiting for a guest; beyond that its packets are not taken.
 const MAX_CONTROL: usize = 256;
 
-/// Gives the host's end of a stream to a port, or refuses.
+/// Returns the host's end of a stream to a port; `None` refuses.
 pub type Accept = Box<dyn FnMut(u32) -> Option<UnixStream> + Send>;
 
 /// Guest port and host port.
@@ -36,14 +36,14 @@ struct Connection {
     watched: bool,
     /// Towards the host.
     buffered: VecDeque<u8>,
-    /// Bytes of the guest that the stream has taken, and what of that the guest was last told.
+    /// Bytes of the guest that the stream has taken, and the last count that was sent to the guest.
     forwarded: u32,
     told: u32,
     /// Bytes sent to the guest, and its credit.
     sent: u32,
     peer_alloc: u32,
     peer_forwarded: u32,
-    /// The guest will send no more; the host's reader was told.
+    /// The guest will send no more; the host's reader sees the end.
     guest_done: bool,
     guest_done_told: bool,
     /// The guest will receive no more.
@@ -53,11 +53,11 @@ struct Connection {
 }
 
 /// The device, without any queue.
-pub struct Device {
+pub(crate) struct Device {
     guest_cid: u64,
     accept: Accept,
     connections: BTreeMap<Key, Connection>,
-    /// Ended for the guest, with data that the host's reader has not taken yet.
+    /// Closed by the guest, with data that the host's reader has not taken yet.
     lingering: Vec<Connection>,
     control: VecDeque<Packet>,
     next: Key,
@@ -77,14 +77,14 @@ impl Connection {
         self.peer_alloc.saturating_sub(self.sent.wrapping_sub(self.peer_forwarded))
     }
 
-    /// The guest will receive no more, and the host's writer hears of it.
+    /// The guest will receive no more; the host's writer gets an error.
     fn stop_reading(&mut self) {
         self.guest_deaf = true;
         // The writer may be gone already.
         let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// Moves buffered bytes into the stream as far as it takes them.
+    /// Moves buffered bytes into the stream until it is full.
     fn flush(&mut self) -> io::Result<()> {
         while !self.buffered.is_empty() {
             let (front, _) = self.buffered.as_slices();
@@ -109,10 +109,10 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Reads away what the guest did not want: a reader whose own words are left unread is told of a reset instead of the end.
+    /// Discards data that the guest did not receive: closing a socket with unread data would reset the connection for the reader.
     fn drop(&mut self) {
         self.stop_reading();
-        // Nothing is added after that, and nothing is to be waited for.
+        // The writer is shut down, so this does not block.
         if self.stream.set_nonblocking(true).is_err() {
             return;
         }
@@ -122,7 +122,7 @@ impl Drop for Connection {
 
 impl Device {
     /// A device for a guest with this CID.
-    pub fn new(guest_cid: u64, accept: Accept) -> Device {
+    pub(crate) fn new(guest_cid: u64, accept: Accept) -> Device {
         Device {
             guest_cid,
             accept,
@@ -133,9 +133,9 @@ impl Device {
         }
     }
 
-    /// Streams that came into being since the last call and are still there; whoever drives the device calls
-    /// [`Device::flush`] and asks for packets again when one becomes readable or writable.
-    pub fn take_new_fds(&mut self) -> Vec<RawFd> {
+    /// New open streams since the last call. The front end calls
+    /// [`Device::flush`] and takes packets again when one becomes readable or writable.
+    pub(crate) fn take_new_fds(&mut self) -> Vec<RawFd> {
         let all = self.connections.values_mut().chain(&mut self.lingering);
         let news = all.filter(|c| !c.watched);
         news.map(|c| {
@@ -145,8 +145,8 @@ impl Device {
         .collect()
     }
 
-    /// Whether so many answers wait for the guest that nothing more may be received from it.
-    pub fn is_congested(&self) -> bool {
+    /// Whether too many answers wait for the guest to take more packets from it.
+    pub(crate) fn is_congested(&self) -> bool {
         self.control.len() >= MAX_CONTROL
     }
 
@@ -181,7 +181,7 @@ impl Device {
     }
 
     /// Takes a packet from the guest.
-    pub fn receive(&mut self, packet: Packet) {
+    pub(crate) fn receive(&mut self, packet: Packet) {
         let h = packet.header;
         if h.src_cid != self.guest_cid || h.dst_cid != HOST_CID {
             return;
@@ -197,7 +197,7 @@ impl Device {
             (op::RST, _) => {
                 if let Some(mut c) = self.connections.remove(&key) {
                     c.stop_reading();
-                    // What had arrived is still the reader's, however slow it is.
+                    // Arrived data is still delivered, however slow the reader is.
                     self.lingering.push(c);
                 }
             }
@@ -257,8 +257,8 @@ impl Device {
         }
     }
 
-    /// Moves data towards the host, grants credit, and ends what has ended.
-    pub fn flush(&mut self) {
+    /// Moves data towards the host, grants credit, and removes ended connections.
+    pub(crate) fn flush(&mut self) {
         self.lingering.retain_mut(|c| c.flush().is_ok() && !c.buffered.is_empty());
         let keys: Vec<Key> = self.connections.keys().copied().collect();
         for key in keys {
@@ -268,7 +268,7 @@ impl Device {
                 continue;
             }
             let finished = c.guest_done && c.guest_deaf && c.buffered.is_empty();
-            // A sender that hears nothing stalls when its credit is used up: tell it at half.
+            // A sender without updates stalls when its credit is used up: update it at half.
             let stale = c.forwarded.wrapping_sub(c.told) >= BUFFER_BYTES / 2;
             if finished {
                 self.reset(key);
@@ -279,7 +279,7 @@ impl Device {
     }
 
     /// The next packet for the guest, with a payload of at most `room` bytes and [`MAX_PAYLOAD_BYTES`]. Connections take turns.
-    pub fn next_packet(&mut self, room: usize) -> Option<Packet> {
+    pub(crate) fn next_packet(&mut self, room: usize) -> Option<Packet> {
         if let Some(p) = self.control.pop_front() {
             return Some(p);
         }
@@ -325,16 +325,16 @@ impl Device {
         }
     }
 
-    /// The guest is gone: hands over what it had sent, waiting for a slow reader at most `patience` per write, and accepts
+    /// The guest is gone: delivers everything that it had sent, waits for a slow reader at most `patience` per write, and accepts
     /// nothing any more.
-    pub fn finish(&mut self, patience: std::time::Duration) {
+    pub(crate) fn finish(&mut self, patience: std::time::Duration) {
         self.accept = Box::new(|_| None);
         let open = std::mem::take(&mut self.connections).into_values();
         for mut c in open.chain(std::mem::take(&mut self.lingering)) {
             let blocking =
                 c.stream.set_nonblocking(false).and_then(|()| c.stream.set_write_timeout(Some(patience)));
             if blocking.is_ok() {
-                // A reader that is gone or stuck loses what it does not take.
+                // A reader that is gone or stuck loses the rest.
                 let _ = c.flush();
             }
         }

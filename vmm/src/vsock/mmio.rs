@@ -13,13 +13,13 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::device::{Accept, Device};
-use super::mmio_registers::{QUEUE_NOTIFY, RX, Registers, STATUS, TX, USED_BUFFER};
+use super::mmio_registers::{MmioRegisters, QUEUE_NOTIFY, RX, STATUS, TX, USED_BUFFER};
 use super::queues;
 
-/// How long the end of a guest waits for a slow reader.
+/// Longest wait for a slow reader at the end of a guest.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What an event is about.
+/// Sources of events.
 const NOTIFIED: u64 = 0;
 const STOPPED: u64 = 1;
 const STREAM: u64 = 2;
@@ -30,7 +30,7 @@ const MAX_EVENTS: usize = 64;
 /// The device as the vCPU threads see it.
 #[derive(Debug)]
 pub struct MmioVsock {
-    state: Mutex<State>,
+    state: Mutex<Shared>,
     memory: Arc<GuestMemoryMmap>,
     /// Raised by KVM when the driver notifies a queue.
     pub notified: EventFd,
@@ -40,12 +40,12 @@ pub struct MmioVsock {
 }
 
 #[derive(Debug)]
-struct State {
-    registers: Registers,
+struct Shared {
+    registers: MmioRegisters,
     device: Device,
 }
 
-/// The thread's part.
+/// The part of the device that its thread owns.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<MmioVsock>,
@@ -53,16 +53,16 @@ pub struct Worker {
 }
 
 impl MmioVsock {
-    /// A device and what its thread runs.
+    /// A device, and its worker for a thread of its own.
     pub fn new(
         guest_cid: u64,
         accept: Accept,
         memory: Arc<GuestMemoryMmap>,
     ) -> io::Result<(Arc<MmioVsock>, Worker)> {
         let event = || EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-        let registers = Registers::new(guest_cid).map_err(io::Error::other)?;
+        let registers = MmioRegisters::new(guest_cid).map_err(io::Error::other)?;
         let shared = Arc::new(MmioVsock {
-            state: Mutex::new(State { registers, device: Device::new(guest_cid, accept) }),
+            state: Mutex::new(Shared { registers, device: Device::new(guest_cid, accept) }),
             memory,
             notified: event()?,
             interrupt: event()?,
@@ -76,7 +76,7 @@ impl MmioVsock {
         Ok((shared, worker))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Shared> {
         self.state.lock().unwrap_or_else(|p| p.into_inner())
     }
 
@@ -85,7 +85,7 @@ impl MmioVsock {
         self.state().registers.read(offset, data);
     }
 
-    /// A vCPU writes. Notifications do not come here while KVM has [`MmioVsock::notified`].
+    /// A vCPU writes. KVM handles notifications itself ([`MmioVsock::notified`]).
     pub fn write(&self, offset: u64, data: &[u8]) {
         let mut state = self.state();
         if offset == STATUS && data == [0; 4] {
@@ -93,20 +93,20 @@ impl MmioVsock {
         }
         state.registers.write(offset, data, &self.memory);
         if offset == QUEUE_NOTIFY {
-            // An event that is full already will be seen.
+            // If the counter is full, the event is pending already.
             let _ = self.notified.write(1);
         }
     }
 
     /// Ends the worker's thread.
     pub fn stop(&self) {
-        // It can only fail when it is raised to its limit, and then it is seen as well.
+        // This fails only if the counter is at its limit, and the event is then pending.
         let _ = self.stopped.write(1);
     }
 }
 
-impl State {
-    /// The driver is about to reset the device, and the worker may not have seen all that it had sent.
+impl Shared {
+    /// Takes packets that the driver sent before it resets the device and that the worker has not seen.
     fn take_the_last(&mut self, mem: &GuestMemoryMmap) {
         if let Some(q) = self.registers.queues() {
             queues::drain(&mut self.device, &mut q[TX], &mem);
@@ -115,7 +115,7 @@ impl State {
 
     /// One pass over both queues.
     fn exchange(&mut self, mem: &GuestMemoryMmap) -> (bool, bool) {
-        let State { registers, device } = self;
+        let Shared { registers, device } = self;
         let received = registers.queues().is_some_and(|q| queues::receive(device, &mut q[TX], &mem));
         device.flush();
         let sent = registers.queues().is_some_and(|q| queues::send(device, &mut q[RX], &mem));
@@ -127,7 +127,7 @@ impl State {
 }
 
 impl Worker {
-    /// Serves the guest until [`MmioVsock::stop`], then hands over what the guest had sent.
+    /// Serves the guest until [`MmioVsock::stop`], then delivers everything that the guest had sent.
     pub fn run(self) {
         let mut events = [EpollEvent::default(); MAX_EVENTS];
         loop {
@@ -144,7 +144,7 @@ impl Worker {
                 break;
             }
         }
-        // What the guest had put into its queue before it ended.
+        // Packets in the queue when the guest ended.
         let _ = self.process();
         self.shared.state().device.finish(PATIENCE);
     }
@@ -159,7 +159,7 @@ impl Worker {
             if !received && !sent {
                 return Ok(());
             }
-            // An event that is full already will be delivered.
+            // If the counter is full, the interrupt is pending already.
             let _ = self.shared.interrupt.write(1);
         }
     }

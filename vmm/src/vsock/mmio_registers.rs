@@ -12,56 +12,54 @@ const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
 /// A socket device (section 5.10.1).
 const DEVICE_ID: u32 = 19;
-/// "KTST"; nobody looks at it.
+/// "KTST"; drivers ignore it.
 const VENDOR_ID: u32 = 0x5453_544b;
 /// `VIRTIO_F_VERSION_1` is bit 0 of the second feature word.
 const FEATURES_HIGH: u32 = 1;
 /// To the guest, from the guest, events (section 5.10.2).
-pub const NR_QUEUES: usize = 3;
+pub(crate) const NR_QUEUES: usize = 3;
 /// To the guest.
-pub const RX: usize = 0;
+pub(crate) const RX: usize = 0;
 /// From the guest.
-pub const TX: usize = 1;
-/// Longest queue.
+pub(crate) const TX: usize = 1;
 const QUEUE_SIZE: u16 = 256;
 /// Interrupt status: used buffers.
-pub const USED_BUFFER: u32 = 1;
+pub(crate) const USED_BUFFER: u32 = 1;
 /// Device status: the driver is ready, and the device needs a reset.
 const DRIVER_OK: u32 = 4;
 
 /// Offsets of the registers.
 mod register {
-    pub const MAGIC: u64 = 0x00;
-    pub const VERSION: u64 = 0x04;
-    pub const DEVICE_ID: u64 = 0x08;
-    pub const VENDOR_ID: u64 = 0x0c;
-    pub const DEVICE_FEATURES: u64 = 0x10;
-    pub const DEVICE_FEATURES_SEL: u64 = 0x14;
-    pub const QUEUE_SEL: u64 = 0x30;
-    pub const QUEUE_SIZE_MAX: u64 = 0x34;
-    pub const QUEUE_SIZE: u64 = 0x38;
-    pub const QUEUE_READY: u64 = 0x44;
-    pub const INTERRUPT_STATUS: u64 = 0x60;
-    pub const INTERRUPT_ACK: u64 = 0x64;
-    pub use super::STATUS;
-    pub const QUEUE_DESC_LOW: u64 = 0x80;
-    pub const QUEUE_DESC_HIGH: u64 = 0x84;
-    pub const QUEUE_DRIVER_LOW: u64 = 0x90;
-    pub const QUEUE_DRIVER_HIGH: u64 = 0x94;
-    pub const QUEUE_DEVICE_LOW: u64 = 0xa0;
-    pub const QUEUE_DEVICE_HIGH: u64 = 0xa4;
-    pub const CONFIG: u64 = 0x100;
+    pub(super) const MAGIC: u64 = 0x00;
+    pub(super) const VERSION: u64 = 0x04;
+    pub(super) const DEVICE_ID: u64 = 0x08;
+    pub(super) const VENDOR_ID: u64 = 0x0c;
+    pub(super) const DEVICE_FEATURES: u64 = 0x10;
+    pub(super) const DEVICE_FEATURES_SEL: u64 = 0x14;
+    pub(super) const QUEUE_SEL: u64 = 0x30;
+    pub(super) const QUEUE_SIZE_MAX: u64 = 0x34;
+    pub(super) const QUEUE_SIZE: u64 = 0x38;
+    pub(super) const QUEUE_READY: u64 = 0x44;
+    pub(super) const INTERRUPT_STATUS: u64 = 0x60;
+    pub(super) const INTERRUPT_ACK: u64 = 0x64;
+    pub(super) use super::STATUS;
+    pub(super) const QUEUE_DESC_LOW: u64 = 0x80;
+    pub(super) const QUEUE_DESC_HIGH: u64 = 0x84;
+    pub(super) const QUEUE_DRIVER_LOW: u64 = 0x90;
+    pub(super) const QUEUE_DRIVER_HIGH: u64 = 0x94;
+    pub(super) const QUEUE_DEVICE_LOW: u64 = 0xa0;
+    pub(super) const QUEUE_DEVICE_HIGH: u64 = 0xa4;
+    pub(super) const CONFIG: u64 = 0x100;
 }
 
 /// Offset of the register that a driver writes to notify a queue.
-pub const QUEUE_NOTIFY: u64 = 0x50;
+pub(crate) const QUEUE_NOTIFY: u64 = 0x50;
 
 /// Offset of the register by whose zero a driver resets the device.
-pub const STATUS: u64 = 0x70;
+pub(crate) const STATUS: u64 = 0x70;
 
-/// The registers.
 #[derive(Debug)]
-pub struct Registers {
+pub(crate) struct MmioRegisters {
     guest_cid: u64,
     features_sel: u32,
     queue_sel: u32,
@@ -70,10 +68,10 @@ pub struct Registers {
     queues: [Queue; NR_QUEUES],
 }
 
-impl Registers {
+impl MmioRegisters {
     /// A device that was just reset.
-    pub fn new(guest_cid: u64) -> Result<Registers, virtio_queue::Error> {
-        Ok(Registers {
+    pub(crate) fn new(guest_cid: u64) -> Result<MmioRegisters, virtio_queue::Error> {
+        Ok(MmioRegisters {
             guest_cid,
             features_sel: 0,
             queue_sel: 0,
@@ -84,17 +82,17 @@ impl Registers {
     }
 
     /// The queues, if the driver has set them up.
-    pub fn queues(&mut self) -> Option<&mut [Queue; NR_QUEUES]> {
+    pub(crate) fn queues(&mut self) -> Option<&mut [Queue; NR_QUEUES]> {
         (self.status & DRIVER_OK != 0).then_some(&mut self.queues)
     }
 
-    /// Notes that the driver is to be interrupted.
-    pub fn raise(&mut self, cause: u32) {
+    /// Sets the interrupt status.
+    pub(crate) fn raise(&mut self, cause: u32) {
         self.interrupt_status |= cause;
     }
 
     /// Reads a register, or bytes of the configuration.
-    pub fn read(&self, offset: u64, data: &mut [u8]) {
+    pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
         let bytes = match offset {
             register::CONFIG.. => {
                 let at = usize::try_from(offset - register::CONFIG).unwrap_or(usize::MAX);
@@ -124,8 +122,8 @@ impl Registers {
         }
     }
 
-    /// Writes a register. Only aligned words do anything, as the specification demands of drivers.
-    pub fn write(&mut self, offset: u64, data: &[u8], memory: &GuestMemoryMmap) {
+    /// Writes a register. Only aligned words have an effect, as the specification requires of drivers.
+    pub(crate) fn write(&mut self, offset: u64, data: &[u8], memory: &GuestMemoryMmap) {
         let Ok(word) = data.try_into().map(u32::from_le_bytes) else { return };
         match offset {
             register::DEVICE_FEATURES_SEL => self.features_sel = word,
@@ -181,13 +179,13 @@ mod tests {
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
     }
 
-    fn read(r: &Registers, offset: u64) -> u32 {
+    fn read(r: &MmioRegisters, offset: u64) -> u32 {
         let mut word = [0; 4];
         r.read(offset, &mut word);
         u32::from_le_bytes(word)
     }
 
-    fn set_up(r: &mut Registers, queue: u32, at: u32) {
+    fn set_up(r: &mut MmioRegisters, queue: u32, at: u32) {
         let mem = memory();
         let mut write = |offset, word: u32| r.write(offset, &word.to_le_bytes(), &mem);
         write(register::QUEUE_SEL, queue);
@@ -200,14 +198,14 @@ mod tests {
 
     #[test]
     fn driver_finds_a_socket_device_with_its_cid() {
-        let r = Registers::new(0x1_0000_0003).unwrap();
+        let r = MmioRegisters::new(0x1_0000_0003).unwrap();
         assert_eq!([0, 4, 8].map(|o| read(&r, o)), [MAGIC, VERSION, DEVICE_ID]);
         assert_eq!((read(&r, 0x100), read(&r, 0x104), read(&r, 0x108)), (3, 1, 0));
     }
 
     #[test]
     fn queues_serve_from_driver_ok_to_reset() {
-        let mut r = Registers::new(3).unwrap();
+        let mut r = MmioRegisters::new(3).unwrap();
         set_up(&mut r, 1, 0x1_0000);
         assert!(r.queues().is_none());
         r.write(register::STATUS, &15u32.to_le_bytes(), &memory());
@@ -218,7 +216,7 @@ mod tests {
 
     #[test]
     fn queue_outside_of_memory_never_becomes_ready() {
-        let mut r = Registers::new(3).unwrap();
+        let mut r = MmioRegisters::new(3).unwrap();
         set_up(&mut r, 0, (1 << 20) - 0x1000);
         assert_eq!(read(&r, register::QUEUE_READY), 0);
     }
@@ -229,7 +227,7 @@ mod tests {
             accesses in proptest::collection::vec((any::<bool>(), 0u64..0x1100, proptest::collection::vec(any::<u8>(), 0..9)), 0..200)
         ) {
             let mem = memory();
-            let mut r = Registers::new(3).unwrap();
+            let mut r = MmioRegisters::new(3).unwrap();
             for (is_write, offset, mut data) in accesses {
                 if is_write { r.write(offset, &data, &mem) } else { r.read(offset, &mut data) }
             }

@@ -1,55 +1,47 @@
 //! The packet header (virtio 1.2, section 5.10.6).
 
 /// CID of the host (section 5.10.4).
-pub const HOST_CID: u64 = 2;
+pub(crate) const HOST_CID: u64 = 2;
 
 /// Bytes of a header.
-pub const HEADER_BYTES: usize = 44;
+pub(crate) const HEADER_BYTES: usize = 44;
 
-/// The longest payload that is taken from a guest or given to it, bytes; Linux sends at most 64 KiB in a packet
+/// Longest payload from or to a guest, bytes; Linux sends at most 64 KiB in a packet
 /// (`VIRTIO_VSOCK_MAX_PKT_BUF_SIZE`).
-pub const MAX_PAYLOAD_BYTES: u32 = 64 << 10;
+pub(crate) const MAX_PAYLOAD_BYTES: u32 = 64 << 10;
 
 /// `VIRTIO_VSOCK_TYPE_STREAM`.
-pub const TYPE_STREAM: u16 = 1;
+pub(crate) const TYPE_STREAM: u16 = 1;
 
 /// Operations (section 5.10.6).
-pub mod op {
-    /// Connect.
-    pub const REQUEST: u16 = 1;
-    /// Connected.
-    pub const RESPONSE: u16 = 2;
+pub(crate) mod op {
+    pub(crate) const REQUEST: u16 = 1;
+    pub(crate) const RESPONSE: u16 = 2;
     /// Refused or ended.
-    pub const RST: u16 = 3;
+    pub(crate) const RST: u16 = 3;
     /// One or both directions end.
-    pub const SHUTDOWN: u16 = 4;
-    /// Data.
-    pub const RW: u16 = 5;
+    pub(crate) const SHUTDOWN: u16 = 4;
+    pub(crate) const RW: u16 = 5;
     /// The sender's credit.
-    pub const CREDIT_UPDATE: u16 = 6;
-    /// A wish for a credit update.
-    pub const CREDIT_REQUEST: u16 = 7;
+    pub(crate) const CREDIT_UPDATE: u16 = 6;
+    /// A request for a credit update.
+    pub(crate) const CREDIT_REQUEST: u16 = 7;
 }
 
 /// `SHUTDOWN` flag: the sender will receive no more.
-pub const SHUTDOWN_RCV: u32 = 1;
+pub(crate) const SHUTDOWN_RCV: u32 = 1;
 /// `SHUTDOWN` flag: the sender will send no more.
-pub const SHUTDOWN_SEND: u32 = 2;
+pub(crate) const SHUTDOWN_SEND: u32 = 2;
 
 /// A header; fields as in the specification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Header {
-    /// Sender's context.
+pub(crate) struct Header {
     pub src_cid: u64,
-    /// Receiver's context.
     pub dst_cid: u64,
-    /// Sender's port.
     pub src_port: u32,
-    /// Receiver's port.
     pub dst_port: u32,
     /// Bytes of payload.
     pub len: u32,
-    /// Socket type.
     pub kind: u16,
     /// See [`op`].
     pub op: u16,
@@ -67,7 +59,7 @@ fn bytes<const N: usize>(b: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
 
 impl Header {
     /// Reads a header.
-    pub fn parse(b: &[u8; HEADER_BYTES]) -> Header {
+    pub(crate) fn parse(b: &[u8; HEADER_BYTES]) -> Header {
         Header {
             src_cid: u64::from_le_bytes(bytes(b, 0)),
             dst_cid: u64::from_le_bytes(bytes(b, 8)),
@@ -83,7 +75,7 @@ impl Header {
     }
 
     /// The bytes of the header.
-    pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut b = [0; HEADER_BYTES];
         b[0..8].copy_from_slice(&self.src_cid.to_le_bytes());
         b[8..16].copy_from_slice(&self.dst_cid.to_le_bytes());
@@ -101,9 +93,8 @@ impl Header {
 
 /// A header with its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// The header; `len` equals the payload's length.
     pub header: Header,
-    /// The payload.
     pub payload: Vec<u8>,
 }

@@ -1,6 +1,6 @@
 //! Packets between the device and its two virtqueues, for every front end.
 //!
-//! What a guest puts into a queue is never trusted: a chain that holds no packet is given back and otherwise ignored, and
+//! Chains of a guest are never trusted: a chain without a valid packet is returned and otherwise ignored, and
 //! a queue that cannot be served is left alone until its driver offers the next chain.
 
 use std::ops::Deref;
@@ -11,8 +11,8 @@ use vm_memory::GuestMemory;
 use super::chain;
 use super::device::Device;
 
-/// Takes the next packet that the guest has put into its transmit queue, unless the device has too many answers waiting, and
-/// gives the head of its chain.
+/// Takes the next packet from the guest's transmit queue, unless too many answers wait for the guest, and
+/// returns the head of its chain.
 fn take<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> Option<u16>
 where
     M: Deref + Clone,
@@ -29,9 +29,9 @@ where
     Some(head)
 }
 
-/// Takes the packets that the guest has put into its transmit queue, as far as the device listens.
-/// Says whether a chain was given back, and so whether the guest is to be interrupted.
-pub fn receive<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> bool
+/// Takes packets from the guest's transmit queue until it is empty or the device is congested.
+/// Returns whether a chain was returned, so that the guest must be interrupted.
+pub(crate) fn receive<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> bool
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
@@ -43,9 +43,9 @@ where
     any
 }
 
-/// Takes what is left in a transmit queue that the guest is about to take away, as one does that powers off: it has sent
-/// that, whether or not anybody has looked since. Nothing is given back.
-pub fn drain<M>(device: &mut Device, queue: &mut Queue, mem: &M)
+/// Takes the rest of a transmit queue that the guest is about to remove, as at power-off: those packets were sent,
+/// whether or not the queue was served since. Chains are not returned.
+pub(crate) fn drain<M>(device: &mut Device, queue: &mut Queue, mem: &M)
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,
@@ -57,8 +57,8 @@ where
     }
 }
 
-/// Fills the guest's receive queue. Says whether a chain was given back.
-pub fn send<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> bool
+/// Fills the guest's receive queue. Returns whether a chain was returned.
+pub(crate) fn send<M>(device: &mut Device, queue: &mut Queue, mem: &M) -> bool
 where
     M: Deref + Clone,
     M::Target: GuestMemory + Sized,

@@ -33,7 +33,7 @@ const STREAM_EVENT: u64 = NR_QUEUES as u64 + 1;
 const EXIT_EVENT: u64 = STREAM_EVENT + 1;
 /// `VIRTIO_F_VERSION_1` (virtio 1.2, section 6).
 const VERSION_1: u64 = 1 << 32;
-/// How long the end of a guest waits for a slow reader.
+/// Longest wait for a slow reader at the end of a guest.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -45,9 +45,9 @@ struct Backend {
     memory: Mutex<Option<Memory>>,
     /// The queues, once one of them was notified.
     vrings: OnceLock<Vec<VringRwLock>>,
-    /// Holds this back end in turn: emptied at the end.
+    /// Holds a reference to this back end, so it is cleared at the end.
     epoll: Mutex<Option<Arc<Handler>>>,
-    /// Raised when the guest is gone. The daemon's own event for that would stay open.
+    /// Raised when the guest is gone. The daemon's own event would stay open.
     exit: EventFd,
 }
 
@@ -89,7 +89,7 @@ impl Backend {
         }
     }
 
-    /// What the guest had sent before its queue was taken away, for the thread that serves it may not have seen all of that.
+    /// Takes packets that the guest sent before it removed the queue and that the serving thread has not seen.
     fn take_the_last(&self, vring: &VringRwLock) {
         let Some(memory) = lock(&self.memory).clone() else { return };
         let mut device = lock(&self.device);
@@ -160,7 +160,7 @@ impl VhostUserBackend for Backend {
         self.process(vrings)
     }
 
-    /// QEMU takes a queue away when the guest resets the device or is gone.
+    /// QEMU removes a queue when the guest resets the device or is gone.
     fn stop_vring(&self, index: u32) -> io::Result<()> {
         if let (Some(vrings), TX) = (self.vrings.get(), index as usize) {
             self.take_the_last(&vrings[TX]);
@@ -169,7 +169,7 @@ impl VhostUserBackend for Backend {
     }
 }
 
-/// The daemon and its thread for the queues, which ends before this is gone.
+/// The daemon and its thread for the queues, which ends before this is dropped.
 struct Service {
     backend: Arc<Backend>,
     daemon: VhostUserDaemon<Arc<Backend>>,
@@ -182,7 +182,7 @@ impl Service {
         for handler in daemon.get_epoll_handlers() {
             let exit = backend.exit.as_raw_fd();
             if let Err(e) = handler.register_listener(exit, EventSet::IN, EXIT_EVENT) {
-                // Dropping it would wait for a thread that cannot be told to end.
+                // Dropping it would wait for a thread that cannot be stopped.
                 std::mem::forget(daemon);
                 return Err(e);
             }
@@ -202,7 +202,7 @@ impl Service {
     }
 
     fn end(&self) {
-        // It can only fail when it is raised to its limit.
+        // This fails only if the counter is at its limit.
         let _ = self.backend.exit.write(1);
         lock(&self.backend.epoll).take();
     }
@@ -237,16 +237,16 @@ impl Server {
         Ok(Server { socket: socket.into(), listening, thread: Some(thread), memory })
     }
 
-    /// What the guest's memory is by the last that QEMU has said.
+    /// The guest's memory, as QEMU has described it last.
     pub fn memory(&self) -> GuestMemory {
         GuestMemory::shared(self.memory.clone())
     }
 }
 
 impl Drop for Server {
-    /// Waits for the threads; call it when QEMU is gone.
+    /// Waits for the threads. To be called when QEMU is gone.
     fn drop(&mut self) {
-        // If QEMU never came, the thread still waits for it: this makes its accept(2) fail.
+        // If QEMU never connected, the thread still waits for it: this makes its accept(2) fail.
         // SAFETY: shutdown touches no memory, and the descriptor is open as long as `self`.
         unsafe { libc::shutdown(self.listening.as_raw_fd(), libc::SHUT_RDWR) };
         if let Some(thread) = self.thread.take() {

@@ -14,7 +14,7 @@ pub fn run_inside_of(lab: &str, selection: &str) {
     let kernel = crate::fixture::kernel();
     let this = std::env::current_exe().unwrap();
     let arguments = [selection, "--ignored", "--nocapture", "--test-threads=1"];
-    let (ok, output) = if ktstr_vmm::kvm::calibrate().is_ok_and(|c| c.is_native()) {
+    let (ok, output) = if ktstr_vmm::calibrate().is_ok_and(|c| c.is_native()) {
         let out = Command::new(this).args(arguments).output().unwrap();
         let text = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
         (out.status.success(), text)

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ktstr_vmm::vsock::device::BUFFER_BYTES;
+use ktstr_vmm::BUFFER_BYTES;
 use ktstr_vmm::{Accel, Accept, GuestEnd, start};
 
 use crate::fixture::{self, STOP, deadline};

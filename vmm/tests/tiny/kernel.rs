@@ -43,7 +43,7 @@ impl Tiny {
         }
     }
 
-    /// The image.
+    /// Bytes of the bzImage.
     pub fn image(self) -> Vec<u8> {
         let code = self.code();
         let note = [4, 8, PHYS32_ENTRY].map(u32::to_le_bytes).concat();

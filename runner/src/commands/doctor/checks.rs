@@ -1,11 +1,11 @@
-//! What is looked at.
+//! The checks of `cargo ktstr doctor`.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ktstr_vmm::kvm::{self, Calibration, KvmError};
+use ktstr_vmm::{Calibration, KvmError};
 
 use crate::commands::doctor::finding::{Finding, Level};
 use crate::emulator;
@@ -17,7 +17,7 @@ const INSTALL: &str = "./setup/install.sh in ktstr's source, or";
 
 /// Every finding, in the order of the report.
 pub(super) fn all() -> Vec<Finding> {
-    let calibration = kvm::calibrate();
+    let calibration = ktstr_vmm::calibrate();
     let mut findings = vec![kvm_finding(&calibration), accelerator(&calibration)];
     findings.push(witness());
     findings.extend(hardware());
@@ -58,7 +58,7 @@ fn kvm_finding(calibration: &Result<Calibration, KvmError>) -> Finding {
             "KVM",
             Level::Limited,
             e.to_string(),
-            "what the message says; --accel tcg and --accel sim work without",
+            "see the message; --accel tcg and --accel sim need no KVM",
         ),
     }
 }
@@ -70,17 +70,17 @@ fn accelerator(calibration: &Result<Calibration, KvmError>) -> Finding {
 
 fn witness() -> Finding {
     match crate::host::steal::check() {
-        Ok(()) => Finding::good("host witness", "can mark slices of kvm guests that the host disturbed"),
+        Ok(()) => Finding::good("host witness", "records host steal in slices of kvm guests"),
         Err(why) => Finding::lack(
             "host witness",
             Level::Limited,
-            format!("slices of kvm guests will not say what the host took of them: {why}"),
+            format!("slices of kvm guests have no host steal: {why}"),
             "run as root, outside of containers, on a kernel with BTF",
         ),
     }
 }
 
-/// The distinct contents of a file that every CPU has.
+/// The distinct contents of a sysfs file of all CPUs.
 fn distinct(file: &str) -> BTreeSet<String> {
     let Ok(cpus) = fs::read_dir("/sys/devices/system/cpu") else { return BTreeSet::new() };
     let texts = cpus.flatten().filter_map(|c| fs::read_to_string(c.path().join(file)).ok());
@@ -149,21 +149,21 @@ fn sim_emulator() -> Finding {
     }
 }
 
-/// The first line that a program says of its version.
+/// The first line of a program's version.
 fn version(program: &str, args: &[&str]) -> Option<String> {
     let out = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&out.stdout);
     out.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_string())
 }
 
-fn program(name: &'static str, args: &[&str], command: &str, mend: &str) -> Finding {
+fn program(name: &'static str, args: &[&str], command: &str, fix: &str) -> Finding {
     match version(command, args) {
         Some(found) => Finding::good(name, found),
-        None => Finding::lack(name, Level::Missing, "not installed", mend),
+        None => Finding::lack(name, Level::Missing, "not installed", fix),
     }
 }
 
-/// The compiler of BPF programs; schedulers need it, tests of an existing one do not.
+/// The compiler of BPF programs: needed to build schedulers, not to run them.
 fn clang() -> Finding {
     let found = ["clang-22", "clang-19", "clang"].iter().find_map(|c| version(c, &["--version"]));
     match found {
@@ -193,4 +193,20 @@ fn kernels() -> Finding {
         );
     }
     Finding::good("kernels", names.join(", "))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::io;
+    use std::time::Duration;
+
+    /// Findings on hosts with native KVM, with an emulated one, and without.
+    pub(crate) fn hosts() -> [(&'static str, Vec<Finding>); 3] {
+        let measured = |turn_ns| Ok(Calibration { turn_ns, took: Duration::from_micros(1500) });
+        let source = io::Error::from_raw_os_error(libc::EACCES);
+        let denied = Err(KvmError::Open { source, fix: "join its group" });
+        [("native", measured(Some(0.4))), ("emulated", measured(Some(2140.0))), ("without", denied)]
+            .map(|(host, calibration)| (host, vec![kvm_finding(&calibration), accelerator(&calibration)]))
+    }
 }

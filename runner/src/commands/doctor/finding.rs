@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
-    /// As it should be, or a plain fact.
+    /// Nothing to fix.
     Good,
     /// Tests run, but not as well as they could.
     Limited,
@@ -23,21 +23,21 @@ pub(crate) struct Finding {
     pub(crate) level: Level,
     /// What was found.
     pub(crate) found: String,
-    /// The command that mends it, or what else to do.
-    pub(crate) mend: Option<String>,
+    /// How to fix it.
+    pub(crate) fix: Option<String>,
 }
 
 impl Finding {
     pub(crate) fn good(name: &'static str, found: impl Into<String>) -> Finding {
-        Finding { name, level: Level::Good, found: found.into(), mend: None }
+        Finding { name, level: Level::Good, found: found.into(), fix: None }
     }
 
     pub(crate) fn lack(
         name: &'static str,
         level: Level,
         found: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Finding {
-        Finding { name, level, found: found.into(), mend: Some(mend.into()) }
+        Finding { name, level, found: found.into(), fix: Some(fix.into()) }
     }
 }

@@ -1,9 +1,7 @@
-//! `cargo ktstr doctor`: what this host can do, why, and the command that mends each lack.
-//!
-//! Owns the list of findings and how it is printed; [`checks`] finds.
+//! `cargo ktstr doctor`: what this host can do, and how to fix what is missing.
 
 mod checks;
-pub mod finding;
+pub(crate) mod finding;
 
 use clap::Args;
 
@@ -15,14 +13,14 @@ use crate::{exit, output};
 #[command(
     after_help = "Exit status: 0 if tests can run here, 14 if something that every test needs is missing."
 )]
-pub struct DoctorArgs {
-    /// Machine-readable
+pub(crate) struct DoctorArgs {
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Looks at everything, prints it, and gives the exit status.
-pub fn run(args: &DoctorArgs) -> u8 {
+/// Prints every finding and returns the exit status.
+pub(crate) fn run(args: &DoctorArgs) -> u8 {
     let findings = checks::all();
     let text = if args.json { json(&findings) } else { text(&findings) };
     output::write(format_args!("{text}"));
@@ -35,7 +33,7 @@ fn status(findings: &[Finding]) -> u8 {
 }
 
 fn json(findings: &[Finding]) -> String {
-    serde_json::to_string_pretty(findings).expect("findings are texts") + "\n"
+    serde_json::to_string_pretty(findings).unwrap_or_default() + "\n"
 }
 
 fn text(findings: &[Finding]) -> String {
@@ -48,8 +46,8 @@ fn text(findings: &[Finding]) -> String {
             Level::Missing => "MISSING",
         };
         out.push_str(&format!("{mark:<8} {:<width$}  {}\n", f.name, f.found));
-        if let Some(mend) = &f.mend {
-            out.push_str(&format!("{:<8} {:<width$}  -> {mend}\n", "", ""));
+        if let Some(fix) = &f.fix {
+            out.push_str(&format!("{:<8} {:<width$}  -> {fix}\n", "", ""));
         }
     }
     out
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_is_printed_with_its_mend_and_sets_the_status() {
+    fn finding_is_printed_with_its_fix_and_sets_the_status() {
         let findings = [
             Finding::good("CPUs", "2"),
             Finding::lack("QEMU", Level::Missing, "not installed", "apt-get install qemu-system-x86"),
@@ -75,11 +73,18 @@ mod tests {
     }
 
     #[test]
+    fn report_of_each_kind_of_host() {
+        for (host, findings) in checks::tests::hosts() {
+            insta::assert_snapshot!(host, text(&findings));
+        }
+    }
+
+    #[test]
     fn this_host_is_described() {
         let findings = checks::all();
         for name in ["KVM", "accelerator", "CPUs", "last-level caches", "QEMU", "kernels"] {
             assert!(findings.iter().any(|f| f.name == name && !f.found.is_empty()), "{name}: {findings:?}");
         }
-        assert!(findings.iter().all(|f| (f.level == Level::Good) == f.mend.is_none()), "{findings:?}");
+        assert!(findings.iter().all(|f| (f.level == Level::Good) == f.fix.is_none()), "{findings:?}");
     }
 }

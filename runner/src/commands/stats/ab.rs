@@ -53,7 +53,7 @@ struct BootArgs {
 
 /// `stats ab`.
 #[derive(Clone, Debug, Args)]
-pub struct AbArgs {
+pub(super) struct AbArgs {
     /// Side A: scheduler [default: each test's own]
     #[arg(long, value_name = "SCHEDULER")]
     a_scheduler: Option<String>,
@@ -74,7 +74,7 @@ pub struct AbArgs {
 
 /// `stats gate`.
 #[derive(Clone, Debug, Args)]
-pub struct GateArgs {
+pub(super) struct GateArgs {
     /// Side A: the commit, branch or tag to compare with
     #[arg(long, value_name = "REF")]
     base: String,
@@ -84,7 +84,6 @@ pub struct GateArgs {
     report: ReportArgs,
 }
 
-/// One side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Side {
     name: char,
@@ -92,7 +91,7 @@ struct Side {
     worktree: Option<Worktree>,
 }
 
-/// The boots of a side, as they were made.
+/// The boots of a side so far.
 #[derive(Debug, Default)]
 struct Made {
     runs: Vec<Sidecar>,
@@ -122,7 +121,7 @@ impl Made {
     }
 }
 
-/// The dimensions that tell the sides apart.
+/// The dimensions in which the sides differ.
 fn asked([a, b]: &[Side; 2]) -> Vec<&'static str> {
     let commit = |side: &Side| side.worktree.as_ref().map(|w| w.commit.clone());
     let differ = [("scheduler", a.scheduler != b.scheduler), ("commit", commit(a) != commit(b))];
@@ -131,7 +130,7 @@ fn asked([a, b]: &[Side; 2]) -> Vec<&'static str> {
 
 impl AbArgs {
     /// Boots, compares, reports; gives the exit status.
-    pub fn run(&self, json: bool) -> Result<u8, StatsError> {
+    pub(super) fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
         require_scheduler("--a-scheduler", self.a_scheduler.as_deref()).map_err(AbError::from)?;
         require_scheduler("--b-scheduler", self.b_scheduler.as_deref()).map_err(AbError::from)?;
@@ -159,7 +158,7 @@ impl AbArgs {
 
 impl GateArgs {
     /// Boots, compares, reports; gives the exit status.
-    pub fn run(&self, json: bool) -> Result<u8, StatsError> {
+    pub(super) fn run(&self, json: bool) -> Result<u8, StatsError> {
         let here = Path::new(".");
         let worktrees = Worktrees::lock(&crate::run::layout::ktstr_dir()).map_err(AbError::from)?;
         let side = |name, commit: String| -> Result<Side, AbError> {
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn sides_are_told_apart_by_what_was_named() {
+    fn sides_differ_in_the_named_dimensions() {
         assert_eq!(asked(&[side(Some("x"), Some("c")), side(None, Some("d"))]), ["scheduler", "commit"]);
         assert_eq!(asked(&[side(Some("x"), None), side(None, None)]), ["scheduler"]);
         assert_eq!(asked(&[side(Some("x"), Some("c")), side(Some("x"), Some("d"))]), ["commit"]);

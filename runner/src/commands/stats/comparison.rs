@@ -166,7 +166,7 @@ fn row(cells: [String; 8], finding: Finding, judged: bool) -> Vec<Cell> {
 }
 
 /// Prints the sides beside each other.
-pub fn print(c: &Comparison) {
+pub(super) fn print(c: &Comparison) {
     for section in sections(c) {
         outln!("{}", section.title);
         ends_text(section.verdicts).iter().for_each(|ends| outln!("{ends}"));
@@ -206,7 +206,7 @@ fn headline(c: &Comparison) -> String {
 }
 
 /// The same as Markdown, for a pull request: what changed first, the rest folded away.
-pub fn markdown(c: &Comparison) -> String {
+pub(super) fn markdown(c: &Comparison) -> String {
     let mut out = format!("### ktstr: {}\n", escaped(&headline(c)));
     let telling =
         |l: &Line| !matches!(l.finding, Finding::Unchanged | Finding::CannotDecide | Finding::Immaterial);

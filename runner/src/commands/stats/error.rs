@@ -1,4 +1,4 @@
-//! Why there are no statistics.
+//! Errors of `stats`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::exit;
 use crate::kernel::error::KernelError;
 use crate::nextest::error::TestError;
 
-/// Why there are no statistics.
+/// Why `stats` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
     /// There are no runs.
@@ -31,9 +31,8 @@ pub enum StatsError {
     /// The report cannot be written.
     #[error("{path}: {source}")]
     Report {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -49,10 +48,9 @@ impl StatsError {
     }
 }
 
-/// Why there was no A/B run.
+/// Why an A/B run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AbError {
-    /// No kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The tests could not be run.
@@ -61,8 +59,10 @@ pub enum AbError {
     /// A commit could not be checked out.
     #[error(transparent)]
     Worktree(#[from] WorktreeError),
-    /// Nothing tells the sides apart.
-    #[error("name what differs, as in: cargo ktstr stats ab --a-scheduler eevdf --b-scheduler scx_simple")]
+    /// The sides do not differ.
+    #[error(
+        "the sides do not differ; name what differs, as in: cargo ktstr stats ab --a-scheduler eevdf --b-scheduler scx_simple"
+    )]
     SameSides,
     /// Only one side names a commit.
     #[error("side {0} names no commit; add --{option}-commit, HEAD for the last commit of this checkout", option = .0.to_ascii_lowercase())]
@@ -70,11 +70,10 @@ pub enum AbError {
     /// No test was run on a side, or it does not build.
     #[error("side {side}: no test was run (cargo nextest run ended with {status}){output}")]
     NoRuns {
-        /// The side.
         side: char,
         /// How nextest ended.
         status: String,
-        /// What it said.
+        /// Its output.
         output: String,
     },
     /// SIGINT or SIGTERM.

@@ -2,9 +2,9 @@
 
 mod ab;
 mod comparison;
-pub mod error;
+pub(crate) mod error;
 mod print;
-pub mod report;
+pub(crate) mod report;
 mod worktree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,30 +26,30 @@ use crate::output::{one_line, outln, plain};
 
 /// `cargo ktstr stats`.
 #[derive(Debug, Args)]
-pub struct StatsArgs {
+pub(crate) struct StatsArgs {
     #[command(subcommand)]
     command: Option<StatsCommand>,
-    /// Machine-readable
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
 impl StatsArgs {
-    /// It boots guests.
-    pub fn runs_guests(&self) -> bool {
+    /// Whether the command boots guests.
+    pub(crate) fn runs_guests(&self) -> bool {
         matches!(self.command, Some(StatsCommand::Ab(_) | StatsCommand::Gate(_)))
     }
 }
 
 #[derive(Debug, Subcommand)]
 enum StatsCommand {
-    /// All runs, the oldest first.
+    /// List all runs, the oldest first.
     List,
-    /// The values of each dimension.
+    /// List the values of each dimension.
     ListValues,
-    /// Every metric with its definition, and every column.
+    /// List every metric with its definition, and every column.
     ListMetrics,
-    /// The host of a run.
+    /// Show the host of a run.
     ShowHost {
         /// Identifier of the run
         #[arg(long, value_name = "ID")]
@@ -57,8 +57,9 @@ enum StatsCommand {
     },
     /// Compare two sides, boot by boot.
     #[command(
-        after_help = "The dimensions that distinguish the sides are named for both. Dimensions that no option names pair the boots; of kernels and
-commits that no option names, the newest is taken. Boots that failed are judged as the metrics are (docs/statistics.md).
+        after_help = "Name the dimension in which the sides differ for both sides. Boots are paired by the dimensions that no option
+names; of kernels and commits that no option names, the newest is used. Failed boots are judged as metrics are
+(docs/statistics.md).
 Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
 Examples:
@@ -74,14 +75,12 @@ Examples:
   cargo ktstr stats ab --a-commit main --b-commit HEAD --repeat 8 -- -E 'test(latency)'")]
     Ab(ab::AbArgs),
     /// Compare this checkout with another commit, for CI.
-    #[command(
-        after_help = "What is not committed counts as this checkout's, but for files that git does not track.
+    #[command(after_help = "Uncommitted changes belong to this checkout; untracked files are left out.
 Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
 Examples:
   cargo ktstr stats gate --base origin/main
-  cargo ktstr stats gate --base main --repeat 8 --markdown report.md -- -E 'test(latency)'"
-    )]
+  cargo ktstr stats gate --base main --repeat 8 --markdown report.md -- -E 'test(latency)'")]
     Gate(ab::GateArgs),
 }
 
@@ -187,8 +186,8 @@ impl CompareArgs {
     }
 }
 
-/// Does what the arguments say and gives the exit status.
-pub fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
+/// Runs the subcommand; returns the exit status.
+pub(crate) fn run(args: &StatsArgs, ktstr_dir: &Path) -> Result<u8, StatsError> {
     if let Some(StatsCommand::ListMetrics) = args.command {
         list_metrics(args.json);
         return Ok(exit::OK);
@@ -255,11 +254,11 @@ fn list_metrics(json: bool) {
         outln!("\n{table}.parquet");
         columns(own);
     }
-    outln!("\nwhat follows from slices.parquet (docs/slices.md)");
+    outln!("\nderived from slices.parquet (docs/slices.md)");
     columns(&columns::DERIVED);
 }
 
-/// What a comparison does with a metric where no policy says otherwise.
+/// What a comparison does with a metric by default.
 fn treatment(m: &Metric) -> String {
     if m.compared.is_empty() {
         return "not compared".into();
@@ -275,7 +274,7 @@ fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsErr
         outln!("{}", serde_json::json!(host));
         return Ok(());
     }
-    let or = |v: Option<String>| v.map_or("not known".into(), |v| one_line(&v));
+    let or = |v: Option<String>| v.map_or("unknown".into(), |v| one_line(&v));
     outln!("CPU     {}", or(host.cpu_model.clone()));
     outln!("CPUs    {}", or(host.nr_cpus.map(|n| n.to_string())));
     outln!("memory  {}", or(host.mem_bytes.map(|b| format!("{} MiB", b >> 20))));
@@ -284,7 +283,7 @@ fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsErr
     Ok(())
 }
 
-/// Of kernels and commits that no filter names, that of the newest run that is on a side.
+/// Restricts kernels and commits that no filter names to those of the newest run on a side.
 fn newest_only(runs: &[RunEntry], a: &mut Filters, b: &mut Filters) {
     for name in ["kernel", "commit"] {
         if a.contains_key(name) || b.contains_key(name) {

@@ -12,7 +12,7 @@ use ktstr_analysis::{MetricRow, Verdict};
 use crate::output::{one_line, outln, plain};
 
 /// A value in its unit, with three significant digits.
-pub fn value(v: Option<f64>, unit: &str) -> String {
+pub(super) fn value(v: Option<f64>, unit: &str) -> String {
     let Some(v) = v else { return "-".into() };
     let scaled = |v: f64, unit: &str| {
         let digits = if v.abs() >= 100.0 {
@@ -35,7 +35,7 @@ pub fn value(v: Option<f64>, unit: &str) -> String {
 }
 
 /// A number whose digits are all 0 has no sign.
-pub fn unsigned_zero(number: String) -> String {
+pub(super) fn unsigned_zero(number: String) -> String {
     match number.strip_prefix(['-', '+']) {
         Some(digits) if !digits.contains(|c| ('1'..='9').contains(&c)) => digits.into(),
         _ => number,
@@ -43,7 +43,7 @@ pub fn unsigned_zero(number: String) -> String {
 }
 
 /// A table without lines.
-pub fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
@@ -54,12 +54,12 @@ pub fn table(header: &[&str]) -> Table {
 }
 
 /// A cell with text from a guest or a file.
-pub fn cell(text: impl ToString) -> Cell {
+pub(super) fn cell(text: impl ToString) -> Cell {
     Cell::new(one_line(&text.to_string()))
 }
 
 /// The same, with what it holds at its right end.
-pub fn right(text: impl ToString) -> Cell {
+pub(super) fn right(text: impl ToString) -> Cell {
     cell(text).set_alignment(CellAlignment::Right)
 }
 
@@ -88,7 +88,7 @@ const KEY_METRICS: [(&str, &str, &str); 5] = [
 ];
 
 /// One line a run.
-pub fn runs(found: &[&RunEntry], json: bool) {
+pub(super) fn runs(found: &[&RunEntry], json: bool) {
     if json {
         let rows: Vec<_> =
             found.iter().map(|f| serde_json::json!({"path": f.path, "sidecar": f.sidecar})).collect();

@@ -16,7 +16,6 @@ const DIGITS: usize = 12;
 /// Why there is no checkout.
 #[derive(Debug, thiserror::Error)]
 pub enum WorktreeError {
-    /// git refused.
     #[error(transparent)]
     Git(#[from] GitError),
     /// A checkout could not be moved.
@@ -34,7 +33,7 @@ const STAGE: [&str; 2] = ["stage", "stage.target"];
 
 /// A checkout of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Worktree {
+pub(super) struct Worktree {
     /// First digits of the commit, as results have them, and the name of the checkout.
     pub commit: String,
     pub(super) all: PathBuf,
@@ -44,7 +43,7 @@ pub struct Worktree {
 
 /// A checkout in the place where it is built and run. Dropping this moves it back.
 #[derive(Debug)]
-pub struct OnStage<'a>(&'a Worktree);
+pub(super) struct OnStage<'a>(&'a Worktree);
 
 impl Worktree {
     fn places(&self) -> [PathBuf; 2] {
@@ -52,7 +51,7 @@ impl Worktree {
     }
 
     /// Moves it to where it is built and run.
-    pub fn enter(&self) -> io::Result<OnStage<'_>> {
+    pub(super) fn enter(&self) -> io::Result<OnStage<'_>> {
         let [root, target] = self.places();
         let on_stage = OnStage(self);
         fs::create_dir_all(&target)?;
@@ -64,12 +63,12 @@ impl Worktree {
 
 impl OnStage<'_> {
     /// The directory to build and run in.
-    pub fn dir(&self) -> PathBuf {
+    pub(super) fn dir(&self) -> PathBuf {
         self.0.all.join(STAGE[0]).join(&self.0.below)
     }
 
     /// Where it is built.
-    pub fn target(&self) -> PathBuf {
+    pub(super) fn target(&self) -> PathBuf {
         self.0.all.join(STAGE[1])
     }
 }
@@ -85,20 +84,20 @@ impl Drop for OnStage<'_> {
 
 /// The checkouts, for one comparison at a time.
 #[derive(Debug)]
-pub struct Worktrees {
+pub(super) struct Worktrees {
     all: PathBuf,
     _lock: File,
 }
 
 /// A commit of what the work tree holds now: HEAD, or, with changes in tracked files, a commit on no branch.
-pub fn snapshot(dir: &Path) -> Result<String, WorktreeError> {
+pub(super) fn snapshot(dir: &Path) -> Result<String, WorktreeError> {
     let stash = git(dir, &["stash", "create"])?;
     if stash.is_empty() { Ok(commit(dir, "HEAD")?) } else { Ok(stash) }
 }
 
 impl Worktrees {
     /// Those of a target directory's `ktstr/`.
-    pub fn lock(ktstr_dir: &Path) -> Result<Worktrees, WorktreeError> {
+    pub(super) fn lock(ktstr_dir: &Path) -> Result<Worktrees, WorktreeError> {
         let all = ktstr_dir.join("worktrees");
         fs::create_dir_all(&all)?;
         let lock = File::create(all.join("lock"))?;
@@ -121,7 +120,7 @@ impl Worktrees {
     }
 
     /// The checkout of `commit`, made if it is not there.
-    pub fn checkout(&self, dir: &Path, commit: &str) -> Result<Worktree, WorktreeError> {
+    pub(super) fn checkout(&self, dir: &Path, commit: &str) -> Result<Worktree, WorktreeError> {
         let top = PathBuf::from(git(dir, &["rev-parse", "--show-toplevel"])?);
         let below = dir.canonicalize()?.strip_prefix(&top).unwrap_or(Path::new("")).to_path_buf();
         let worktree = Worktree { commit: digits(commit), all: self.all.clone(), below };

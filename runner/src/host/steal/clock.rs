@@ -12,16 +12,14 @@ const MAX_DELAY_NS: f64 = 10e9;
 
 /// What was read at one edge of the window: by the guest, and by the host when it heard of that.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Edge {
-    /// The guest's.
+pub(crate) struct Edge {
     pub guest: ClockReading,
-    /// The host's.
     pub host: Moment,
 }
 
 /// The line through two moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Alignment {
+pub(crate) struct Alignment {
     host_ns: f64,
     guest_ns: f64,
     /// Guest nanoseconds per nanosecond of the host.
@@ -30,7 +28,7 @@ pub struct Alignment {
 
 impl Alignment {
     /// Of a guest whose counter shows the host's plus `tsc_offset`. `None`: the readings do not belong together.
-    pub fn new(open: &Edge, close: &Edge, tsc_offset: u64) -> Option<Alignment> {
+    pub(crate) fn new(open: &Edge, close: &Edge, tsc_offset: u64) -> Option<Alignment> {
         let ticks = close.host.tsc.checked_sub(open.host.tsc)? as f64;
         let host_ns = close.host.ns.checked_sub(open.host.ns)? as f64;
         let ticks_per_ns = ticks / host_ns;
@@ -51,7 +49,7 @@ impl Alignment {
     }
 
     /// The guest's time at this time of the host's, nanoseconds; 0 for what was before its birth.
-    pub fn guest_ns(&self, host_ns: u64) -> u64 {
+    pub(crate) fn guest_ns(&self, host_ns: u64) -> u64 {
         (self.guest_ns + (host_ns as f64 - self.host_ns) * self.rate).max(0.0).round() as u64
     }
 }

@@ -3,7 +3,7 @@
 //! A BPF program (`bpf/witness.bpf.c`) on the host's scheduler notes each wait of these threads, and [`clock`] finds what the
 //! guest's clock showed then. Where the privilege for that is missing a run goes on without it.
 
-pub mod clock;
+pub(crate) mod clock;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,7 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// Why there is no witness.
 #[derive(Debug, thiserror::Error)]
-pub enum WitnessError {
+pub(crate) enum WitnessError {
     /// Something that it needs is missing.
     #[error("{0}")]
     Lack(&'static str),
@@ -50,16 +50,14 @@ pub enum WitnessError {
     /// The program is refused or cannot be attached.
     #[error("its BPF program: {0}")]
     Program(#[from] ProgramError),
-    /// Its tables.
     #[error("its BPF maps: {0}")]
     Map(#[from] MapError),
-    /// No thread.
     #[error("its thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 /// Whether this process may have a witness.
-pub fn check() -> Result<(), WitnessError> {
+pub(crate) fn check() -> Result<(), WitnessError> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let capabilities =
         status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("CapEff:")?.trim(), 16).ok());
@@ -104,21 +102,21 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 
 /// A guest under watch.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct StealWatch {
     witness: Result<Witness, WitnessError>,
     tsc_offset: Option<u64>,
 }
 
-impl Watch {
+impl StealWatch {
     /// Begins to watch a guest with so many CPUs.
-    pub fn start(guest: &Guest, nr_cpus: u32) -> Watch {
+    pub(crate) fn start(guest: &Guest, nr_cpus: u32) -> StealWatch {
         let witness = check().and_then(|()| Witness::start(&threads_of(guest, nr_cpus)?));
-        Watch { witness, tsc_offset: guest.tsc_offset() }
+        StealWatch { witness, tsc_offset: guest.tsc_offset() }
     }
 
     /// Ends it, when the guest is gone and its stream has been read: what was stolen, by the guest's clock.
     /// `edges`: what both clocks showed when the window opened and when it closed.
-    pub fn finish(self, edges: Option<(Edge, Edge)>) -> Result<Stolen, WitnessError> {
+    pub(crate) fn finish(self, edges: Option<(Edge, Edge)>) -> Result<Stolen, WitnessError> {
         let account = self.witness?.finish()?;
         if account.lost > 0 {
             return Err(WitnessError::Lack("the host's waits came too fast to be kept"));
@@ -185,7 +183,6 @@ impl Witness {
         Ok(Witness { stop, thread })
     }
 
-    /// Ends it.
     fn finish(self) -> Result<Account, MapError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|_| Ok(Account::default()))

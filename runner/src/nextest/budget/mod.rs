@@ -8,8 +8,8 @@
 //!
 //! Tests that are not ktstr's own are neither counted nor left out.
 
-pub mod planned;
-pub mod select;
+pub(crate) mod planned;
+pub(crate) mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,13 @@ use ktstr_wire::listing::{Described, Selected};
 use ktstr_wire::topology::Topology;
 
 use crate::nextest::error::{TestError, system};
-use crate::run::durations::Past;
+use crate::run::durations::DurationHistory;
 use crate::run::layout::qualified_test;
 use select::{Candidate, Choice};
 
 /// What a budget is spent on.
 #[derive(Debug)]
-pub struct Plan<'a> {
-    /// Seconds.
+pub(crate) struct Budget<'a> {
     pub seconds: u64,
     /// `target/ktstr`.
     pub ktstr_dir: &'a Path,
@@ -42,7 +41,7 @@ pub struct Plan<'a> {
 
 /// The selected tests as a file, gone with the session.
 #[derive(Debug)]
-pub struct Selection {
+pub(crate) struct Selection {
     path: PathBuf,
 }
 
@@ -53,20 +52,20 @@ impl Drop for Selection {
 }
 
 impl Selection {
-    /// Tells test binaries about it.
-    pub fn tell(&self, command: &mut Command) {
+    /// Passes it to the test binaries that `command` starts.
+    pub(crate) fn set_environment(&self, command: &mut Command) {
         command.env(env::SELECTION, &self.path);
     }
 }
 
 /// The budget of the environment; what is no number of seconds is an error.
-pub fn from_env() -> Result<Option<u64>, TestError> {
+pub(crate) fn from_env() -> Result<Option<u64>, TestError> {
     Ok(env::BUDGET_SECS.read(|text| text.parse().ok().filter(|seconds| *seconds > 0))?)
 }
 
 /// Lists with `list`, a `cargo nextest list` command with the environment of the run, chooses, says so on stderr, and writes
 /// the choice.
-pub fn choose(plan: &Plan<'_>, mut list: Command, session: &str) -> Result<Selection, TestError> {
+pub(crate) fn choose(plan: &Budget<'_>, mut list: Command, session: &str) -> Result<Selection, TestError> {
     let dir = plan.ktstr_dir.join("sessions");
     std::fs::create_dir_all(&dir).map_err(system(dir.display().to_string()))?;
     let described_path = dir.join(format!("{session}.described.jsonl"));
@@ -138,8 +137,8 @@ fn line(choice: &Choice, tests: usize, seconds: u64, properties: usize) -> Strin
 }
 
 /// The tests for [`select`], and the number of properties that they have in all.
-fn candidates(tests: &[Described], plan: &Plan<'_>) -> (Vec<Candidate>, usize) {
-    let past = Past::read(plan.ktstr_dir);
+fn candidates(tests: &[Described], plan: &Budget<'_>) -> (Vec<Candidate>, usize) {
+    let past = DurationHistory::read(plan.ktstr_dir);
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let candidate = |t: &Described| {
         let accel = t.accel.unwrap_or(plan.accel);
@@ -196,7 +195,7 @@ mod tests {
     #[test]
     fn properties_are_numbered_and_times_estimated() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan { seconds: 10, ktstr_dir: dir.path(), accel: Accel::Tcg, repeat: 2, args: &[] };
+        let plan = Budget { seconds: 10, ktstr_dir: dir.path(), accel: Accel::Tcg, repeat: 2, args: &[] };
         let tests =
             [described("x", "1n1l4c1t", &["test=x", "smt=false"]), described("y", "bad", &["smt=false"])];
         let (all, n) = candidates(&tests, &plan);

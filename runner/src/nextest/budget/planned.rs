@@ -63,7 +63,7 @@ fn is_short_jobs(arg: &str) -> bool {
 
 /// The arguments of a run that has only the chosen tests. They are those of one shard already: cut again, they would be a shard of a
 /// shard.
-pub fn without_partition(args: &[String]) -> Vec<String> {
+pub(crate) fn without_partition(args: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -85,7 +85,7 @@ fn own_path(path: &str) -> String {
 }
 
 /// The tests that `cargo nextest run` with these arguments would run.
-pub fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>, TestError> {
+pub(crate) fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>, TestError> {
     let list = listing::read(&mut list, &list_args(args))?;
     let matching = listing::tests(&list).filter(|t| t.matches);
     Ok(matching.map(|t| Selected { binary: own_path(t.binary_path), name: t.name.into() }).collect())
@@ -93,7 +93,7 @@ pub fn matching(mut list: Command, args: &[String]) -> Result<BTreeSet<Selected>
 
 /// Tests that run at a time: what the arguments or nextest's own variable say, else the tightest test group of the project's
 /// nextest configuration, else nextest's default, a test for each CPU. Too small a number only leaves time unused.
-pub fn parallelism(args: &[String]) -> u32 {
+pub(crate) fn parallelism(args: &[String]) -> u32 {
     let asked = asked_threads(args).or_else(|| std::env::var("NEXTEST_TEST_THREADS").ok()?.parse().ok());
     let group = group_limit(&std::fs::read_to_string(Path::new(".config/nextest.toml")).unwrap_or_default());
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 /// One test to choose from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Numbers of the properties that it covers, each once.
     pub properties: Vec<usize>,
     /// Estimated time, milliseconds, at least 1.
@@ -19,7 +19,7 @@ pub struct Candidate {
 
 /// What was chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Indexes of the candidates, in the order in which they were chosen.
     pub chosen: Vec<usize>,
     /// The time that they take at most with the run's parallelism, milliseconds.
@@ -58,7 +58,7 @@ impl Ord for Ranked {
 
 /// Tests chosen so far.
 #[derive(Clone)]
-struct State<'a> {
+struct Selecting<'a> {
     candidates: &'a [Candidate],
     parallel: u64,
     counts: Vec<usize>,
@@ -69,10 +69,10 @@ struct State<'a> {
     choice: Choice,
 }
 
-impl<'a> State<'a> {
-    fn new(candidates: &'a [Candidate], parallel: u32) -> State<'a> {
+impl<'a> Selecting<'a> {
+    fn new(candidates: &'a [Candidate], parallel: u32) -> Selecting<'a> {
         let properties = candidates.iter().flat_map(|c| &c.properties).max().map_or(0, |p| p + 1);
-        State {
+        Selecting {
             candidates,
             parallel: u64::from(parallel.max(1)),
             counts: vec![0; properties],
@@ -115,7 +115,7 @@ impl<'a> State<'a> {
         &mut self,
         mut heap: BinaryHeap<Ranked>,
         budget_ms: u64,
-        may: impl Fn(&State<'_>, usize) -> bool,
+        may: impl Fn(&Selecting<'_>, usize) -> bool,
     ) {
         while self.used_with(self.cheapest_ms) <= budget_ms
             && let Some(top) = heap.pop()
@@ -147,11 +147,11 @@ fn series(budget_ms: u64) -> Vec<u64> {
 }
 
 /// Chooses for `budget_ms` milliseconds of `parallel` tests at a time.
-pub fn select(candidates: &[Candidate], budget_ms: u64, parallel: u32) -> Choice {
-    let empty = State::new(candidates, parallel);
+pub(crate) fn select(candidates: &[Candidate], budget_ms: u64, parallel: u32) -> Choice {
+    let empty = Selecting::new(candidates, parallel);
     let all: BinaryHeap<Ranked> = (0..candidates.len()).map(|i| empty.ranked(i)).collect();
     let total = empty.counts.len();
-    let mut best: Option<State<'_>> = None;
+    let mut best: Option<Selecting<'_>> = None;
     let mut known_down_to = u64::MAX;
     for budget in series(budget_ms) {
         // The same choice is made for every budget down to what it uses.

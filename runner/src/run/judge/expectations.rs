@@ -16,20 +16,20 @@ use crate::run::error::RunError;
 const LEAST_WAIT_NS: u64 = 1_000_000_000;
 
 /// Name of the file in a work directory that holds the spec.
-pub const SPEC_FILE: &str = "spec.json";
+pub(crate) const SPEC_FILE: &str = "spec.json";
 
 /// The spec of the run in `work`; a run without one has no terms.
-pub fn read(work: &Path) -> Option<TestSpec> {
+pub(crate) fn read(work: &Path) -> Option<TestSpec> {
     serde_json::from_slice(&std::fs::read(work.join(SPEC_FILE)).ok()?).ok()
 }
 
 /// Whether a scheduler that ends is the test's failure.
-pub fn wants_scheduler(spec: Option<&TestSpec>) -> bool {
+pub(crate) fn wants_scheduler(spec: Option<&TestSpec>) -> bool {
     spec.is_none_or(|s| s.expectations.checks(Check::InCharge))
 }
 
 /// Refuses what is known to be wrong before a boot: what the body's dry run found, and conditions on what the run will not have.
-pub fn check(spec: &TestSpec) -> Result<(), RunError> {
+pub(crate) fn check(spec: &TestSpec) -> Result<(), RunError> {
     let outline = spec.outline.as_ref();
     if let Some(why) = outline.and_then(|o| o.fault.as_ref()) {
         return Err(RunError::Steps(why.clone()));
@@ -50,7 +50,7 @@ pub fn check(spec: &TestSpec) -> Result<(), RunError> {
 }
 
 /// A condition as a test writes it.
-pub fn text(a: &Assertion) -> String {
+pub(crate) fn text(a: &Assertion) -> String {
     let scope = |name: &str, value: &Option<String>| {
         value.as_ref().map_or(String::new(), |v| format!(", {name} = \"{v}\""))
     };
@@ -78,10 +78,8 @@ fn check_name(what: &str, name: Option<&str>, there: Vec<&str>) -> Result<(), St
 
 /// What the terms are judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured<'a> {
-    /// What arrived.
+pub(crate) struct Measured<'a> {
     pub collected: &'a Collected,
-    /// The metrics.
     pub rows: &'a [MetricRow],
     /// The directory of the tables.
     pub dir: &'a Path,
@@ -99,7 +97,7 @@ struct Found {
 }
 
 /// The judgement after the test's terms.
-pub fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgement {
+pub(crate) fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgement {
     if let Some(expected) = &spec.expectations.expect {
         return expect(j, expected, m.collected);
     }

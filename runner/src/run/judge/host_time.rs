@@ -11,7 +11,7 @@ use ktstr_wire::message::SchedulerExit;
 
 /// Part of the window up to which what the host took from a CPU is less than the shift that a comparison takes for material by
 /// default.
-pub const DELAY_LIMIT: f64 = 0.05;
+pub(crate) const DELAY_LIMIT: f64 = 0.05;
 
 /// From here on a guest that had stood still is not judged by limits of whole seconds any more, nanoseconds: watchdogs of schedulers
 /// and limits of tests begin at one.
@@ -22,7 +22,7 @@ const TIMEOUT_LIMIT: f64 = 0.5;
 
 /// What the host took from the CPU that it took most from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// The guest's CPU.
     pub cpu: u32,
     /// How long the window was by the guest's clock, nanoseconds.
@@ -35,10 +35,9 @@ pub struct Taken {
 
 /// The host's account of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum HostTime {
+pub(crate) enum HostTime {
     /// The guest's time is counted in instructions, of which nobody can take any.
     Counted,
-    /// So much.
     Taken(Taken),
     /// Nobody knows, as of a run whose runner was killed.
     Unknown,
@@ -46,7 +45,7 @@ pub enum HostTime {
 
 impl HostTime {
     /// Of a run of this accelerator.
-    pub fn of(c: &Collected, accel: Accel, host: &HostAccount) -> HostTime {
+    pub(crate) fn of(c: &Collected, accel: Accel, host: &HostAccount) -> HostTime {
         if accel == Accel::Sim {
             return HostTime::Counted;
         }
@@ -65,13 +64,13 @@ impl HostTime {
 
     /// Why a failure is not to be trusted that depends on durations of the guest, or on what was done in a time. `excess_ns`: by
     /// how much the limit of a duration was passed, where it was one; what was not taken cannot be the reason.
-    pub fn spoils_duration(&self, excess_ns: Option<f64>) -> Option<String> {
+    pub(crate) fn spoils_duration(&self, excess_ns: Option<f64>) -> Option<String> {
         self.spoils(|t| t.frac() > DELAY_LIMIT && excess_ns.is_none_or(|ns| ns <= t.ns as f64))
     }
 
     /// The longest wait that a test of `duration_ns` allows: half of it, and at least `least_ns`. What the host took may all have been
     /// in the wait, and is not in the test's time. `None`: no wait is too long.
-    pub fn longest_wait_ns(&self, least_ns: u64, duration_ns: u64) -> Option<u64> {
+    pub(crate) fn longest_wait_ns(&self, least_ns: u64, duration_ns: u64) -> Option<u64> {
         let limit = |left_ns: u64| least_ns.max(left_ns / 2);
         match self {
             HostTime::Counted => Some(limit(duration_ns)),
@@ -81,21 +80,19 @@ impl HostTime {
     }
 
     /// Why a test's own failure, or its timeout, is not to be trusted.
-    pub fn spoils_test(&self, timed_out: bool) -> Option<String> {
+    pub(crate) fn spoils_test(&self, timed_out: bool) -> Option<String> {
         self.spoils(|t| t.stopped_ns >= STOP_LIMIT_NS || timed_out && t.frac() > TIMEOUT_LIMIT)
     }
 
     /// Why a scheduler's exit is not to be trusted. Only its watchdog looks at the time.
-    pub fn spoils_exit(&self, exit: &SchedulerExit) -> Option<String> {
+    pub(crate) fn spoils_exit(&self, exit: &SchedulerExit) -> Option<String> {
         if exit.kind == "stall" { self.spoils(|t| t.stopped_ns >= STOP_LIMIT_NS) } else { None }
     }
 
     fn spoils(&self, is_spoilt: impl FnOnce(&Taken) -> bool) -> Option<String> {
         match self {
             HostTime::Taken(t) if is_spoilt(t) => Some(t.words()),
-            HostTime::Unknown => {
-                Some("what the host took from the guest meanwhile is not known; run it again".into())
-            }
+            HostTime::Unknown => Some("host steal during the window is unknown; run the test again".into()),
             _ => None,
         }
     }
@@ -103,7 +100,7 @@ impl HostTime {
 
 impl Taken {
     /// As a part of the window; the host hears of its edges later than they are.
-    pub fn frac(&self) -> f64 {
+    pub(crate) fn frac(&self) -> f64 {
         (self.ns as f64 / self.window_ns.max(1) as f64).min(1.0)
     }
 

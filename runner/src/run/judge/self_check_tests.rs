@@ -10,18 +10,18 @@ use ktstr_wire::message::{
 };
 use ktstr_wire::slots::{CpuSlots, Slots};
 
-use super::verdict::{Circumstances, judge};
+use super::verdict::{HostObservations, judge};
 
 const MS: u64 = 1_000_000;
 
 /// What a guest of two CPUs sends, and what the host knows of it: a window from 1 s to 2 s, in which CPU 0 is busy.
-struct Run {
+struct RunFixture {
     hello: Hello,
     edges: Option<[WindowEdge; 2]>,
     cpus: Vec<CpuCounters>,
     task: TaskInfo,
     bye: Bye,
-    around: Circumstances,
+    host: HostObservations,
     /// Bytes of the log that arrived.
     cut: usize,
 }
@@ -44,12 +44,12 @@ fn slots() -> Slots {
     Slots { slot_instructions: 4000, rounds: 10, cpus: vec![cpu; 2] }
 }
 
-fn healthy() -> Run {
+fn healthy() -> RunFixture {
     let topology: ktstr_wire::topology::Topology = "1n1l2c1t".parse().unwrap();
     let probe = |name: &str| ProbeRun { name: name.into(), attached: true, ran: true };
     let edge = |ts_ns, n| WindowEdge { ts_ns, nr_switches: [n, n] };
     let schedstat = Schedstat { on_cpu_ns: 900 * MS, nr_slices: 10, ..Schedstat::default() };
-    Run {
+    RunFixture {
         hello: Hello {
             kernel_release: "6.12".into(),
             topology: topology.expected(),
@@ -71,31 +71,29 @@ fn healthy() -> Run {
             races: vec![Race { rounds: vec![(0, 1000), (1, 990)] }],
             ..Bye::default()
         },
-        around: Circumstances {
+        host: HostObservations {
             end: Some(GuestEnd::PoweredOff),
-            host: HostAccount {
+            account: HostAccount {
                 run_delay_ns: [(0, 1_000), (1, 2_000)].into(),
                 stopped_ns: Some(0),
                 ..HostAccount::default()
             },
             age_ns: Some(2100 * MS),
             slots: Some(slots()),
-            ..Circumstances::default()
+            ..HostObservations::default()
         },
         cut: usize::MAX,
     }
 }
 
-impl Run {
+/// Result of a test body that passed.
+pub(super) fn passing_body() -> BodyResult {
+    BodyResult { outcome: Outcome::Pass, reasons: vec![], workers: vec![], phases: vec![], values: vec![] }
+}
+
+impl RunFixture {
     fn log(&self) -> Vec<u8> {
-        let body = BodyResult {
-            outcome: Outcome::Pass,
-            reasons: vec![],
-            workers: vec![],
-            phases: vec![],
-            values: vec![],
-        };
-        let result = TestResult { body: Some(body), abnormal_end: None, output: String::new() };
+        let result = TestResult { body: Some(passing_body()), abnormal_end: None, output: String::new() };
         let mut frames = vec![(Kind::Hello, to_json(&self.hello))];
         if let Some([open, close]) = &self.edges {
             frames.extend([(Kind::WindowOpen, to_json(open)), (Kind::WindowClose, to_json(close))]);
@@ -120,13 +118,13 @@ impl Run {
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
         let topology = "1n1l2c1t".parse().unwrap();
-        let collected = ktstr_analysis::convert(&raw, dir.path(), topology, &self.around.host).unwrap();
-        let judged = judge(&collected, accel, &self.around, true);
+        let collected = ktstr_analysis::convert(&raw, dir.path(), topology, &self.host.account).unwrap();
+        let judged = judge(&collected, accel, &self.host, true);
         (judged.verdict, judged.reasons.join("; "))
     }
 }
 
-type Fault = (&'static str, Accel, fn(&mut Run), &'static str);
+type Fault = (&'static str, Accel, fn(&mut RunFixture), &'static str);
 
 /// What is wrong, where it matters, how it is put in, and words of the reason.
 const FAULTS: &[Fault] = &[
@@ -145,7 +143,7 @@ const FAULTS: &[Fault] = &[
         "no tick is measured",
         Accel::Sim,
         |r| r.cpus.iter_mut().for_each(no_ticks),
-        "no tick of a timer was measured",
+        "no timer tick was measured",
     ),
     (
         "no tick of a busy CPU is measured",
@@ -154,7 +152,7 @@ const FAULTS: &[Fault] = &[
             no_ticks(&mut r.cpus[0]);
             r.cpus[1].tick_late_max_ns = Some(1);
         },
-        "no tick was measured of CPUs [0]",
+        "no timer tick was measured on busy CPUs [0]",
     ),
     ("a CPU that is starved", Accel::Sim, |r| r.cpus[0].tick_late_max_ns = Some(2 * MS), "a CPU was starved"),
     (
@@ -166,11 +164,16 @@ const FAULTS: &[Fault] = &[
     (
         "a CPU that the emulator left out",
         Accel::Sim,
-        |r| r.around.slots.iter_mut().for_each(|s| s.cpus[1].slots = 5),
+        |r| r.host.slots.iter_mut().for_each(|s| s.cpus[1].slots = 5),
         "CPU 1 had 5 slots in 10 rounds",
     ),
-    ("an emulator that gives no account", Accel::Sim, |r| r.around.slots = None, "gave no account"),
-    ("CPUs that nobody compared", Accel::Sim, |r| r.bye.races.clear(), "progress alike is not proven"),
+    ("an emulator that gives no account", Accel::Sim, |r| r.host.slots = None, "gave no account"),
+    (
+        "CPUs that nobody compared",
+        Accel::Sim,
+        |r| r.bye.races.clear(),
+        "equal progress of the CPUs is not proven",
+    ),
     (
         "records dropped",
         Accel::Sim,
@@ -192,7 +195,7 @@ const FAULTS: &[Fault] = &[
         |r| r.bye.clocksource = Some("refined-jiffies".into()),
         "refined-jiffies",
     ),
-    ("a clock that is not known", Accel::Kvm, |r| r.bye.clocksource = None, "clock is not known"),
+    ("a clock that is not known", Accel::Kvm, |r| r.bye.clocksource = None, "clocksource is unknown"),
     ("a task's time is missing", Accel::Sim, |r| r.task.sum_exec_runtime_ns = 800 * MS, "on-CPU time in ns"),
     ("a task's slices are missing", Accel::Sim, |r| r.task.nr_begun = 7, "slices: 7 by the probes"),
     ("no task can be compared", Accel::Sim, |r| r.task.schedstat = None, "no task could be compared"),
@@ -209,22 +212,27 @@ const FAULTS: &[Fault] = &[
         "a host that takes a CPU away",
         Accel::Kvm,
         |r| {
-            r.around.host.run_delay_ns.insert(1, 60 * MS);
+            r.host.account.run_delay_ns.insert(1, 60 * MS);
         },
         "waiting for 6.0 %",
     ),
     (
         "a host that stops the guest",
         Accel::Kvm,
-        |r| r.around.host.stopped_ns = Some(60 * MS),
+        |r| r.host.account.stopped_ns = Some(60 * MS),
         "waiting for 6.0 %",
     ),
-    ("a host that nobody watched", Accel::Kvm, |r| r.around.host.run_delay_ns.clear(), "is not known"),
+    (
+        "a host that nobody watched",
+        Accel::Kvm,
+        |r| r.host.account.run_delay_ns.clear(),
+        "host steal is unknown",
+    ),
     (
         "a runner that is killed",
         Accel::Tcg,
         |r| {
-            (r.around.end, r.around.host) = (None, HostAccount::default());
+            (r.host.end, r.host.account) = (None, HostAccount::default());
         },
         "the runner was killed",
     ),
@@ -235,7 +243,7 @@ fn no_ticks(c: &mut CpuCounters) {
 }
 
 /// The clock is ahead by so many milliseconds when the window closes.
-fn jump(r: &mut Run, ms: u64) {
+fn jump(r: &mut RunFixture, ms: u64) {
     if let Some([_, close]) = &mut r.edges {
         close.ts_ns += ms * MS;
     }

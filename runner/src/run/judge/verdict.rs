@@ -17,8 +17,7 @@ use crate::exit;
 
 /// A verdict with its reasons and the exit status that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// The verdict.
+pub(crate) struct Judgement {
     pub verdict: Verdict,
     /// Why, a sentence each; empty on a pass.
     pub reasons: Vec<String>,
@@ -26,9 +25,9 @@ pub struct Judgement {
     pub exit_status: u8,
 }
 
-/// What is known beside the guest's own words.
+/// What the host knows of a run besides the guest's messages.
 #[derive(Clone, Debug, Default)]
-pub struct Circumstances {
+pub(crate) struct HostObservations {
     /// How the guest ended; `None` if the runner itself died (a recovered run).
     pub end: Option<GuestEnd>,
     /// How it showed that the guest had stopped, where it was ended for that.
@@ -36,7 +35,7 @@ pub struct Circumstances {
     /// The kernel's panic line on the console.
     pub panic_line: Option<String>,
     /// When the host kept the threads of its CPUs waiting, and what it read of the probes' log.
-    pub host: HostAccount,
+    pub account: HostAccount,
     /// How old the guest was at most when its window had closed, nanoseconds of the host's time; `None`: not known, or its time
     /// is counted in instructions.
     pub age_ns: Option<u64>,
@@ -60,7 +59,7 @@ impl Judgement {
     }
 
     /// The verdict with the first line of its first reason; empty on a pass.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let first = self.reasons.first().and_then(|r| r.lines().next()).unwrap_or_default();
         match self.verdict {
             Verdict::Pass => String::new(),
@@ -70,7 +69,7 @@ impl Judgement {
     }
 
     /// This, unless there is a reason not to trust it, which then comes first.
-    pub fn unless(self, spoilt: Option<String>) -> Judgement {
+    pub(crate) fn unless(self, spoilt: Option<String>) -> Judgement {
         let Some(why) = spoilt else { return self };
         let reasons = [vec![why], self.reasons].concat();
         Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, reasons)
@@ -78,19 +77,23 @@ impl Judgement {
 }
 
 /// Judges a run of this accelerator; `wants_scheduler`: one whose scheduler ends before the test is lost.
-pub fn judge(c: &Collected, accel: Accel, around: &Circumstances, wants_scheduler: bool) -> Judgement {
-    let host = HostTime::of(c, accel, &around.host);
+pub(crate) fn judge(
+    c: &Collected,
+    accel: Accel,
+    host: &HostObservations,
+    wants_scheduler: bool,
+) -> Judgement {
     let time = Time {
-        host,
+        host: HostTime::of(c, accel, &host.account),
         starved: starved(c, accel),
-        unfair: unfair(c, accel).or_else(|| short_of_slots(c, accel, around)),
+        unfair: unfair(c, accel).or_else(|| short_of_slots(c, accel, host)),
     };
     let exit = c.scheduler_exit.as_ref().filter(|_| wants_scheduler);
-    boot_failure(c, around)
+    boot_failure(c, host)
         .or_else(|| exit.and_then(|e| scheduler_failure(e, &time)))
-        .or_else(|| broken_data(c, around))
+        .or_else(|| broken_data(c, host))
         .or_else(|| c.test_result.as_ref().and_then(|t| test_failure(t, &time)))
-        .or_else(|| untrusted(c, accel, around))
+        .or_else(|| untrusted(c, accel, host))
         .unwrap_or_else(|| Judgement::new(Verdict::Pass, exit::OK, Vec::new()))
 }
 
@@ -114,7 +117,7 @@ impl Time {
     }
 }
 
-fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
+fn boot_failure(c: &Collected, host: &HostObservations) -> Option<Judgement> {
     if let Some(e) = &c.boot_error {
         let mut reasons = vec![e.reason.clone()];
         let (verdict, status) = match e.kind {
@@ -134,14 +137,14 @@ fn boot_failure(c: &Collected, around: &Circumstances) -> Option<Judgement> {
         return Some(Judgement::new(verdict, status, reasons));
     }
     let boot = |reason: String| Some(Judgement::new(Verdict::BootError, exit::BOOT_ERROR, vec![reason]));
-    if let Some(line) = &around.panic_line {
+    if let Some(line) = &host.panic_line {
         return boot(format!("the guest's kernel panicked: {line}"));
     }
-    if c.hello.is_none() && around.write_error.is_none() {
-        return match &around.end {
+    if c.hello.is_none() && host.write_error.is_none() {
+        return match &host.end {
             Some(GuestEnd::TimedOut) => boot(format!(
                 "the guest did not answer in time{}; its console shows how far it came",
-                because(&around.given_up)
+                because(&host.given_up)
             )),
             Some(GuestEnd::Crashed { status, stderr }) => boot(crashed(status, stderr)),
             Some(GuestEnd::TripleFault { cpu }) => boot(format!(
@@ -168,16 +171,16 @@ fn because(given_up: &Option<String>) -> String {
 }
 
 /// The guest's kernel says itself which release it is: another one than that of the results is not what was asked for.
-pub fn another_kernel(c: &Collected, asked: &str) -> Option<Judgement> {
+pub(crate) fn another_kernel(c: &Collected, asked: &str) -> Option<Judgement> {
     let ran = c.hello.as_ref().map(|h| h.kernel_release.as_str()).filter(|ran| *ran != asked)?;
-    let reason = format!("the guest ran Linux {ran}, and {asked} was asked for");
+    let reason = format!("the guest ran Linux {ran}, but {asked} was requested");
     Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]))
 }
 
 /// How QEMU, which has an exit status and messages, or KVM ended.
 fn crashed(status: &str, stderr: &str) -> String {
     match qemu_errors(stderr).as_str() {
-        "" => format!("the guest could not go on: {status}"),
+        "" => format!("the guest ended: {status}"),
         said => format!("QEMU ended ({status}): {said}"),
     }
 }
@@ -207,20 +210,20 @@ fn scheduler_failure(e: &SchedulerExit, time: &Time) -> Option<Judgement> {
     (!e.clean).then(|| failure.unless(time.spoils_exit(e)))
 }
 
-fn broken_data(c: &Collected, around: &Circumstances) -> Option<Judgement> {
+fn broken_data(c: &Collected, host: &HostObservations) -> Option<Judgement> {
     let inconclusive =
         |reason: String| Some(Judgement::new(Verdict::Inconclusive, exit::INCONCLUSIVE, vec![reason]));
-    if let Some(e) = &around.write_error {
+    if let Some(e) = &host.write_error {
         let reason = format!("the data could not be written: {e}; free some space and run again");
         return Some(Judgement::new(Verdict::Inconclusive, exit::NO_SPACE, vec![reason]));
     }
-    if let Some(why) = &around.log_error {
+    if let Some(why) = &host.log_error {
         return inconclusive(why.clone());
     }
-    match (&c.truncated, &around.end) {
+    match (&c.truncated, &host.end) {
         (Some(why), None) => inconclusive(format!("the runner was killed in the middle of the run ({why})")),
         (Some(why), Some(GuestEnd::TimedOut)) => {
-            inconclusive(format!("the guest did not end in time{} ({why})", because(&around.given_up)))
+            inconclusive(format!("the guest did not end in time{} ({why})", because(&host.given_up)))
         }
         (Some(why), Some(end)) => {
             inconclusive(format!("the guest's data ends early ({why}; guest: {end:?})"))
@@ -261,25 +264,25 @@ fn starved(c: &Collected, accel: Accel) -> Option<String> {
         return None;
     }
     match (c.quality.tick_late_max_ns, c.quality.cpus_without_ticks.as_slice()) {
-        (None, _) => Some("that no CPU was starved is not proven: no tick of a timer was measured".into()),
+        (None, _) => Some("CPU starvation cannot be ruled out: no timer tick was measured".into()),
         (Some(late_ns), _) if late_ns > TICK_LATE_LIMIT_NS => Some(format!(
-            "a CPU was starved: a tick of its timer came {} us late, more than the {} us that a kernel explains",
+            "a CPU was starved: a timer tick came {} us late, more than the {} us that a kernel explains",
             late_ns / 1000,
             TICK_LATE_LIMIT_NS / 1000
         )),
         (_, []) => None,
         (_, cpus) => Some(format!(
-            "that no CPU was starved is not proven: no tick was measured of CPUs {cpus:?}, which were busy"
+            "CPU starvation cannot be ruled out: no timer tick was measured on busy CPUs {cpus:?}"
         )),
     }
 }
 
 /// In `sim` the emulator's own account has to show that each CPU got its slots.
-fn short_of_slots(c: &Collected, accel: Accel, around: &Circumstances) -> Option<String> {
+fn short_of_slots(c: &Collected, accel: Accel, host: &HostObservations) -> Option<String> {
     if accel != Accel::Sim || c.bye.is_none() {
         return None;
     }
-    match &around.slots {
+    match &host.slots {
         Some(slots) => slots.broken(),
         None => Some("that each CPU got its slots is not proven: the emulator gave no account".into()),
     }
@@ -297,12 +300,12 @@ fn unfair(c: &Collected, accel: Accel) -> Option<String> {
     let slowest = |r: &Race| r.slowest_frac().unwrap_or(0.0);
     let worst = c.quality.races.iter().min_by(|a, b| slowest(a).total_cmp(&slowest(b)));
     let Some(worst) = worst else {
-        return Some("that the CPUs progress alike is not proven: none was measured".into());
+        return Some("equal progress of the CPUs is not proven: it was not measured".into());
     };
     (slowest(worst) < SLOWEST_LIMIT).then(|| {
         let rounds: Vec<String> = worst.rounds.iter().map(|(cpu, n)| format!("CPU {cpu} {n}")).collect();
         format!(
-            "the emulator does not give the CPUs equal turns: in the same time they did {} rounds, and the slowest has to come {:.0} % of the fastest's way",
+            "the emulator does not give the CPUs equal turns: in the same time they did {} rounds, and the slowest must do {:.0} % of the fastest's",
             rounds.join(", "),
             100.0 * SLOWEST_LIMIT
         )
@@ -310,17 +313,17 @@ fn unfair(c: &Collected, accel: Accel) -> Option<String> {
 }
 
 /// Under KVM the guest's time is real, and what the host takes away from a CPU looks like the scheduler's doing.
-fn disturbed(c: &Collected, accel: Accel, around: &Circumstances) -> Option<String> {
-    match HostTime::of(c, accel, &around.host) {
-        HostTime::Unknown if around.end.is_none() => {
-            Some("the runner was killed before it knew what the host had taken from the guest".into())
+fn disturbed(c: &Collected, accel: Accel, host: &HostObservations) -> Option<String> {
+    match HostTime::of(c, accel, &host.account) {
+        HostTime::Unknown if host.end.is_none() => {
+            Some("the runner was killed before host steal was known".into())
         }
         HostTime::Unknown if accel == Accel::Kvm => {
-            Some("how long the host kept the guest's CPUs waiting is not known".into())
+            Some("host steal is unknown: the time that the guest's CPUs waited was not measured".into())
         }
-        HostTime::Taken(t) if accel == Accel::Kvm && !around.overcommitted && t.frac() > DELAY_LIMIT => {
+        HostTime::Taken(t) if accel == Accel::Kvm && !host.overcommitted && t.frac() > DELAY_LIMIT => {
             Some(format!(
-                "the host kept CPU {} of the guest waiting for {:.1} % of the window, and more than {:.0} % falsifies what is measured; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
+                "the host kept CPU {} of the guest waiting for {:.1} % of the window, and more than {:.0} % makes latencies unreliable; run fewer tests at once (-- -j1), leave the host idle, or use --accel sim",
                 t.cpu,
                 100.0 * t.frac(),
                 100.0 * DELAY_LIMIT
@@ -335,16 +338,16 @@ fn disturbed(c: &Collected, accel: Accel, around: &Circumstances) -> Option<Stri
 fn coarse_clock(c: &Collected) -> Option<String> {
     c.bye.as_ref()?;
     let Some(clock) = c.quality.clocksource.as_deref() else {
-        return Some("the guest's clock is not known".into());
+        return Some("the guest's clocksource is unknown".into());
     };
     clock.ends_with("jiffies").then(|| format!(
-        "the guest's clock advances with its ticks only (clocksource {clock}), and durations are no better than a tick"
+        "the guest's clock advances only with timer ticks (clocksource {clock}); durations have the resolution of a tick"
     ))
 }
 
 /// The guest's clock begins with its kernel. One that shows more than the guest's age has run faster than time.
-fn fast_clock(c: &Collected, around: &Circumstances) -> Option<String> {
-    let (shown, age) = (c.window_close?.ts_ns, around.age_ns?);
+fn fast_clock(c: &Collected, host: &HostObservations) -> Option<String> {
+    let (shown, age) = (c.window_close?.ts_ns, host.age_ns?);
     let seconds = |ns: u64| ns as f64 / 1e9;
     (shown > age).then(|| {
         format!(
@@ -356,14 +359,14 @@ fn fast_clock(c: &Collected, around: &Circumstances) -> Option<String> {
 }
 
 /// A run that passed but whose numbers are not to be used.
-fn untrusted(c: &Collected, accel: Accel, around: &Circumstances) -> Option<Judgement> {
+fn untrusted(c: &Collected, accel: Accel, host: &HostObservations) -> Option<Judgement> {
     let mut reasons: Vec<String> = [
         starved(c, accel),
         unfair(c, accel),
-        short_of_slots(c, accel, around),
-        disturbed(c, accel, around),
+        short_of_slots(c, accel, host),
+        disturbed(c, accel, host),
         coarse_clock(c),
-        fast_clock(c, around),
+        fast_clock(c, host),
     ]
     .into_iter()
     .flatten()
@@ -396,19 +399,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use ktstr_wire::body::BodyResult;
+    use crate::run::judge::self_check_tests::passing_body;
     use ktstr_wire::message::{Bye, Hello, ProbeRun, WindowEdge};
 
     /// A run that passed, with this lateness of a tick.
     fn passed(late_ns: u64) -> Collected {
         let topology: ktstr_wire::topology::Topology = "1n1l2c1t".parse().unwrap();
-        let body = BodyResult {
-            outcome: Outcome::Pass,
-            reasons: vec![],
-            workers: vec![],
-            phases: vec![],
-            values: vec![],
-        };
+        let body = passing_body();
         let mut c = Collected {
             hello: Some(Hello {
                 kernel_release: "6.12".into(),
@@ -428,10 +425,14 @@ mod tests {
     }
 
     /// A guest that ended in order.
-    fn ended() -> Circumstances {
+    fn ended() -> HostObservations {
         let cpu = CpuSlots { slots: 1, executed: 4000, ..CpuSlots::default() };
         let slots = Slots { slot_instructions: 4000, rounds: 1, cpus: vec![cpu; 2] };
-        Circumstances { end: Some(GuestEnd::PoweredOff), slots: Some(slots), ..Circumstances::default() }
+        HostObservations {
+            end: Some(GuestEnd::PoweredOff),
+            slots: Some(slots),
+            ..HostObservations::default()
+        }
     }
 
     #[test]
@@ -457,8 +458,8 @@ mod tests {
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
         let judged = |ns, accel: Accel, overcommitted| {
             let run_delay_ns = BTreeMap::from([(0, 3), (1, ns)]);
-            let host = HostAccount { run_delay_ns, stopped_ns: Some(0), ..HostAccount::default() };
-            judge(&c, accel, &Circumstances { host, overcommitted, ..ended() }, true)
+            let account = HostAccount { run_delay_ns, stopped_ns: Some(0), ..HostAccount::default() };
+            judge(&c, accel, &HostObservations { account, overcommitted, ..ended() }, true)
         };
         assert_eq!(judged(50, Accel::Kvm, false).verdict, Verdict::Pass);
         let disturbed = judged(51, Accel::Kvm, false);
@@ -476,7 +477,7 @@ mod tests {
     fn clock_that_is_ahead_of_time_is_not_trusted() {
         let edge = |ts_ns| Some(WindowEdge { ts_ns, nr_switches: [0; 2] });
         let c = Collected { window_open: edge(500), window_close: edge(1_500), ..passed(0) };
-        let judged = |age_ns| judge(&c, Accel::Tcg, &Circumstances { age_ns, ..ended() }, true);
+        let judged = |age_ns| judge(&c, Accel::Tcg, &HostObservations { age_ns, ..ended() }, true);
         assert_eq!(judged(Some(1_500)).verdict, Verdict::Pass);
         assert_eq!(judged(None).verdict, Verdict::Pass);
         let fast = judged(Some(1_499));
@@ -506,12 +507,12 @@ mod tests {
             let t = c.test_result.as_mut().unwrap();
             t.abnormal_end = end.map(String::from);
             t.body.as_mut().unwrap().outcome = outcome;
-            let host = HostAccount {
+            let account = HostAccount {
                 run_delay_ns: BTreeMap::from([(0, 0)]),
                 stopped_ns: Some(stopped_ns),
                 ..HostAccount::default()
             };
-            judge(&c, accel, &Circumstances { host, ..ended() }, true).verdict
+            judge(&c, accel, &HostObservations { account, ..ended() }, true).verdict
         };
         let timed_out = Some("timed out after 30 s");
         for (outcome, end, by_time) in [
@@ -534,14 +535,14 @@ mod tests {
         assert!(another_kernel(&Collected::default(), "6.12").is_none());
         let judged = another_kernel(&passed(0), "6.12.1").unwrap();
         assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
-        assert_eq!(judged.reasons, ["the guest ran Linux 6.12, and 6.12.1 was asked for"]);
+        assert_eq!(judged.reasons, ["the guest ran Linux 6.12, but 6.12.1 was requested"]);
     }
 
     #[test]
     fn log_that_makes_no_sense_is_the_one_reason() {
         let c = Collected { truncated: Some("cut off".into()), ..passed(0) };
-        let around = Circumstances { log_error: Some("no sense".into()), ..Default::default() };
-        let judged = judge(&c, Accel::Tcg, &around, true);
+        let host = HostObservations { log_error: Some("no sense".into()), ..Default::default() };
+        let judged = judge(&c, Accel::Tcg, &host, true);
         assert_eq!((judged.verdict, judged.exit_status), (Verdict::Inconclusive, exit::INCONCLUSIVE));
         assert_eq!(judged.reasons, ["no sense"]);
     }
@@ -560,11 +561,11 @@ mod tests {
             ),
             (GuestEnd::TripleFault { cpu: None }, "a CPU of the guest met a fault that it could not handle"),
             (crashed("exit status: 1", "no such file"), "QEMU ended (exit status: 1): no such file"),
-            (crashed("KVM gave up", ""), "could not go on: KVM gave up"),
+            (crashed("KVM gave up", ""), "the guest ended: KVM gave up"),
         ];
         for (end, words) in ends {
-            let around = Circumstances { end: Some(end), ..Default::default() };
-            let judged = judge(&Collected::default(), Accel::Tcg, &around, true);
+            let host = HostObservations { end: Some(end), ..Default::default() };
+            let judged = judge(&Collected::default(), Accel::Tcg, &host, true);
             assert_eq!((judged.verdict, judged.exit_status), (Verdict::BootError, exit::BOOT_ERROR));
             assert!(judged.reasons[0].contains(words), "{:?}", judged.reasons);
         }

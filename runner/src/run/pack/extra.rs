@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-/// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extra {
+pub(crate) struct Extra {
     /// Where it is on the host.
     pub host: PathBuf,
     /// Where it goes.

@@ -23,7 +23,7 @@ const LOG_MEMORY_DIVISOR: u64 = 3;
 
 /// The binaries of one run, on the host.
 #[derive(Debug)]
-pub struct Binaries<'a> {
+pub(crate) struct Binaries<'a> {
     /// The guest agent.
     pub agent: &'a Path,
     /// The scheduler under test.
@@ -35,13 +35,13 @@ pub struct Binaries<'a> {
 }
 
 /// Who reads the probes' log while the window is open: nobody in a deterministic guest.
-pub fn drain(spec: &TestSpec, sim: bool) -> Drain {
+pub(crate) fn drain(spec: &TestSpec, sim: bool) -> Drain {
     if sim { Drain::Nobody } else { spec.drain.unwrap_or(Drain::Host) }
 }
 
 /// Records that fit each CPU's log: what the test asks for, else enough for the window, within a third of the guest's memory. Of a
 /// log that is read meanwhile, and so wraps, a power of two.
-pub fn records_per_cpu(spec: &TestSpec, sim: bool) -> u32 {
+pub(crate) fn records_per_cpu(spec: &TestSpec, sim: bool) -> u32 {
     let wraps = drain(spec, sim) != Drain::Nobody;
     let wanted = (spec.duration_ns / 1_000_000_000 + 2) * RECORDS_PER_SECOND;
     let memory = (u64::from(spec.memory_mib) << 20) / LOG_MEMORY_DIVISOR;
@@ -59,15 +59,14 @@ fn timeout_ns(spec: &TestSpec) -> u64 {
 
 /// How a guest is run, beside what the test says.
 #[derive(Debug, Default)]
-pub struct Manner {
-    /// Deterministic.
+pub(crate) struct Manner {
     pub sim: bool,
     /// Nothing is measured.
     pub shell: Option<ShellSpec>,
 }
 
 /// Writes the initramfs to `path`.
-pub fn build(
+pub(crate) fn build(
     spec: &TestSpec,
     binaries: &Binaries<'_>,
     manner: Manner,

@@ -1,7 +1,7 @@
 //! What travels into the guest: the initramfs, the scheduler, scripts and payloads with what they need.
 
-pub mod extra;
-pub mod image;
-pub mod payloads;
-pub mod scheduler;
-pub mod script;
+pub(crate) mod extra;
+pub(crate) mod image;
+pub(crate) mod payloads;
+pub(crate) mod scheduler;
+pub(crate) mod script;

@@ -24,13 +24,7 @@ pub enum ExtraError {
     },
     /// A file of a payload.
     #[error("file '{}' of payload '{binary}' not found", .path.display())]
-    File {
-        /// The payload.
-        binary: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// A scheduler.
+    File { binary: String, path: PathBuf },
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
     /// A script, or what it needs.
@@ -39,7 +33,7 @@ pub enum ExtraError {
 }
 
 /// Everything that the test names, and what its scheduler's binary at `scheduler` needs if that is a script.
-pub fn find(spec: &TestSpec, scheduler: Option<&Path>) -> Result<Vec<Extra>, ExtraError> {
+pub(crate) fn find(spec: &TestSpec, scheduler: Option<&Path>) -> Result<Vec<Extra>, ExtraError> {
     let manifest_dir = Path::new(&spec.manifest_dir);
     let mut all = named(spec, manifest_dir)?;
     let programs: Vec<PathBuf> = all.iter().filter(|e| e.is_program).map(|e| e.host.clone()).collect();

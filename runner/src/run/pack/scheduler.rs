@@ -24,7 +24,6 @@ pub enum SchedulerError {
     /// It is in none of the places.
     #[error("scheduler binary '{binary}' not found; looked in:{}\nset {SCHEDULER_DIR} to the directory that holds it", list(.looked))]
     NotFound {
-        /// File name.
         binary: String,
         /// Places, in the order in which they were tried.
         looked: Vec<String>,
@@ -33,12 +32,7 @@ pub enum SchedulerError {
     #[error(
         "scheduler binary '{binary}' not found in {SCHEDULER_DIR} ({}), and while that is set it is looked for nowhere else; put it there, or unset {SCHEDULER_DIR}", .dir.display()
     )]
-    NotInDir {
-        /// File name.
-        binary: String,
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotInDir { binary: String, dir: PathBuf },
     /// A variable of the environment.
     #[error(transparent)]
     Env(#[from] EnvError),
@@ -47,7 +41,6 @@ pub enum SchedulerError {
         "'{binary}' does not build (cargo build --workspace --profile {profile} --bin {binary}, of package {package}):\n{stderr}"
     )]
     Build {
-        /// File name.
         binary: String,
         /// Cargo's build profile.
         profile: String,
@@ -69,7 +62,7 @@ impl SchedulerError {
 }
 
 /// `KTSTR_SCHEDULER_DIR`, where it is set.
-pub fn dir() -> Result<Option<PathBuf>, EnvError> {
+pub(crate) fn dir() -> Result<Option<PathBuf>, EnvError> {
     match SCHEDULER_DIR.path()? {
         Some(dir) if !dir.is_dir() => Err(SCHEDULER_DIR.error(dir, ", and no directory is there")),
         dir => Ok(dir),
@@ -82,7 +75,7 @@ fn list(looked: &[String]) -> String {
 
 /// A program on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// Where it is.
     pub path: PathBuf,
     /// Cargo's build profile; `None`: it was there already.
@@ -90,7 +83,7 @@ pub struct Program {
 }
 
 /// The scheduler `binary` for a test of the package at `manifest_dir`.
-pub fn find(binary: &str, manifest_dir: &Path) -> Result<Program, SchedulerError> {
+pub(crate) fn find(binary: &str, manifest_dir: &Path) -> Result<Program, SchedulerError> {
     find_in(dir()?, binary, manifest_dir)
 }
 

@@ -45,41 +45,27 @@ pub enum ScriptError {
     /// Its first line names no program of this host.
     #[error("{}: its interpreter '{interpreter}' is not on this host; install it, or name another one in the script's first line", .script.display())]
     Interpreter {
-        /// The script.
         script: PathBuf,
         /// What its first line names.
         interpreter: String,
     },
     /// Nobody knows what it needs.
     #[error("{}: a script of {interpreter} cannot travel into a guest, only scripts of sh, bash and the like and of Python; write a shell script that runs it, or a program", .script.display())]
-    Foreign {
-        /// The script.
-        script: PathBuf,
-        /// Its interpreter.
-        interpreter: String,
-    },
+    Foreign { script: PathBuf, interpreter: String },
     /// Programs or modules.
     #[error("{}: it needs what is not there: {}; put programs beside the script, into KTSTR_SCHEDULER_DIR or onto PATH, and install Python modules", .script.display(), .missing.join(", "))]
-    Missing {
-        /// The script.
-        script: PathBuf,
-        /// Their names.
-        missing: Vec<String>,
-    },
+    Missing { script: PathBuf, missing: Vec<String> },
     /// The script itself.
     #[error("cannot read {}: {source}", .script.display())]
     Read {
-        /// The script.
         script: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Python could not say what it imports.
     #[error("{}: {python} cannot tell what it imports:\n{stderr}", .script.display())]
     Python {
-        /// The script.
         script: PathBuf,
-        /// The interpreter.
         python: PathBuf,
         /// What it said.
         stderr: String,
@@ -90,7 +76,7 @@ pub enum ScriptError {
 }
 
 /// What goes into the guest with the program at `path`; nothing if it is no script.
-pub fn needs(path: &Path, manifest_dir: &Path) -> Result<Vec<Extra>, ScriptError> {
+pub(crate) fn needs(path: &Path, manifest_dir: &Path) -> Result<Vec<Extra>, ScriptError> {
     let Some(line) = first_line(path)? else { return Ok(Vec::new()) };
     let mut interpreters = interpreters(path, &line)?;
     let name = interpreters.last().map(|p| file_name(p)).unwrap_or_default();

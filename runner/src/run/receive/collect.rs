@@ -18,11 +18,11 @@ use ktstr_wire::message::{Drained, LogMemory};
 
 use super::guest_log::LogError;
 use crate::host::steal::clock::Edge;
-use crate::run::receive::log_reader::{Outcome, Reader, ReaderPlan};
+use crate::run::receive::log_reader::{ReadRecords, Reader, ReaderPlan};
 
 /// How far the guest's stream has come.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub(crate) struct StreamProgress {
     /// `Hello` has arrived.
     pub hello: bool,
     /// `BootError` or `Bye` has arrived: nothing more is to be waited for but the power-off.
@@ -45,31 +45,30 @@ pub struct Progress {
 
 /// What is known of a guest when it has been started.
 #[derive(Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// The threads of its CPUs, where each has one.
     pub cpus: Option<CpuThreads>,
-    /// Its memory.
     pub memory: GuestMemory,
 }
 
 /// The thread that collects one guest's stream.
 #[derive(Debug)]
-pub struct Collector {
-    progress: Arc<Mutex<Progress>>,
+pub(crate) struct Collector {
+    progress: Arc<Mutex<StreamProgress>>,
     thread: JoinHandle<()>,
 }
 
 impl Collector {
     /// Starts to append what comes through `stream` to a new file at `raw_log`. The guest is started after that, and `known` then
     /// set. `reader` is for a guest that asks the host to read its log.
-    pub fn start(
+    pub(crate) fn start(
         stream: UnixStream,
         raw_log: &Path,
         known: Arc<OnceLock<Known>>,
         reader: ReaderPlan,
     ) -> io::Result<Collector> {
         let file = File::create(raw_log)?;
-        let progress = Arc::new(Mutex::new(Progress::default()));
+        let progress = Arc::new(Mutex::new(StreamProgress::default()));
         let shared = progress.clone();
         let born = Instant::now();
         let thread = std::thread::Builder::new().name("collect".into()).spawn(move || {
@@ -91,19 +90,19 @@ impl Collector {
     }
 
     /// How far the stream has come by now.
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> StreamProgress {
         self.progress.lock().unwrap_or_else(|p| p.into_inner()).clone()
     }
 
     /// Waits for the end of the stream; call it when the guest is gone and its end of the stream is closed.
-    pub fn finish(self) -> Progress {
+    pub(crate) fn finish(self) -> StreamProgress {
         // A panic in the thread shows as a stream without `Bye`.
         let _ = self.thread.join();
         self.progress.lock().unwrap_or_else(|p| p.into_inner()).clone()
     }
 }
 
-fn set(shared: &Mutex<Progress>, change: impl FnOnce(&mut Progress)) {
+fn set(shared: &Mutex<StreamProgress>, change: impl FnOnce(&mut StreamProgress)) {
     change(&mut shared.lock().unwrap_or_else(|p| p.into_inner()));
 }
 
@@ -132,7 +131,7 @@ fn pump(mut stream: UnixStream, mut log: File, follower: &mut Follower<'_>) -> i
 /// What looks at the frames as they come.
 struct Follower<'a> {
     known: &'a OnceLock<Known>,
-    shared: &'a Mutex<Progress>,
+    shared: &'a Mutex<StreamProgress>,
     /// Before the guest was started.
     born: Instant,
     /// For each CPU, how long its thread had waited when the window opened, nanoseconds.
@@ -167,7 +166,9 @@ impl Follower<'_> {
 
     /// Reads what is left of the log. `false`: nothing was to be read.
     fn finish_reading(&mut self) -> bool {
-        let Some(Outcome { drained, error }) = self.reader.take().map(Reader::finish) else { return false };
+        let Some(ReadRecords { drained, error }) = self.reader.take().map(Reader::finish) else {
+            return false;
+        };
         set(self.shared, |p| {
             p.drained = drained;
             match error {

@@ -15,7 +15,7 @@ use ktstr_wire::ring::{self, Filled, Inconsistent, MAX_CPUS, READER_BYTES, STATE
 
 /// How large the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// CPUs of the guest.
     pub nr_cpus: u32,
     /// Records that each CPU's part holds.
@@ -24,7 +24,7 @@ pub struct Shape {
 
 /// Why the log cannot be read, or not any more.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The guest has another log than the one that it was asked to have.
     #[error("the guest describes a log of {0:?}")]
     Shape(Shape),
@@ -42,7 +42,6 @@ pub enum LogError {
     /// What the guest says of its log while it is written.
     #[error("the log of CPU {cpu} makes no sense: {source}")]
     Insane {
-        /// Whose.
         cpu: u32,
         /// What it is.
         source: Inconsistent,
@@ -107,7 +106,7 @@ impl Array {
 
 /// The log of all CPUs.
 #[derive(Debug)]
-pub struct GuestLog {
+pub(crate) struct GuestLog {
     memory: GuestMemory,
     shape: Shape,
     records: Array,
@@ -119,7 +118,7 @@ pub struct GuestLog {
 
 impl GuestLog {
     /// The log that the guest describes.
-    pub fn new(said: &LogMemory, shape: Shape, memory: GuestMemory) -> Result<GuestLog, LogError> {
+    pub(crate) fn new(said: &LogMemory, shape: Shape, memory: GuestMemory) -> Result<GuestLog, LogError> {
         let LogMemory { nr_cpus, records_per_cpu, .. } = *said;
         if (Shape { nr_cpus, records_per_cpu }) != shape || !records_per_cpu.is_power_of_two() {
             return Err(LogError::Shape(Shape { nr_cpus, records_per_cpu }));
@@ -136,18 +135,17 @@ impl GuestLog {
         })
     }
 
-    /// The CPUs.
-    pub fn cpus(&self) -> Range<u32> {
+    pub(crate) fn cpus(&self) -> Range<u32> {
         0..self.shape.nr_cpus
     }
 
-    /// How often to look at it.
-    pub fn step(&self) -> Duration {
+    /// Time between two looks of a reader.
+    pub(crate) fn step(&self) -> Duration {
         ring::step(self.shape.records_per_cpu)
     }
 
-    /// What a CPU's part holds.
-    pub fn filled(&self, cpu: u32) -> Result<Filled, LogError> {
+    /// The unread records of a CPU.
+    pub(crate) fn filled(&self, cpu: u32) -> Result<Filled, LogError> {
         let produced = self.memory.load(self.states.gpa(cpu as usize * STATE_BYTES)?)?;
         let consumed = self.consumed.get(cpu as usize).copied().unwrap_or(0);
         Filled::new(produced, consumed, self.shape.records_per_cpu)
@@ -155,7 +153,7 @@ impl GuestLog {
     }
 
     /// Hands over what a CPU's part holds, at most `most` records at a time, and makes room for more.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         cpu: u32,
         filled: Filled,
@@ -183,10 +181,10 @@ pub(crate) mod written {
     /// 64 MiB with a hole, so that runs of pages can lead out of it.
     const REGIONS: [(u64, usize); 2] = [(0, 32 << 20), (48 << 20, 32 << 20)];
 
-    pub const SHAPE: Shape = Shape { nr_cpus: 3, records_per_cpu: 128 };
+    pub(crate) const SHAPE: Shape = Shape { nr_cpus: 3, records_per_cpu: 128 };
 
     /// The probes: what they have written, and whether there was room.
-    pub struct Probes {
+    pub(crate) struct Probes {
         pub memory: GuestMemory,
         pub said: LogMemory,
         pub produced: [u64; 3],
@@ -199,7 +197,7 @@ pub(crate) mod written {
     }
 
     impl Probes {
-        pub fn new() -> Probes {
+        pub(crate) fn new() -> Probes {
             let Shape { nr_cpus, records_per_cpu } = SHAPE;
             let records = (nr_cpus * records_per_cpu) as usize * RECORD_BYTES;
             Probes {
@@ -221,16 +219,16 @@ pub(crate) mod written {
             frames.nth(at / PAGE_BYTES).unwrap() * PAGE_BYTES as u64 + (at % PAGE_BYTES) as u64
         }
 
-        pub fn consumed(&self, cpu: usize) -> u64 {
+        pub(crate) fn consumed(&self, cpu: usize) -> u64 {
             self.memory.load(Self::gpa(&self.said.readers, cpu * READER_BYTES)).unwrap()
         }
 
-        pub fn set_produced(&self, cpu: usize, produced: u64) {
+        pub(crate) fn set_produced(&self, cpu: usize, produced: u64) {
             self.memory.store(Self::gpa(&self.said.states, cpu * STATE_BYTES), produced).unwrap();
         }
 
         /// Writes a record of which each word is `number` and its place; `false`: there is no room.
-        pub fn write(&mut self, cpu: usize, number: u64) -> bool {
+        pub(crate) fn write(&mut self, cpu: usize, number: u64) -> bool {
             let capacity = u64::from(SHAPE.records_per_cpu);
             if self.produced[cpu] == self.consumed(cpu) + capacity {
                 return false;
@@ -247,7 +245,7 @@ pub(crate) mod written {
         }
     }
 
-    pub fn record(number: u64) -> Vec<u8> {
+    pub(crate) fn record(number: u64) -> Vec<u8> {
         (0..RECORD_BYTES as u64 / 8).flat_map(|word| (number << 8 | word).to_le_bytes()).collect()
     }
 }

@@ -23,7 +23,7 @@ use super::guest_log::{GuestLog, LogError, Shape};
 
 /// What the reader needs to know of the run.
 #[derive(Clone, Debug)]
-pub struct ReaderPlan {
+pub(crate) struct ReaderPlan {
     /// The log that the guest was asked to have.
     pub shape: Shape,
     /// The file for what is taken. It is made when there is something.
@@ -34,7 +34,7 @@ pub struct ReaderPlan {
 
 /// What has been read.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct ReadRecords {
     /// `None`: there was no need to.
     pub drained: Option<Drained>,
     /// Why it ended early.
@@ -43,14 +43,14 @@ pub struct Outcome {
 
 /// A thread that reads the log.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     closed: Arc<AtomicBool>,
-    thread: JoinHandle<Outcome>,
+    thread: JoinHandle<ReadRecords>,
 }
 
 impl Reader {
     /// Starts to read the log that the guest describes.
-    pub fn start(said: &LogMemory, plan: ReaderPlan, memory: GuestMemory) -> Result<Reader, LogError> {
+    pub(crate) fn start(said: &LogMemory, plan: ReaderPlan, memory: GuestMemory) -> Result<Reader, LogError> {
         let log = GuestLog::new(said, plan.shape, memory)?;
         let closed = Arc::new(AtomicBool::new(false));
         let flag = closed.clone();
@@ -63,7 +63,7 @@ impl Reader {
     }
 
     /// Reads the rest, if it has read anything. Call it when the guest has closed its window or is gone.
-    pub fn finish(self) -> Outcome {
+    pub(crate) fn finish(self) -> ReadRecords {
         self.closed.store(true, Ordering::Release);
         self.thread.join().unwrap_or_default()
     }
@@ -96,7 +96,7 @@ impl Taken {
     }
 }
 
-fn read(mut log: GuestLog, path: &Path, closed: &AtomicBool) -> Outcome {
+fn read(mut log: GuestLog, path: &Path, closed: &AtomicBool) -> ReadRecords {
     let mut taken = None;
     let error = read_until_closed(&mut log, path, closed, &mut taken).err();
     let drained = taken.map(|t| Drained {
@@ -105,7 +105,7 @@ fn read(mut log: GuestLog, path: &Path, closed: &AtomicBool) -> Outcome {
         bytes: t.records * RECORD_BYTES as u64,
         cpu_ns: ktstr_vmm::thread_cpu_ns(),
     });
-    Outcome { drained, error }
+    ReadRecords { drained, error }
 }
 
 fn read_until_closed(

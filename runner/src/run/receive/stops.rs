@@ -10,7 +10,7 @@ const BLIND_NS: u64 = 1_000_000_000;
 
 /// The stops of one guest, as they are seen by looking again and again.
 #[derive(Debug, Default)]
-pub struct Stops {
+pub(crate) struct Stops {
     threads: Option<CpuThreads>,
     last: Option<Look>,
     times: Vec<Range<u64>>,
@@ -24,12 +24,12 @@ struct Look {
 
 impl Stops {
     /// Of the guest whose CPUs are these threads. Of a guest without such threads, whose time is no time of the host's, nothing is looked at.
-    pub fn of(threads: Option<CpuThreads>) -> Stops {
+    pub(crate) fn of(threads: Option<CpuThreads>) -> Stops {
         Stops { threads, ..Stops::default() }
     }
 
     /// Looks now; `ns` is the host's CLOCK_MONOTONIC.
-    pub fn look(&mut self, ns: u64) {
+    pub(crate) fn look(&mut self, ns: u64) {
         if let Some(threads) = &self.threads {
             let stopped = threads.are_stopped();
             self.note(Look { ns, stopped });
@@ -46,7 +46,7 @@ impl Stops {
     }
 
     /// How much of this time of the host's was a stop, nanoseconds; `None`: nobody looked.
-    pub fn within(&self, time: Range<u64>) -> Option<u64> {
+    pub(crate) fn within(&self, time: Range<u64>) -> Option<u64> {
         self.last?;
         let overlap = |s: &Range<u64>| s.end.min(time.end).saturating_sub(s.start.max(time.start));
         Some(self.times.iter().map(overlap).sum())

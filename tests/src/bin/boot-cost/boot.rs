@@ -9,10 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ktstr_guest::init::system::now_ns;
+use ktstr_guest::now_ns;
 use ktstr_vmm::qemu::arguments;
-use ktstr_vmm::vsock::vhost_user::Server;
-use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, machine_config, start};
+use ktstr_vmm::{Accel, Accept, GuestConfig, HostMemory, VsockServer, machine_config, start};
 use ktstr_wire::frame::{Decoder, Kind};
 use ktstr_wire::message::Hello;
 use serde::{Deserialize, Serialize};
@@ -132,7 +131,7 @@ fn in_qemu(
     host: UnixStream,
 ) -> Result<Sample, Box<dyn Error>> {
     let socket = config.run_dir.join("vsock");
-    let server = Server::start(&socket, arguments::GUEST_CID, accept)?;
+    let server = VsockServer::start(&socket, arguments::GUEST_CID, accept)?;
     let (machine, vsock) = vmm.machine();
     let cmdline = machine_config(config).cmdline.replace("pci=off ", "");
     let mut command = Command::new(arguments::PROGRAM);

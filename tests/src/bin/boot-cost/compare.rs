@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::Command;
 
-use ktstr_guest::init::system::now_ns;
+use ktstr_guest::now_ns;
 
 use super::boot::{Sample, Vmm};
 

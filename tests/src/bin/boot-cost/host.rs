@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use ktstr_vmm::{Initramfs, kvm};
+use ktstr_vmm::{Initramfs, calibrate};
 use ktstr_wire::GUEST_SPEC_PATH;
 use serde_json::json;
 
@@ -42,7 +42,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     image(&dir.path().join("initramfs"))?;
     let (this, vmlinux) = (std::env::current_exe()?, kernel.with_file_name("vmlinux"));
-    if kvm::calibrate().is_ok_and(|c| c.is_native()) {
+    if calibrate().is_ok_and(|c| c.is_native()) {
         println!("KVM is native here: real time, nanoseconds");
         let dir = dir.path().display().to_string();
         return super::compare::run(&[dir, vmlinux.display().to_string(), boots.to_string()]);

@@ -7,13 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ktstr_guest::init::system;
-use ktstr_guest::probes::skeleton::{Capacity, Probes};
-use ktstr_guest::scheduler::process::Scheduler;
-use ktstr_guest::scheduler::program_stats::ProgramStats;
+use ktstr_guest::{Capacity, Probes, ProgramStats, Scheduler, mount_all, now_ns, power_off};
 use ktstr_wire::spec::ProbeLevel;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type Attempt<T> = Result<T, Box<dyn Error>>;
 
 /// Records that each CPU's log has room for.
 const RECORDS_PER_CPU: u32 = 1_000_000;
@@ -26,13 +23,13 @@ pub const MEMORY_MIB: u32 = 2048;
 
 /// What a workload took.
 #[derive(Clone, Copy)]
-struct Took {
+struct Measurement {
     ns: f64,
     switches: f64,
 }
 
 /// Binds this process to a CPU and becomes the command.
-pub fn pin(args: &[String]) -> Outcome<()> {
+pub fn pin(args: &[String]) -> Attempt<()> {
     let (cpu, command) = args.split_first().ok_or("pin CPU COMMAND...")?;
     // SAFETY: cpu_set_t is a bit field, for which zero is valid.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -47,10 +44,10 @@ pub fn pin(args: &[String]) -> Outcome<()> {
 }
 
 /// Runs the command on CPU 0 and says how long it took: its own account may have too few digits.
-pub fn timed(args: &[String]) -> Outcome<()> {
-    let start = system::now_ns();
+pub fn timed(args: &[String]) -> Attempt<()> {
+    let start = now_ns();
     let status = Command::new("/init").args(["pin", "0"]).args(args).status()?;
-    println!("elapsed_ns {}", system::now_ns() - start);
+    println!("elapsed_ns {}", now_ns() - start);
     if status.success() { Ok(()) } else { Err(format!("{args:?}: {status}").into()) }
 }
 
@@ -70,7 +67,7 @@ fn workloads() -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// Runs a workload. Its time is its own account where that has enough digits (`1.234567 usecs/op`), else that of its process.
-fn run_workload(command: &[String]) -> Outcome<Took> {
+fn run_workload(command: &[String]) -> Attempt<Measurement> {
     let before = switches();
     let out = Command::new(&command[0]).args(&command[1..]).output()?;
     let switches = switches() - before;
@@ -85,7 +82,7 @@ fn run_workload(command: &[String]) -> Outcome<Took> {
     if !out.status.success() || ns.is_none() {
         return Err(format!("{command:?} failed: {text}").into());
     }
-    Ok(Took { ns: ns.unwrap_or(f64::NAN), switches })
+    Ok(Measurement { ns: ns.unwrap_or(f64::NAN), switches })
 }
 
 /// A tool that runs beside the workload, until it is killed.
@@ -99,7 +96,7 @@ const SAID: &str = "/tmp/said";
 
 impl Tool {
     /// Starts it on CPU 1 and waits until the number of its attached programs no longer changes.
-    fn start(command: &[&str]) -> Outcome<Tool> {
+    fn start(command: &[&str]) -> Attempt<Tool> {
         let mut child = Command::new("/init");
         child.args(["pin", "1"]).args(command).env("BPFTRACE_STRLEN", "64");
         let said = fs::File::create(SAID)?;
@@ -142,7 +139,7 @@ impl Drop for Tool {
     }
 }
 
-fn under_probes(level: ProbeLevel, workload: &[String]) -> Outcome<(Took, String)> {
+fn under_probes(level: ProbeLevel, workload: &[String]) -> Attempt<(Measurement, String)> {
     let mut probes = Probes::load(level, Capacity::new(2, RECORDS_PER_CPU, MEMORY_MIB))?;
     std::thread::sleep(Duration::from_millis(100));
     probes.open_window();
@@ -154,7 +151,7 @@ fn under_probes(level: ProbeLevel, workload: &[String]) -> Outcome<(Took, String
 }
 
 /// With the kernel's statistics of BPF programs, and what they say of the scheduler's.
-fn under_statistics(workload: &[String]) -> Outcome<(Took, String)> {
+fn under_statistics(workload: &[String]) -> Attempt<(Measurement, String)> {
     let mut programs = ProgramStats::enable()?;
     programs.notice()?;
     let (took, note) = under_probes(ProbeLevel::Full, workload)?;
@@ -167,13 +164,13 @@ fn under_statistics(workload: &[String]) -> Outcome<(Took, String)> {
     Ok((took, format!("{note}; {}; {} ns taken off each", called.join(", "), runs.baseline_ns)))
 }
 
-fn under_tool(command: &[&str], workload: &[String]) -> Outcome<(Took, String)> {
+fn under_tool(command: &[&str], workload: &[String]) -> Attempt<(Measurement, String)> {
     let _tool = Tool::start(command)?;
     Ok((run_workload(workload)?, String::new()))
 }
 
 /// `perf sched record` starts the workload itself; its reader is bound to CPU 1.
-fn under_perf(workload: &[String]) -> Outcome<(Took, String)> {
+fn under_perf(workload: &[String]) -> Attempt<(Measurement, String)> {
     let record = ["/init", "pin", "1", "/bin/perf", "sched", "record", "-o", "/tmp/perf.data", "--"];
     let command: Vec<String> =
         record.iter().map(ToString::to_string).chain(workload.iter().cloned()).collect();
@@ -191,7 +188,7 @@ fn under_perf(workload: &[String]) -> Outcome<(Took, String)> {
 
 /// A workload without tools.
 struct Bare {
-    took: Took,
+    took: Measurement,
     /// Its switches are so many that a difference of times says something of each.
     dense: bool,
 }
@@ -200,11 +197,11 @@ struct Bare {
 const DENSE_NS: f64 = 50_000.0;
 
 impl Bare {
-    fn new(took: Took) -> Bare {
+    fn new(took: Measurement) -> Bare {
         Bare { took, dense: took.ns / took.switches < DENSE_NS }
     }
 
-    fn row(&self, tool: &str, result: Outcome<(Took, String)>) {
+    fn row(&self, tool: &str, result: Attempt<(Measurement, String)>) {
         match result {
             Ok((took, note)) => {
                 let added = took.ns - self.took.ns;
@@ -217,18 +214,18 @@ impl Bare {
     }
 }
 
-pub fn run() -> Outcome<()> {
+pub fn run() -> Attempt<()> {
     let result = measure();
     if let Err(e) = &result {
         println!("| failed: {e}");
     }
     // The console is written by this CPU before it ends the guest.
-    system::power_off();
+    power_off();
     result
 }
 
 /// The same under a scheduler whose programs can be asked what they cost.
-fn measure_scheduled(workload: &[String]) -> Outcome<()> {
+fn measure_scheduled(workload: &[String]) -> Attempt<()> {
     let scheduler = Scheduler::start(SCHEDULER, SCHEDULER, &[])
         .map_err(|exit| format!("{SCHEDULER}: {}", exit.output))?;
     run_workload(workload)?;
@@ -244,8 +241,8 @@ fn measure_scheduled(workload: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-fn measure() -> Outcome<()> {
-    system::mount_all()?;
+fn measure() -> Attempt<()> {
+    mount_all()?;
     for (name, workload) in workloads() {
         run_workload(&workload)?;
         let bare = Bare::new(run_workload(&workload)?);

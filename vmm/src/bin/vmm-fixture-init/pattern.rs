@@ -11,7 +11,6 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The beginning.
     pub fn new() -> Pattern {
         let mut pattern =
             Pattern { block: (0..BLOCK_BYTES).map(|i| (i % 251) as u8).collect(), at: 0, next: 0 };
