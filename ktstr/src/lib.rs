@@ -118,9 +118,8 @@ pub mod prelude {
 
 /// What the macros of this crate write into test crates. It is not an interface: any release may change it.
 ///
-/// `#[ktstr_test]` adds a [`TestEntry`](macro_support::TestEntry) to [`TESTS`](macro_support::TESTS) and
-/// calls [`run_main`](macro_support::run_main); `#[derive(Payload)]` implements [`Program`] by a
-/// [`Payload`](macro_support::Payload).
+/// `#[ktstr_test]` adds a `TestEntry` to `TESTS` and makes a `main` that calls `run_main`;
+/// `#[derive(Payload)]` implements [`Program`] by a `Payload`.
 #[doc(hidden)]
 pub mod macro_support {
     pub use crate::harness::gauntlet::Constraints;

@@ -28,7 +28,7 @@ pub struct GuestConfig {
     pub run_dir: PathBuf,
     /// File for the console's output.
     pub console_log: PathBuf,
-    /// What runs it in [`Accel::Sim`].
+    /// What runs it in [`crate::Accel::Sim`].
     pub emulator: Option<Emulator>,
 }
 

@@ -5,7 +5,7 @@
 //! host may also read from the guest's memory ([`ring`]). The host appends the frames to a raw log and
 //! converts the log when the guest has ended. A guest finds its task in its initramfs as a
 //! [`spec::GuestSpec`] ([`GUEST_SPEC_PATH`]). In the guest the agent and the process of the test body
-//! exchange the lines of [`body`] over a socket pair. [`env`] has the environment variables.
+//! exchange the lines of [`body`] over a socket pair. [`mod@env`] has the environment variables.
 //!
 //! Owns: layouts, names, versions. Does not own: I/O other than the environment's, BPF, Parquet. Invariants:
 //! decoding never panics and never trusts a length; all integers are little endian; all times are nanoseconds

@@ -204,7 +204,7 @@ impl Identity {
 /// The sidecar of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
-    /// Version of the format, [`SCHEMA_VERSION`].
+    /// Version of the format.
     pub schema_version: u32,
     /// Identity of the run.
     pub identity: Identity,

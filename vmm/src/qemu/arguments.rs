@@ -22,7 +22,7 @@ pub use crate::vsock::GUEST_CID;
 pub enum Emulation<'a> {
     /// The distribution's, a thread per CPU.
     Threads,
-    /// Our own build, time counted in instructions. The page of [`crate::qemu::slots`] is this descriptor.
+    /// Our own build, time counted in instructions. The page of `slots.rs` is this descriptor.
     Counted(&'a Emulator, RawFd),
 }
 
