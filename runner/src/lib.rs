@@ -132,6 +132,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     }
     match &cli.command {
         Command::Test(args) => Ok(crate::commands::test::run(args)?),
+        Command::Capsule(args) => Ok(crate::commands::capsule::run(args)?),
         Command::Replay(args) => Ok(crate::commands::replay::run(args)?),
         Command::Show(args) => Ok(crate::commands::show::run(args)?),
         Command::Shell(args) => Ok(crate::commands::shell::run(args)?),

@@ -61,6 +61,23 @@ fn ktstr(args: &[&str]) -> (i32, String) {
     (out.status.code().unwrap(), boot::text_of(&out))
 }
 
+/// What a capsule holds is all that the boot needs: it is repeated in a directory without a project.
+fn capsule_repeats_it_elsewhere(sidecar: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let capsule = dir.path().join("a race.capsule");
+    let (status, said) = ktstr(&["capsule", sidecar, "-o", capsule.to_str().unwrap()]);
+    assert!(status == 0 && said.contains("the same boot"), "{said}");
+    let mut replay = boot::building_runner();
+    replay.current_dir(dir.path()).env("CARGO_TARGET_DIR", dir.path()).arg("replay").arg(&capsule);
+    let out = replay.output().unwrap();
+    let said = boot::text_of(&out);
+    assert!(out.status.code() == Some(0) && said.contains("the same boot"), "{said}");
+    assert!(said.contains("runnable task stall"), "{said}");
+    std::fs::write(&capsule, b"\x28\xb5\x2f\xfd and then nothing").unwrap();
+    let (status, said) = ktstr(&["replay", capsule.to_str().unwrap()]);
+    assert!(status == 2 && said.contains("is not a capsule"), "{status} {said}");
+}
+
 /// The fixture scheduler forgets a task when two CPUs dispatch at the same moment; the kernel's watchdog sees that it never
 /// runs again.
 #[test]
@@ -76,6 +93,7 @@ fn planted_race_is_found_by_explore_and_had_again_by_replay() {
         assert!(status == 0 && said.contains("the same boot"), "{said}");
         assert!(said.contains("runnable task stall"), "{said}");
     }
+    capsule_repeats_it_elsewhere(sidecar);
     let kept = std::path::Path::new(sidecar)
         .ancestors()
         .find(|p| p.parent().is_some_and(|p| p.ends_with("explore")));

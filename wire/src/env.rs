@@ -134,6 +134,9 @@ variables! {
     /// Set by the guest agent, read by the process of a test body: number of the descriptor of the socket to
     /// the agent.
     AGENT_FD = "KTSTR_AGENT_FD", "the number of a descriptor";
+    /// Set by `cargo ktstr capsule`, read by the runner: a directory for the kernel, the guest's files and the
+    /// spec.
+    CAPSULE_PARTS = "KTSTR_CAPSULE_PARTS", "the absolute path of a directory";
     /// Set by tests, read by the runner: a CPU of guests in `sim` that gets two thirds of its time, to test
     /// that the run reports it.
     SLOW_CPU = "KTSTR_SLOW_CPU", "the number of a CPU";

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Replay(crate::commands::replay::ReplayArgs),
     /// Boot a test with many seeds and report every distinct failure.
     Explore(crate::commands::explore::ExploreArgs),
+    /// Pack a boot of `--accel sim` into one file that repeats it on any machine.
+    Capsule(crate::commands::capsule::CapsuleArgs),
     /// Build, list and remove kernels.
     Kernel(crate::commands::kernel::KernelArgs),
     /// Build, list and remove the emulator of `--accel sim`.

@@ -50,6 +50,7 @@ pub(crate) fn settings(insists: Option<Accel>, session: String) -> Result<Settin
         pin: env::PIN.flag()?,
         huge_pages: env::HUGE_PAGES.flag()?,
         slow_cpu: env::SLOW_CPU.number()?,
+        parts: env::CAPSULE_PARTS.path()?,
         asked,
         accel: insists.unwrap_or_else(|| accel::resolve(chosen)),
     })

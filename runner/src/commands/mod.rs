@@ -1,5 +1,6 @@
 //! The commands of `cargo ktstr`, a file each.
 
+pub(crate) mod capsule;
 pub(crate) mod cli;
 pub(crate) mod completions;
 pub(crate) mod doctor;

@@ -9,12 +9,18 @@ use clap::Args;
 use ktstr_analysis::runs::trace;
 use ktstr_analysis::{Identity, MetricsError, Sidecar, SidecarError};
 use ktstr_wire::accel::Accel;
+use ktstr_wire::env;
 
+use crate::emulator::{self, EmulatorError};
 use crate::host::interrupt;
 use crate::kernel::error::KernelError;
+use crate::kernel::image::Kernel;
 use crate::nextest::command::require_nextest;
 use crate::nextest::environment::{Invocation, ResolvedKernel};
 use crate::nextest::error::{TestError, system};
+use crate::run::capsule::{self, CapsuleError, Packed};
+use crate::run::error::RunError;
+use crate::run::plan::{Plan, read_spec};
 use crate::run::{identity, layout, recover, session_log};
 use crate::{exit, kernel};
 
@@ -34,6 +40,15 @@ pub enum ReplayError {
     /// The test could not be run.
     #[error(transparent)]
     Test(#[from] TestError),
+    /// The capsule cannot be read or written.
+    #[error(transparent)]
+    Capsule(#[from] CapsuleError),
+    /// The capsule's boot could not be run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// There is no emulator.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
     /// The tables cannot be read.
     #[error(transparent)]
     Tables(#[from] MetricsError),
@@ -53,6 +68,10 @@ impl ReplayError {
     pub fn exit_status(&self) -> u8 {
         match self {
             ReplayError::Sidecar(_) | ReplayError::NotSim { .. } => exit::USAGE,
+            ReplayError::Capsule(CapsuleError::File { source, .. }) => exit::of_io(source, exit::INTERNAL),
+            ReplayError::Capsule(_) => exit::USAGE,
+            ReplayError::Run(e) => e.exit_status(),
+            ReplayError::Emulator(e) => e.exit_status(),
             ReplayError::Kernel(e) => e.exit_status(),
             ReplayError::Test(e) => e.exit_status(),
             ReplayError::Tables(_) => exit::INTERNAL,
@@ -64,15 +83,17 @@ impl ReplayError {
 /// `cargo ktstr replay`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The test is built and run from the current project, with the kernel, the scheduler and the seed of the sidecar.
+    after_help = "The test is built and run from the current project, with the kernel, the scheduler and the seed of the sidecar. A
+capsule (cargo ktstr capsule) brings all of them, and needs no project.
 Exit status: 0 the same boot, 1 a different boot; the differences are printed.
 
 Examples:
   cargo ktstr replay 'target/ktstr/6.12.1-0a1b2c3d4e5f/demo.race@1n1l4c1t@scx_mine@sim.ktstr.json'
-  cargo ktstr replay SIDECAR --trace | less"
+  cargo ktstr replay SIDECAR --trace | less
+  cargo ktstr replay race.capsule"
 )]
 pub(crate) struct ReplayArgs {
-    /// The run's `.ktstr.json`
+    /// The run's `.ktstr.json`, or a capsule
     #[arg(value_name = "SIDECAR")]
     sidecar: PathBuf,
     /// Print the guest's console
@@ -88,7 +109,14 @@ pub(crate) struct ReplayArgs {
 
 /// Repeats the boot and compares it; returns the exit status.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
-    let old = Sidecar::read(&args.sidecar)?;
+    let unpacked = tempfile::tempdir().map_err(system("a temporary directory"))?;
+    let (old, capsule_parts) = if capsule::is_capsule(&args.sidecar) {
+        let (header, old) = capsule::unpack(&args.sidecar, unpacked.path())?;
+        note_emulator(&header)?;
+        (old, Some(unpacked.path().to_path_buf()))
+    } else {
+        (Sidecar::read(&args.sidecar)?, None)
+    };
     let id = &old.identity;
     if id.accel != Accel::Sim {
         return Err(ReplayError::NotSim { variant: id.variant.clone(), accel: id.accel });
@@ -101,7 +129,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
         .tempdir_in(&replays)
         .map_err(system(replays.display().to_string()))?;
     dir.disable_cleanup(args.keep);
-    let path = boot(id, dir.path())?;
+    let path = match capsule_parts {
+        Some(parts) => boot_capsule(&old, &parts, dir.path())?,
+        None => boot(id, dir.path(), None)?,
+    };
     let new = Sidecar::read(&path)?;
     let folder = path.with_file_name(&new.identity.variant);
     show(args, &new, &folder)?;
@@ -109,6 +140,30 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
         eprintln!("files: {}", path.display());
     }
     Ok(judge(&old, &new))
+}
+
+/// Says when the capsule was made with another emulator: its boot will be different.
+fn note_emulator(header: &capsule::Header) -> Result<(), ReplayError> {
+    let current = emulator::current()?.key;
+    if header.emulator != current {
+        eprintln!(
+            "the capsule was made with the emulator {}, and this version of ktstr has {current}: the boot may be different",
+            header.emulator
+        );
+    }
+    Ok(())
+}
+
+/// Boots what a capsule holds, below `dir`, and gives the sidecar.
+fn boot_capsule(old: &Sidecar, parts: &Path, dir: &Path) -> Result<PathBuf, ReplayError> {
+    let spec_path = parts.join(capsule::SPEC);
+    let spec = read_spec(fs::File::open(&spec_path).map_err(system(spec_path.display().to_string()))?)?;
+    let release = old.identity.kernel.clone();
+    let kernel = Kernel::new(parts.join(capsule::KERNEL), release, None, "a capsule".into())?;
+    let packed = Packed { initramfs: parts.join(capsule::INITRAMFS), identity: old.identity.clone() };
+    let plan = Plan::of_capsule(spec, kernel, packed, dir.join("ktstr"))?;
+    let stop = interrupt::stop_flag().map_err(system("signal handlers"))?;
+    Ok(plan.boot(old.identity.repeat, &stop)?.sidecar_path)
 }
 
 /// Prints what was asked for. A reader that is gone does not stop the comparison.
@@ -125,8 +180,8 @@ fn show(args: &ReplayArgs, new: &Sidecar, folder: &Path) -> Result<(), ReplayErr
     Ok(())
 }
 
-/// Boots once below `dir` and gives the sidecar.
-fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
+/// Boots once below `dir` and gives the sidecar. `parts` gets the parts of a capsule.
+pub(super) fn boot(id: &Identity, dir: &Path, parts: Option<&Path>) -> Result<PathBuf, ReplayError> {
     let kernel = kernel::resolve(Some(&id.kernel_source), Path::new("."))?;
     require_nextest()?;
     let session = identity::new_id();
@@ -145,6 +200,9 @@ fn boot(id: &Identity, dir: &Path) -> Result<PathBuf, ReplayError> {
     let filter = format!("{package}binary(={binary}) & test(={test})");
     let mut nextest = invocation.nextest(Path::new("."))?;
     nextest.args(["--run-ignored", "all", "-E", &filter]).stdin(Stdio::null());
+    if let Some(parts) = parts {
+        nextest.env(env::CAPSULE_PARTS, parts);
+    }
     let out = interrupt::run(nextest.stdout(Stdio::piped()).stderr(Stdio::piped()))
         .map_err(system("cargo nextest run"))?;
     if interrupt::has_arrived() {
@@ -184,7 +242,7 @@ fn tables(a: &Sidecar, b: &Sidecar) -> Vec<String> {
     names.filter(|t| digest(a, t).is_none() || digest(a, t) != digest(b, t)).collect()
 }
 
-fn judge(old: &Sidecar, new: &Sidecar) -> u8 {
+pub(super) fn judge(old: &Sidecar, new: &Sidecar) -> u8 {
     let (changed, tables) = (inputs(&old.identity, &new.identity), tables(old, new));
     let verdict = |s: &Sidecar| serde_json::json!(s.verdict).as_str().unwrap_or_default().to_string();
     if tables.is_empty() && old.verdict == new.verdict && old.reasons == new.reasons {

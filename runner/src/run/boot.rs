@@ -1,7 +1,7 @@
 //! One boot of a plan: prepare, start, attend, observe.
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -28,29 +28,14 @@ use crate::run::receive::guest_log::Shape;
 use crate::run::receive::log_reader::ReaderPlan;
 use crate::run::receive::stops::Stops;
 use crate::run::work_dir::WorkDir;
-use crate::run::{finish, identity, layout, report, seed};
+use crate::run::{capsule, finish, identity, layout, report, seed};
 
 impl Plan {
     /// Boots once and gives the published result.
     pub(crate) fn boot(&self, repeat: u32, stop: &AtomicBool) -> Result<finish::Published, RunError> {
         let spec = self.seeded(repeat);
         let share = host_share::claim(&spec, &self.settings, stop)?;
-        let mut identity = identity::identity(&identity::Parts {
-            spec: &spec,
-            kernel: &self.kernel,
-            scheduler: self.scheduler.as_ref(),
-            scheduler_override: self.settings.scheduler_override.as_deref(),
-            agent: &agent_path()?,
-            position: self.settings.position,
-            huge_pages: self.settings.huge_pages,
-            project: &self.project,
-            accel: self.settings.accel,
-            emulator: self.emulator.as_deref(),
-            repeat,
-            attempt: self.settings.attempt,
-            session: self.settings.session.clone(),
-        })
-        .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))?;
+        let mut identity = self.identity(&spec, repeat)?;
         let results = layout::results_dir(&self.ktstr_dir, &identity.kernel, &self.project);
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(SPEC_FILE);
@@ -71,6 +56,31 @@ impl Plan {
         identity.pinned = host.pinned;
         host.overcommitted = identity.host.nr_cpus.is_some_and(|n| n < spec.topology.nr_cpus());
         Ok(finish::finish(work.path(), identity, &host)?)
+    }
+
+    /// Who the boot is: that of a capsule stays who it was.
+    fn identity(&self, spec: &TestSpec, repeat: u32) -> Result<Identity, RunError> {
+        if let Some(packed) = &self.packed {
+            let (run_id, session) = (identity::new_id(), self.settings.session.clone());
+            let host = identity::host_facts(self.emulator.as_deref());
+            return Ok(Identity { run_id, session, host, ..packed.identity.clone() });
+        }
+        identity::identity(&identity::Parts {
+            spec,
+            kernel: &self.kernel,
+            scheduler: self.scheduler.as_ref(),
+            scheduler_override: self.settings.scheduler_override.as_deref(),
+            agent: &agent_path()?,
+            position: self.settings.position,
+            huge_pages: self.settings.huge_pages,
+            project: &self.project,
+            accel: self.settings.accel,
+            emulator: self.emulator.as_deref(),
+            repeat,
+            attempt: self.settings.attempt,
+            session: self.settings.session.clone(),
+        })
+        .map_err(file_error(self.scheduler.as_ref().map_or(Path::new("scheduler"), |s| &s.path)))
     }
 
     /// The spec of one boot. What the test process asked for has the seed of the whole run.
@@ -114,17 +124,7 @@ impl Plan {
         work: &Path,
         share: &Reservation,
     ) -> Result<Prepared, RunError> {
-        let initramfs = work.join("initramfs.cpio");
-        let agent = agent_path()?;
-        let binaries = Binaries {
-            agent: &agent,
-            scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
-            modules: &self.kernel.modules,
-            extras: &self.extras,
-        };
-        let sim = self.settings.accel == Accel::Sim;
-        image::build(spec, &binaries, Manner { sim, shell: None }, &initramfs)?;
-        self.require_unchanged(identity, &agent)?;
+        let initramfs = self.pack(spec, identity, work)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -149,7 +149,7 @@ impl Plan {
         let reader = ReaderPlan {
             shape: Shape {
                 nr_cpus: spec.topology.nr_cpus(),
-                records_per_cpu: image::records_per_cpu(spec, sim),
+                records_per_cpu: image::records_per_cpu(spec, self.settings.accel == Accel::Sim),
             },
             path: work.join(ktstr_analysis::DRAINED_LOG),
             claimed: share.cpus.clone(),
@@ -157,6 +157,32 @@ impl Plan {
         let collector =
             Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
         Ok(Prepared { config, scratch, device, known, collector })
+    }
+
+    /// Makes the initramfs, or takes that of a capsule.
+    fn pack(&self, spec: &TestSpec, identity: &Identity, work: &Path) -> Result<PathBuf, RunError> {
+        let initramfs = work.join("initramfs.cpio");
+        if let Some(packed) = &self.packed {
+            fs::copy(&packed.initramfs, &initramfs).map_err(file_error(&packed.initramfs))?;
+            return Ok(initramfs);
+        }
+        let agent = agent_path()?;
+        let binaries = Binaries {
+            agent: &agent,
+            scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
+            modules: &self.kernel.modules,
+            extras: &self.extras,
+        };
+        let sim = self.settings.accel == Accel::Sim;
+        image::build(spec, &binaries, Manner { sim, shell: None }, &initramfs)?;
+        self.require_unchanged(identity, &agent)?;
+        if let Some(parts) = &self.settings.parts {
+            let copy = |from: &Path, name: &str| fs::copy(from, parts.join(name)).map_err(file_error(parts));
+            copy(&initramfs, capsule::INITRAMFS)?;
+            copy(self.image(), capsule::KERNEL)?;
+            copy(&work.join(SPEC_FILE), capsule::SPEC)?;
+        }
+        Ok(initramfs)
     }
 
     /// Boots the guest.

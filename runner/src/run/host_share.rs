@@ -111,6 +111,7 @@ mod tests {
             pin,
             huge_pages: false,
             slow_cpu: None,
+            parts: None,
         };
         let Request { nr_cpus, memory_mib } = needs(&spec, &settings);
         assert_eq!(memory_mib, if nr_cpus == usize::MAX { u32::MAX } else { 512 });

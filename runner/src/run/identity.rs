@@ -36,8 +36,8 @@ pub(super) fn scheduler_sha256(path: &Path, manifest_dir: &Path) -> std::io::Res
     Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// What this host is.
-pub(crate) fn host_facts() -> HostFacts {
+/// What this host is, and the version of the emulator in this directory, else of the distribution's QEMU.
+pub(crate) fn host_facts(emulator: Option<&Path>) -> HostFacts {
     let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|l| l.starts_with(name))?;
@@ -48,7 +48,7 @@ pub(crate) fn host_facts() -> HostFacts {
         nr_cpus: std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()),
         mem_bytes: mem_total_kib(&read("/proc/meminfo")).map(|kib| kib * 1024),
         kernel: Some(read("/proc/sys/kernel/osrelease").trim().to_string()).filter(|r| !r.is_empty()),
-        qemu_version: ktstr_vmm::qemu_version(),
+        qemu_version: emulator.map_or_else(ktstr_vmm::qemu_version, ktstr_vmm::emulator_version),
     }
 }
 
@@ -155,10 +155,7 @@ pub(crate) fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         started_unix_s: now.as_secs(),
         duration_ns: p.spec.duration_ns,
         memory_mib: p.spec.memory_mib,
-        host: HostFacts {
-            qemu_version: p.emulator.map_or_else(ktstr_vmm::qemu_version, ktstr_vmm::emulator_version),
-            ..host_facts()
-        },
+        host: host_facts(p.emulator),
     })
 }
 

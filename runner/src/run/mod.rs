@@ -12,6 +12,7 @@
 
 pub(crate) mod asked;
 pub(crate) mod boot;
+pub(crate) mod capsule;
 pub(crate) mod durations;
 pub(crate) mod error;
 pub(crate) mod finish;

@@ -12,6 +12,7 @@ use crate::emulator;
 use crate::kernel::error::KernelError;
 use crate::kernel::image::Kernel;
 use crate::run::asked::Asked;
+use crate::run::capsule::Packed;
 use crate::run::error::{RunError, file_error};
 use crate::run::{identity, layout};
 
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub extras: Vec<crate::run::pack::extra::Extra>,
     /// `target/ktstr`.
     pub ktstr_dir: PathBuf,
+    /// What a capsule brings in place of this host's files.
+    pub packed: Option<Packed>,
     /// State of the project.
     pub project: layout::Project,
     /// How it is run.
@@ -70,6 +73,8 @@ pub(crate) struct Settings {
     pub huge_pages: bool,
     /// A CPU that the emulator of `sim` slows down, in tests of what notices it.
     pub slow_cpu: Option<u32>,
+    /// A directory for the parts of a capsule.
+    pub parts: Option<PathBuf>,
 }
 
 impl Plan {
@@ -98,7 +103,45 @@ impl Plan {
             Accel::Sim => Some(emulator::current()?.dir),
             Accel::Kvm | Accel::Tcg => None,
         };
-        Ok(Plan { emulator, scheduler, extras, project, ktstr_dir, spec, kernel, settings })
+        Ok(Plan { emulator, packed: None, scheduler, extras, project, ktstr_dir, spec, kernel, settings })
+    }
+
+    /// A boot that a capsule holds.
+    pub(crate) fn of_capsule(
+        spec: TestSpec,
+        kernel: Kernel,
+        packed: Packed,
+        ktstr_dir: PathBuf,
+    ) -> Result<Plan, RunError> {
+        let id = &packed.identity;
+        let settings = Settings {
+            session: identity::new_id(),
+            accel: Accel::Sim,
+            repeats: id.repeat..id.repeat + 1,
+            attempt: 1,
+            boot_seed: Some(id.seed),
+            position: id.position,
+            asked: None,
+            scheduler_override: id.scheduler_override.clone(),
+            pin: false,
+            huge_pages: false,
+            slow_cpu: None,
+            parts: None,
+        };
+        let project = layout::Project { commit: id.project_commit.clone(), dirty: id.dirty, refused: None };
+        let emulator = Some(emulator::current()?.dir);
+        let packed = Some(packed);
+        Ok(Plan {
+            emulator,
+            packed,
+            scheduler: None,
+            extras: Vec::new(),
+            project,
+            ktstr_dir,
+            spec,
+            kernel,
+            settings,
+        })
     }
 
     /// That what was packed, and the kernel, are what the identity has the digests of.

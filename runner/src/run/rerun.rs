@@ -197,6 +197,7 @@ mod tests {
             spec: serde_json::from_value(spec).unwrap(),
             kernel: serde_json::from_value(kernel).unwrap(),
             emulator: None,
+            packed: None,
             scheduler: Some(crate::run::pack::scheduler::Program {
                 path: "/opt/scx/scx_a".into(),
                 profile: None,
@@ -216,6 +217,7 @@ mod tests {
                 pin: true,
                 huge_pages: true,
                 slow_cpu: None,
+                parts: None,
             },
         }
     }

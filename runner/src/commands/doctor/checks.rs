@@ -88,7 +88,7 @@ fn distinct(file: &str) -> BTreeSet<String> {
 }
 
 fn hardware() -> Vec<Finding> {
-    let facts = identity::host_facts();
+    let facts = identity::host_facts(None);
     let unknown = || "unknown".to_string();
     let read = |path: &str| fs::read_to_string(path).ok().map(|t| t.trim().to_string());
     let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
