@@ -1,8 +1,8 @@
-//! The command line of ktstr as a library: `main.rs` only calls [`main`].
+//! The command line of ktstr as a library: `main.rs` only calls `main`.
 //!
-//! `cargo ktstr test` ([`crate::commands::test`]) resolves a kernel ([`kernel`]) and calls nextest; each test process calls back into
-//! `internal-run`, which is one run's life ([`run`]). `cargo ktstr stats` ([`crate::commands::stats`]) reads what runs left, after
-//! finishing what killed runners left behind ([`crate::run::recover`]). Exit statuses are in [`exit`].
+//! `cargo ktstr test` (`crate::commands::test`) resolves a kernel (`kernel`) and calls nextest; each test process calls back into
+//! `internal-run`, which is one run's life (`run`). `cargo ktstr stats` (`crate::commands::stats`) reads what runs left, after
+//! finishing what killed runners left behind (`crate::run::recover`). Exit statuses are in `exit`.
 
 #![warn(unreachable_pub)]
 
@@ -72,7 +72,7 @@ fn exit_code(status: u8) -> ExitCode {
 pub struct Failure {
     /// What to print.
     pub message: String,
-    /// One of [`exit`].
+    /// One of `exit`.
     pub exit_status: u8,
 }
 

@@ -228,3 +228,23 @@ fn text_of_guests_reaches_no_terminal_as_it_is() {
         results.stats(&["compare", "--a-scheduler", hostile, "--b-scheduler", "scx", "--markdown", "-"]);
     assert!(!text.contains('\u{1b}') && !error.contains('\u{1b}') && !text.contains("<b>"), "{text}{error}");
 }
+
+#[test]
+fn text_of_stats_and_of_a_comparison() {
+    let results = crashed();
+    let mut slower = sidecar("slow", 0, 1350.0, Verdict::Pass);
+    slower.metrics[0].role = Some("server".into());
+    results.write(&slower);
+    let markdown = ["compare", "--a-scheduler", "eevdf", "--b-scheduler", "scx", "--markdown", "-"];
+    for (name, args) in [
+        ("stats", &[][..]),
+        ("stats-list-values", &["list-values"]),
+        ("stats-show-host", &["show-host", "--run", "scx-0"]),
+        ("stats-compare", &markdown[..5]),
+        ("stats-compare-markdown", &markdown),
+    ] {
+        let (status, text, error) = results.stats(args);
+        let text = format!("status {}\n{text}{error}", status.unwrap());
+        insta::assert_snapshot!(name, text.replace(&results.0.path().display().to_string(), "[target]"));
+    }
+}

@@ -234,7 +234,7 @@ impl Probes {
         Ok(rows.iter().map(|r| r.block.and_then(block)).collect())
     }
 
-    /// Serial ([`Row::serial`]) of the last task with this thread id. `None`: there was none.
+    /// Serial (`Row::serial`) of the last task with this thread id. `None`: there was none.
     pub fn serial(&self, tid: u32) -> Option<u32> {
         let slot = self.skel.maps.tasks.lookup(&tid.to_le_bytes(), MapFlags::ANY).ok()??;
         RawTaskState::read_from_bytes(&slot).ok().map(|state| state.serial).filter(|n| *n > 0)

@@ -80,4 +80,22 @@ mod tests {
         let Command::Test(args) = cli.unwrap().command else { panic!("not test") };
         assert_eq!((args.repeat, args.nextest.join(" ").as_str()), (2, "-E test(a) --no-capture"));
     }
+
+    /// The help of a command and of all below it, as a terminal of 100 columns shows it.
+    fn help(command: &clap::Command, path: &str, pages: &mut Vec<(String, String)>) {
+        let mut command = command.clone().bin_name(path.to_string()).term_width(100);
+        pages.push((path.replace(' ', "-"), command.render_long_help().to_string()));
+        for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+            help(below, &format!("{path} {}", below.get_name()), pages);
+        }
+    }
+
+    #[test]
+    fn help_of_every_command() {
+        let mut pages = Vec::new();
+        help(&Cli::command(), "cargo ktstr", &mut pages);
+        for (name, text) in pages {
+            insta::assert_snapshot!(name, text);
+        }
+    }
 }

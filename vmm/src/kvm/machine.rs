@@ -49,7 +49,7 @@ pub struct MachineConfig {
     pub console_log: PathBuf,
     /// Vendor of the guest's CPU; `None`: the host's.
     pub vendor: Option<Vendor>,
-    /// Whether the ids of few CPUs are as large as those of many ([`ApicIds::spread`]).
+    /// Whether the ids of few CPUs are as large as those of many (`ApicIds::spread`).
     pub spread_apic_ids: bool,
 }
 
