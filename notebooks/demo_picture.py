@@ -12,7 +12,8 @@ import polars as pl
 
 TEST = "demo_1llc"
 PICTURE = Path(__file__).resolve().parent.parent / "docs/demo.svg"
-TIMELINE_NS = 24_000_000
+START_NS = 120_000_000
+TIMELINE_NS = 10_000_000
 TASKS = ["batch", "server", "scheduler", "harness", "kernel"]
 COLORS = alt.Scale(domain=TASKS, range=["#b8c4d6", "#e45756", "#54a24b", "#000000", "#9d755d"])
 
@@ -56,8 +57,8 @@ def latency(boots: list[tuple[Path, dict]]) -> alt.Chart:
 
 
 def timeline(folder: Path, sidecar: dict) -> alt.Chart:
-    """What ran on each CPU in the middle of the window."""
-    start = (sidecar["window_open"]["ts_ns"] + sidecar["window_close"]["ts_ns"]) // 2
+    """What ran on each CPU while the workers of the demo, which need 50 ms to start, work."""
+    start = sidecar["window_open"]["ts_ns"] + START_NS
     end = start + TIMELINE_NS
     tasks = pl.scan_parquet(folder / "tasks.parquet").select("tid", task=pl.coalesce("role", "class"))
     slices = (
