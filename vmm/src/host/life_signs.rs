@@ -23,8 +23,8 @@ pub(crate) fn waits_ns(process: u32) -> BTreeMap<u32, u64> {
     threads.filter_map(wait).collect()
 }
 
-/// A number that changes when something in the anonymous files of a process does, which is where a guest's memory is. `None`: it has
-/// none, or they cannot be read.
+/// A number that changes when something in the memory of the guest that a QEMU process runs does. `None`: it has none, or it cannot be
+/// read.
 pub(crate) fn memory_digest(process: u32) -> Option<u64> {
     let mut hasher = std::hash::DefaultHasher::new();
     let mut files = memory_files(process);
@@ -35,10 +35,11 @@ pub(crate) fn memory_digest(process: u32) -> Option<u64> {
     (!files.is_empty()).then(|| hasher.finish())
 }
 
-/// Descriptors of files that memfd_create(2) made.
+/// Descriptors of a guest's memory: the emulator of `sim` has another anonymous file, with an account that grows with time.
 fn memory_files(process: u32) -> Vec<PathBuf> {
     let all = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten().map(|e| e.path());
-    all.filter(|p| fs::read_link(p).is_ok_and(|l| l.to_string_lossy().starts_with("/memfd:"))).collect()
+    all.filter(|p| fs::read_link(p).is_ok_and(|l| l.to_string_lossy().starts_with("/memfd:memory-backend")))
+        .collect()
 }
 
 /// Reads what is there. Holes are left out, so that reading allocates nothing.
