@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ktstr_analysis::{Identity, Sidecar, SidecarError};
@@ -87,7 +88,10 @@ pub(crate) fn write(parts: &Path, sidecar: &Sidecar, emulator: &str, to: &Path) 
         .map_err(file_error(parts))?;
     sidecar.write(&parts.join(SIDECAR))?;
     let dir = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::NamedTempFile::new_in(dir).map_err(file_error(dir))?;
+    // As other files are: a capsule is made to be passed on.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let staged =
+        tempfile::Builder::new().permissions(permissions).tempfile_in(dir).map_err(file_error(dir))?;
     let encoder = zstd::Encoder::new(staged, 0).map_err(file_error(to))?;
     let mut archive = tar::Builder::new(encoder);
     archive.mode(tar::HeaderMode::Deterministic);
