@@ -28,7 +28,7 @@ fn assert_inconclusive(b: &Booted, words: &str) {
 fn run_without_a_measured_tick_is_not_proven() {
     let changes = json!({"duration_ns": 200_000_000, "kernel_args": ["highres=off"]});
     let b = boot::run(&spec("sched_basic_message", &changes)).booted();
-    assert_inconclusive(&b, "no tick of a timer was measured");
+    assert_inconclusive(&b, "no timer tick was measured");
     assert_eq!(b.sidecar["quality"]["tick_late_max_ns"], Value::Null);
     let probes = b.sidecar["quality"]["probes"].as_array().unwrap();
     assert!(
