@@ -105,6 +105,21 @@ mod tests {
         assert_ne!(digest_of(&other), before);
     }
 
+    /// That of this process while it has a file with this name.
+    fn digest_with_file_named(name: &std::ffi::CStr) -> Option<u64> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: the name is a C string, and the new descriptor is nobody else's.
+        let file = unsafe { File::from_raw_fd(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC)) };
+        file.write_all_at(&[7], 0).unwrap();
+        memory_digest(std::process::id())
+    }
+
+    #[test]
+    fn files_other_than_the_guests_memory_do_not_count() {
+        assert!(digest_with_file_named(c"memory-backend-memfd").is_some());
+        assert_eq!(digest_with_file_named(c"slots"), None);
+    }
+
     #[test]
     fn own_threads_have_waits() {
         assert!(waits_ns(std::process::id()).contains_key(&std::process::id()));
