@@ -96,9 +96,12 @@ fn check_alive(b: &Booted) -> usize {
 /// turns, and 6 us where few waits begin without an interrupt.
 ///
 /// EEVDF may leave a task that sleeps on its runqueue, and a move to another one then counts as an enqueue: 297 ms of sleep were run
-/// delay for the kernel. So where a task has moved, the kernel may say more.
+/// delay for the kernel. So where a task has moved, the kernel may say more. While a waiting task moves, it is on no runqueue, and the
+/// kernel counts nothing (`sched_info_dequeue` and `sched_info_enqueue` in kernel/sched/stats.h): it waits nevertheless, for as long as
+/// the balancer takes with up to 32 tasks at a time and for the other runqueue's lock.
 fn check_waits(tasks: LazyFrame) {
     const OF_ONE_WAIT_NS: i64 = 20_000;
+    const OF_ONE_MOVE_NS: i64 = 50_000;
     const OF_ALL_NS: i64 = 50_000;
     let compared = tasks.filter(col("nr_unqueued").eq(lit(0)));
     let columns = ["run_delay_ns", "run_delay_count", "schedstat_run_delay_ns", "nr_begun", "nr_migrations"];
@@ -106,7 +109,8 @@ fn check_waits(tasks: LazyFrame) {
         let [ours, count, kernels, begun, moves] = n[..] else { panic!("{n:?}") };
         assert_eq!(count, begun, "task {tid} did not wait before each slice");
         let allowed = OF_ONE_WAIT_NS * count + OF_ALL_NS;
-        let agree = ours <= kernels + allowed && (moves > 0 || kernels <= ours + allowed);
+        let agree =
+            ours <= kernels + allowed + OF_ONE_MOVE_NS * moves && (moves > 0 || kernels <= ours + allowed);
         assert!(agree, "task {tid}: {count} waits of {ours} ns, {kernels} by the kernel, {moves} moves");
     }
 }
