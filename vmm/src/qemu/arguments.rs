@@ -155,7 +155,7 @@ const SIM_CMDLINE: [&str; 4] =
     ["random.trust_cpu=off", "random.trust_bootloader=off", "norandmaps", "lpj=1000000"];
 
 /// More kernel parameters under QEMU, against instructions that nobody needs: the KVM of a kernel that also serves the lab looks
-/// for hardware, and the accounting of pressure stalls takes 2 us of each wakeup (tests/tests/sim.rs).
+/// for hardware, and the accounting of pressure stalls takes 2 us of each wakeup (tests/tests/guest/sim.rs).
 const EMULATED_CMDLINE: [&str; 1] = ["psi=0"];
 
 /// Its value is what the kernel leaves out.

@@ -35,7 +35,7 @@ impl Place {
     /// Adds the example's tests to those of the new crate, which has the same imports, and makes all windows short.
     fn add_tests(&self) {
         let file = self.dir.path().join("my-tests/tests/scheduler.rs");
-        let example = include_str!("../../examples/first-test/tests/first.rs");
+        let example = include_str!("../../../examples/first-test/tests/first.rs");
         let (_, tests) = example.split_once("\n\n#[ktstr_test").unwrap();
         let new = fs::read_to_string(&file).unwrap().replace("duration_s = 2", "duration_s = 0.3");
         fs::write(file, format!("{new}\n#[ktstr_test{tests}")).unwrap();

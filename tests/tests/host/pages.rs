@@ -134,13 +134,13 @@ fn troubleshooting_has_every_exit_status_and_every_verdict() {
     assert_eq!(rows.collect::<BTreeSet<u32>>(), expected);
     // The constants are in that table, too.
     let constants =
-        include_str!("../../runner/src/exit.rs").lines().filter_map(|l| l.strip_prefix("pub(crate) const "));
+        include_str!("../../../runner/src/exit.rs").lines().filter_map(|l| l.strip_prefix("pub(crate) const "));
     let constants =
         constants.filter_map(|l| l.split_once(": u8 = ")?.1.strip_suffix(';')?.parse::<u32>().ok());
     assert!(constants.clone().count() > 10);
     assert_eq!(constants.filter(|c| !expected.contains(c)).collect::<Vec<_>>(), Vec::<u32>::new());
 
-    let verdicts = include_str!("../../analysis/src/runs/sidecar.rs").lines();
+    let verdicts = include_str!("../../../analysis/src/runs/sidecar.rs").lines();
     let verdicts = verdicts.filter_map(|l| l.trim().strip_prefix("Verdict::")?.split_once(" => \""));
     let verdicts: BTreeSet<&str> = verdicts.map(|(_, name)| name.trim_end_matches("\",")).collect();
     let (_, section) = page.text.split_once("## Verdicts").unwrap();

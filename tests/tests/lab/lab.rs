@@ -1,6 +1,7 @@
 //! Whole runs with `--accel kvm`, in the KVM lab (`vmm/lab`), where `/dev/kvm` is real and the host an emulated one.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
+#[path = "../guest/tables/mod.rs"]
 mod tables;
 
 use std::fs;

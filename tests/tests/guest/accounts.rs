@@ -1,7 +1,7 @@
 //! What tasks meet when they are enqueued, what the scheduler's programs cost, and throttling, on real guests.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
 
-#[path = "../../analysis/src/metrics/recompute/mod.rs"]
+#[path = "../../../analysis/src/metrics/recompute/mod.rs"]
 mod recompute;
 mod tables;
 
