@@ -17,14 +17,16 @@ mod nextest;
 mod output;
 mod run;
 mod shell_words;
+mod store;
 
 // Sources of kernels, for tests with a mirror of their own.
-pub use crate::kernel::download::file as download_file;
 pub use crate::kernel::error::KernelError;
 pub use crate::kernel::git::Commit;
 pub use crate::kernel::mirror::{Mirror, Release};
 pub use crate::kernel::source::Source;
 pub use crate::kernel::version::Wanted;
+pub use crate::store::download::file as download_file;
+pub use crate::store::error::StoreError;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,13 +1,10 @@
 //! `cargo ktstr emulator build | list | clean`.
 
-use std::fs;
-
 use clap::{Args, Subcommand};
 
-use crate::emulator::cache::{self, Entry};
-use crate::emulator::{EmulatorError, build, source};
-use crate::kernel::error::file_error;
+use crate::emulator::{EmulatorError, build, cache, source};
 use crate::output::outln;
+use crate::store::cache::Entry;
 
 /// `cargo ktstr emulator`.
 #[derive(Debug, Args)]
@@ -57,7 +54,7 @@ pub(crate) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
     match &args.command {
         EmulatorCommand::Build => {
             let entry = build::cached_or_built()?;
-            outln!("{} {}", entry.meta.version, entry.dir.display());
+            outln!("{} {}", entry.meta.release, entry.dir.display());
             Ok(())
         }
         EmulatorCommand::List { json } => list(*json),
@@ -66,7 +63,7 @@ pub(crate) fn run(args: &EmulatorArgs) -> Result<(), EmulatorError> {
 }
 
 fn list(json: bool) -> Result<(), EmulatorError> {
-    let (entries, current) = (cache::entries()?, source::key());
+    let (entries, current) = (cache::store()?.entries()?, source::key());
     if json {
         let row = |e: &Entry| serde_json::json!({"key": e.key, "dir": e.dir, "meta": e.meta, "current": e.key == current});
         outln!("{}", serde_json::Value::from(entries.iter().map(row).collect::<Vec<_>>()));
@@ -78,25 +75,28 @@ fn list(json: bool) -> Result<(), EmulatorError> {
     for e in entries {
         let note =
             if e.key == current { "this version of ktstr uses it" } else { "of another version of ktstr" };
-        outln!("{}  QEMU {}  {note}", e.key, e.meta.version);
+        outln!("{}  QEMU {}  {note}", e.key, e.meta.release);
     }
     Ok(())
 }
 
 fn clean(wanted: Option<&str>) -> Result<(), EmulatorError> {
+    let store = cache::store()?;
     let doomed: Vec<Entry> =
-        cache::entries()?.into_iter().filter(|e| wanted.is_none_or(|w| e.key == w)).collect();
+        store.entries()?.into_iter().filter(|e| wanted.is_none_or(|w| e.key == w)).collect();
     if let (true, Some(wanted)) = (doomed.is_empty(), wanted) {
         return Err(EmulatorError::NotFound(wanted.into()));
     }
     for entry in doomed {
-        fs::remove_dir_all(&entry.dir).map_err(file_error(&entry.dir))?;
+        store.remove(&entry)?;
         outln!("removed {}", entry.dir.display());
     }
-    let downloads = cache::root()?.join("downloads");
-    if wanted.is_none() && downloads.exists() {
-        fs::remove_dir_all(&downloads).map_err(file_error(&downloads))?;
-        outln!("removed {}", downloads.display());
+    if wanted.is_none() {
+        store.remove_abandoned();
+        let downloads = store.root.join("downloads");
+        if store.remove_sources(&downloads)? {
+            outln!("removed {}", downloads.display());
+        }
     }
     Ok(())
 }

@@ -1,15 +1,15 @@
 //! `cargo ktstr kernel build | list | clean`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use crate::kernel::cache::{self, Entry};
-use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::error::KernelError;
 use crate::kernel::spec::KernelSpec;
-use crate::kernel::{build, mirror, source};
+use crate::kernel::{build, cache, mirror, source};
 use crate::output::outln;
+use crate::store::cache::Entry;
 
 /// `cargo ktstr kernel`.
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ fn build(source: &str, kconfig: Option<&Path>) -> Result<(), KernelError> {
 }
 
 fn list(json: bool) -> Result<(), KernelError> {
-    let entries = cache::entries()?;
+    let entries = cache::store()?.entries()?;
     if json {
         let rows: Vec<_> = entries
             .iter()
@@ -110,7 +110,8 @@ fn list(json: bool) -> Result<(), KernelError> {
 
 fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
     let matches = |e: &Entry| wanted.is_none_or(|w| e.key == w || e.meta.release == w);
-    let doomed: Vec<Entry> = cache::entries()?.into_iter().filter(matches).collect();
+    let store = cache::store()?;
+    let doomed: Vec<Entry> = store.entries()?.into_iter().filter(matches).collect();
     if doomed.is_empty()
         && let Some(wanted) = wanted
     {
@@ -120,34 +121,16 @@ fn clean(wanted: Option<&str>) -> Result<(), KernelError> {
         });
     }
     for e in doomed {
-        let lock_path = cache::root()?.join(format!("{}.lock", e.key));
-        let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
-        if lock.try_lock().is_err() {
-            return Err(KernelError::InUse(e.key));
-        }
-        fs::remove_dir_all(&e.dir).map_err(file_error(&e.dir))?;
-        let _ = fs::remove_file(&lock_path);
+        store.remove(&e)?;
         outln!("removed {} {}", e.key, e.meta.release);
     }
     if wanted.is_none() {
-        build::remove_abandoned(&cache::root()?);
-        [mirror::downloads()?, source::repositories()?].iter().try_for_each(|dir| clean_sources(dir))?;
-    }
-    Ok(())
-}
-
-/// Removes a directory of sources, unless another process has the lock on one of them.
-fn clean_sources(dir: &Path) -> Result<(), KernelError> {
-    let Ok(files) = fs::read_dir(dir) else { return Ok(()) };
-    let mut held = Vec::new();
-    for path in files.flatten().map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "lock")) {
-        let lock = File::open(&path).map_err(file_error(&path))?;
-        if lock.try_lock().is_err() {
-            return Err(KernelError::InUse(path.with_extension("").display().to_string()));
+        store.remove_abandoned();
+        for dir in [mirror::downloads()?, source::repositories()?] {
+            if store.remove_sources(&dir)? {
+                outln!("removed {}", dir.display());
+            }
         }
-        held.push(lock);
     }
-    fs::remove_dir_all(dir).map_err(file_error(dir))?;
-    outln!("removed {}", dir.display());
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::emulator::error::EmulatorError;
-use crate::kernel::error::file_error;
+use crate::store::error::file_error;
 
 /// One change.
 #[derive(Clone, Debug, Deserialize)]

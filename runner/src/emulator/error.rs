@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ktstr_wire::env::{EMULATOR_MIRROR, EnvError};
 
 use crate::exit;
-use crate::kernel::error::KernelError;
+use crate::store::error::StoreError;
 
 /// Why there is no emulator.
 #[derive(Debug, thiserror::Error)]
@@ -15,14 +15,6 @@ pub enum EmulatorError {
         "--accel sim runs guests in an emulator of its own, which is not built yet; build it (a few minutes, once) with: cargo ktstr emulator build"
     )]
     Missing,
-    /// Programs or headers of the build are missing.
-    #[error("the emulator's build needs more packages; install them with: apt-get install {0}")]
-    Tools(String),
-    /// The build works in no path with a space or a colon.
-    #[error(
-        "QEMU's build does not work in {0}, whose path has a space or a colon; set KTSTR_CACHE_DIR to another directory"
-    )]
-    Place(PathBuf),
     /// No address has the archive.
     #[error(
         "cannot download QEMU's source:\n  {}\ncheck the network, or name a directory of a server that has the archive in {EMULATOR_MIRROR}",
@@ -56,20 +48,23 @@ pub enum EmulatorError {
     /// No emulator in the cache has this key.
     #[error("no emulator '{0}' in the cache; list them with: cargo ktstr emulator list")]
     NotFound(String),
-    /// A variable of the environment.
+    /// The cache.
     #[error(transparent)]
-    Env(#[from] EnvError),
-    /// What the cache of kernels may meet, too: files, locks, signals.
-    #[error(transparent)]
-    Cache(KernelError),
+    Store(StoreError),
 }
 
-impl From<KernelError> for EmulatorError {
-    fn from(e: KernelError) -> EmulatorError {
+impl From<StoreError> for EmulatorError {
+    fn from(e: StoreError) -> EmulatorError {
         match e {
-            KernelError::Build { tail, log } => EmulatorError::Build { tail, log },
-            e => EmulatorError::Cache(e),
+            StoreError::Build { tail, log } => EmulatorError::Build { tail, log },
+            e => EmulatorError::Store(e),
         }
+    }
+}
+
+impl From<EnvError> for EmulatorError {
+    fn from(e: EnvError) -> EmulatorError {
+        EmulatorError::Store(e.into())
     }
 }
 
@@ -77,12 +72,12 @@ impl EmulatorError {
     /// What `cargo ktstr` exits with.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            EmulatorError::Missing | EmulatorError::Tools(_) => exit::HOST_LACKS,
-            EmulatorError::Place(_) | EmulatorError::NotFound(_) | EmulatorError::Env(_) => exit::USAGE,
+            EmulatorError::Missing => exit::HOST_LACKS,
+            EmulatorError::NotFound(_) => exit::USAGE,
             EmulatorError::Download { .. } => exit::DOWNLOAD,
             EmulatorError::Build { .. } => exit::EMULATOR_BUILD,
             EmulatorError::Edits(_) | EmulatorError::Edit { .. } => exit::INTERNAL,
-            EmulatorError::Cache(e) => e.exit_status(),
+            EmulatorError::Store(e) => e.exit_status(),
         }
     }
 }

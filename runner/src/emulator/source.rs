@@ -6,8 +6,8 @@ use ktstr_wire::env::EMULATOR_MIRROR;
 use sha2::{Digest, Sha256};
 
 use crate::emulator::error::EmulatorError;
-use crate::kernel::download;
-use crate::kernel::error::KernelError;
+use crate::store::download;
+use crate::store::error::StoreError;
 
 /// QEMU's release.
 pub(crate) const VERSION: &str = "10.0.2";
@@ -77,8 +77,8 @@ pub(crate) fn fetch(downloads: &Path) -> Result<PathBuf, EmulatorError> {
     for url in urls {
         match download::file(&url, &path, ARCHIVE_SHA256) {
             Ok(()) => return Ok(path),
-            Err(KernelError::Download { url, reason }) => tried.push(format!("{url}: {reason}")),
-            Err(KernelError::Checksum { url, found, .. }) => {
+            Err(StoreError::Download { url, reason }) => tried.push(format!("{url}: {reason}")),
+            Err(StoreError::Checksum { url, found, .. }) => {
                 tried.push(format!("{url}: its SHA-256 is {found}"))
             }
             Err(e) => return Err(e.into()),

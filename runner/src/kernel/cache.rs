@@ -2,71 +2,20 @@
 //! `meta.json`. Beside them are `downloads/` ([`super::mirror`]) and `git/` ([`super::git`]), from which they can be built again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-
-use ktstr_wire::env;
-use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_file;
-use crate::host::surroundings::{self, XDG_CACHE_HOME};
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
+use crate::store::cache::{Entry, Store, root};
 
-/// What an entry says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
-    /// `make kernelrelease`.
-    pub release: String,
-    /// Where it was built from.
-    pub source: String,
-    /// When, seconds since 1970.
-    pub built_unix_s: u64,
-    /// How long it took.
-    pub build_s: u64,
-    /// Lines that the build printed; the next one's progress is measured by it.
-    pub output_lines: u64,
-}
-
-/// A cached kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub key: String,
-    pub dir: PathBuf,
-    /// What it says of itself.
-    pub meta: Meta,
-}
-
-/// `KTSTR_CACHE_DIR`, else `ktstr` in `XDG_CACHE_HOME` or `~/.cache`; `kernels` in it.
-pub(crate) fn root() -> Result<PathBuf, KernelError> {
-    let home = || std::env::var_os("HOME").map_or_else(|| "/".into(), PathBuf::from);
-    let user = || surroundings::path(XDG_CACHE_HOME).unwrap_or_else(|| home().join(".cache")).join("ktstr");
-    Ok(env::CACHE_DIR.path()?.unwrap_or_else(user).join("kernels"))
-}
-
-/// The entry in `dir`, if it is whole.
-pub(crate) fn entry(dir: &Path) -> Option<Entry> {
-    let meta = serde_json::from_slice(&fs::read(dir.join("meta.json")).ok()?).ok()?;
-    let whole = ["bzImage", "vmlinux", "config"].iter().all(|f| dir.join(f).is_file());
-    let key = dir.file_name()?.to_string_lossy().into_owned();
-    whole.then(|| Entry { key, dir: dir.into(), meta })
-}
-
-/// All entries, the newest last.
-pub(crate) fn entries() -> Result<Vec<Entry>, KernelError> {
-    let root = root()?;
-    let dirs = match fs::read_dir(&root) {
-        Ok(dirs) => dirs,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(file_error(&root)(e)),
-    };
-    let mut all: Vec<Entry> = dirs.flatten().filter_map(|d| entry(&d.path())).collect();
-    all.sort_by_key(|e| e.meta.built_unix_s);
-    Ok(all)
+/// The built kernels.
+pub(crate) fn store() -> Result<Store, KernelError> {
+    Ok(Store { what: "kernel", root: root()?.join("kernels"), files: &["bzImage", "vmlinux", "config"] })
 }
 
 /// The entry with this key, or the one of this release.
 pub(crate) fn named(spec: &str) -> Result<Option<Entry>, KernelError> {
-    one_named(entries()?, spec)
+    one_named(store()?.entries()?, spec)
 }
 
 fn one_named(entries: Vec<Entry>, spec: &str) -> Result<Option<Entry>, KernelError> {
@@ -81,31 +30,26 @@ fn one_named(entries: Vec<Entry>, spec: &str) -> Result<Option<Entry>, KernelErr
     Ok(of_release.pop())
 }
 
-impl Entry {
-    pub(crate) fn kernel(&self) -> Result<Kernel, KernelError> {
-        let config_path = self.dir.join("config");
-        let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
-        let image = self.dir.join("bzImage");
-        let kernel = Kernel::new(image, self.meta.release.clone(), Some(config), self.meta.source.clone())?;
-        let sim_image = self.dir.join("vmlinux");
-        let sim_sha256 = sha256_file(&sim_image).map_err(file_error(&sim_image))?;
-        let key = Some(self.key.clone());
-        Ok(Kernel { sim_image: Some(sim_image), sim_sha256: Some(sim_sha256), key, ..kernel })
-    }
+/// The kernel of an entry.
+pub(crate) fn kernel(entry: &Entry) -> Result<Kernel, KernelError> {
+    let config_path = entry.dir.join("config");
+    let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;
+    let meta = &entry.meta;
+    let kernel =
+        Kernel::new(entry.dir.join("bzImage"), meta.release.clone(), Some(config), meta.source.clone())?;
+    let sim_image = entry.dir.join("vmlinux");
+    let sim_sha256 = sha256_file(&sim_image).map_err(file_error(&sim_image))?;
+    let key = Some(entry.key.clone());
+    Ok(Kernel { sim_image: Some(sim_image), sim_sha256: Some(sim_sha256), key, ..kernel })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::cache::Meta;
 
     fn made(key: &str, release: &str) -> Entry {
-        let meta = Meta {
-            release: release.into(),
-            source: "/s.tar.xz".into(),
-            built_unix_s: 0,
-            build_s: 0,
-            output_lines: 0,
-        };
+        let meta = Meta { release: release.into(), source: "/s.tar.xz".into(), ..Meta::default() };
         Entry { key: key.into(), dir: key.into(), meta }
     }
 

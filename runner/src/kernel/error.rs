@@ -7,6 +7,7 @@ use ktstr_wire::env::{EnvError, KERNEL_MIRROR};
 
 use crate::exit;
 use crate::kernel::options::MissingOption;
+use crate::store::error::StoreError;
 
 /// Why there is no kernel.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +56,6 @@ pub enum KernelError {
     /// A range where one kernel is needed.
     #[error("'{0}' is a range, and only one kernel can be used here; name one version of it")]
     OnlyOne(String),
-    /// A variable of the environment.
-    #[error(transparent)]
-    Env(#[from] EnvError),
     /// Several cached kernels are of this release.
     #[error(
         "several cached kernels are Linux {release}: {}; name one by its key, as in --kernel {}", .found.join(", "), .found.first().and_then(|f| f.split(' ').next()).unwrap_or_default()
@@ -68,11 +66,6 @@ pub enum KernelError {
         /// Their keys and sources.
         found: Vec<String>,
     },
-    /// A directory whose path has a space or a colon.
-    #[error(
-        "the kernel's Makefile does not work in {0}, whose path has a space or a colon; move the source, or set KTSTR_CACHE_DIR to another directory"
-    )]
-    Place(PathBuf),
     /// An image is another one than at the start.
     #[error("{0} has changed since the command started; run it again when nothing builds that kernel")]
     Changed(PathBuf),
@@ -151,28 +144,9 @@ pub enum KernelError {
         /// File with the whole output.
         log: PathBuf,
     },
-    /// The disk of the cache is full.
-    #[error(
-        "no space left in {0}: a build takes about 3 GB while it runs; free some, or set KTSTR_CACHE_DIR to a directory on another disk"
-    )]
-    NoSpace(PathBuf),
-    /// Programs or headers are missing.
-    #[error("to build a kernel, install: apt-get install {0}")]
-    Tools(String),
-    #[error("{path}: {source}")]
-    /// A file cannot be read or written.
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// SIGINT or SIGTERM.
-    #[error("interrupted; {0}")]
-    Interrupted(String),
-    /// The cached kernel is being used.
-    #[error("{0} is in use by another process")]
-    InUse(String),
+    /// The cache.
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 pub(crate) fn list(missing: &[MissingOption]) -> String {
@@ -188,25 +162,35 @@ impl KernelError {
             KernelError::NotAKernel { .. } => 11,
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
             KernelError::Kconfig { .. } | KernelError::Range { .. } => exit::USAGE,
-            KernelError::OnlyOne(_)
-            | KernelError::Place(_)
-            | KernelError::Ambiguous { .. }
-            | KernelError::Env(_)
-            | KernelError::Empty => exit::USAGE,
+            KernelError::OnlyOne(_) | KernelError::Ambiguous { .. } | KernelError::Empty => exit::USAGE,
             KernelError::Changed(_) => exit::INCONCLUSIVE,
             KernelError::Build { .. } => 13,
-            KernelError::Tools(_) | KernelError::NoGit => exit::HOST_LACKS,
+            KernelError::NoGit => exit::HOST_LACKS,
             KernelError::Download { .. } | KernelError::Checksum { .. } | KernelError::Git { .. } => {
                 exit::DOWNLOAD
             }
-            KernelError::NoSpace(_) => exit::NO_SPACE,
-            KernelError::File { source, .. } => exit::of_io(source, exit::INTERNAL),
-            KernelError::InUse(_) => exit::INTERNAL,
-            KernelError::Interrupted(_) => exit::INTERRUPTED,
+            KernelError::Store(e) => e.exit_status(),
         }
     }
 }
 
+impl From<StoreError> for KernelError {
+    fn from(e: StoreError) -> KernelError {
+        match e {
+            StoreError::Download { url, reason } => KernelError::Download { url, reason },
+            StoreError::Checksum { url, expected, found } => KernelError::Checksum { url, expected, found },
+            StoreError::Build { tail, log } => KernelError::Build { tail, log },
+            e => KernelError::Store(e),
+        }
+    }
+}
+
+impl From<EnvError> for KernelError {
+    fn from(e: EnvError) -> KernelError {
+        KernelError::Store(e.into())
+    }
+}
+
 pub(crate) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> KernelError + '_ {
-    move |source| KernelError::File { path: path.into(), source }
+    move |source| KernelError::Store(StoreError::File { path: path.into(), source })
 }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
-use super::lock;
 use crate::digest::hex_digest;
 use crate::host::interrupt;
 use crate::kernel::error::{KernelError, file_error};
+use crate::store::error::StoreError;
+use crate::store::lock;
 
 /// A commit of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Commit {
         let mut child = command.stdin(Stdio::null()).spawn().map_err(not_started)?;
         let status = wait(&mut child, &stop).map_err(not_started)?;
         if stop.load(Ordering::Relaxed) {
-            return Err(KernelError::Interrupted("the next call fetches the commit anew".into()));
+            return Err(StoreError::Interrupted("the next call fetches the commit anew".into()).into());
         }
         if status.success() {
             return Ok(());

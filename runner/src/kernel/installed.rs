@@ -7,7 +7,6 @@ use std::process::Command;
 
 use memchr::memmem;
 
-use super::cache;
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
 
@@ -70,7 +69,7 @@ fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
         Some("zst") => "zstd",
         _ => return Ok(path.into()),
     };
-    let dir = cache::root()?.with_file_name("modules").join(release);
+    let dir = crate::store::cache::root()?.join("modules").join(release);
     fs::create_dir_all(&dir).map_err(file_error(&dir))?;
     let out = dir.join(path.file_stem().unwrap_or_default());
     if !out.is_file() {

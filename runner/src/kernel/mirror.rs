@@ -9,17 +9,19 @@ use std::path::PathBuf;
 
 use ktstr_wire::env::KERNEL_MIRROR;
 
+use super::cache;
 use super::version::{Listing, Version, Wanted};
-use super::{cache, download, http};
 use crate::digest::sha256_file;
 use crate::kernel::error::{KernelError, file_error};
+use crate::store::error::StoreError;
+use crate::store::{download, http};
 
 /// The mirror without [`KERNEL_MIRROR`].
 pub(crate) const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";
 
 /// Where downloads are kept.
 pub(crate) fn downloads() -> Result<PathBuf, KernelError> {
-    Ok(cache::root()?.join("downloads"))
+    Ok(cache::store()?.root.join("downloads"))
 }
 
 /// A mirror, and where its files are kept.
@@ -46,11 +48,11 @@ impl Release {
     /// Downloads the archive unless it is here.
     pub fn fetch(&self) -> Result<(), KernelError> {
         let result = download::file(&self.url, &self.path, &self.sha256);
-        if matches!(result, Err(KernelError::Checksum { .. })) {
+        if matches!(result, Err(StoreError::Checksum { .. })) {
             // It may be the list that is wrong, as after a change of the mirror.
             let _ = fs::remove_file(&self.list);
         }
-        result
+        Ok(result?)
     }
 }
 

@@ -1,23 +1,18 @@
 //! Kernels: what `--kernel SPEC` means, building, the cache.
 //!
 //! [`resolve`] turns a specification into a [`Kernel`] that can be booted; [`spec`] says what each form means. [`source`] says
-//! what a source is and what decides a build, [`build`] builds, [`cache`] keeps, [`options`] checks the configuration,
+//! what a source is and what decides a build, [`build`] builds into the [`cache`], [`options`] checks the configuration,
 //! [`installed`] finds the distribution's kernels and their modules, [`crate::commands::kernel`] is `cargo ktstr kernel`. Sources come from a
-//! mirror of kernel.org ([`mirror`], with [`version`], [`http`] and [`download`]) or from a repository ([`git`]) too.
+//! mirror of kernel.org ([`mirror`], with [`version`]) or from a repository ([`git`]) too.
 
 pub(crate) mod build;
 pub(crate) mod cache;
-pub(crate) mod download;
 pub(crate) mod error;
 pub(crate) mod git;
-pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod installed;
-pub(crate) mod lock;
-pub(crate) mod logged;
 pub(crate) mod mirror;
 pub(crate) mod options;
-pub(crate) mod progress;
 pub(crate) mod source;
 pub(crate) mod spec;
 pub(crate) mod version;

@@ -97,7 +97,7 @@ impl Source {
 
 /// Where the repositories of [`Source::Commit`] are kept.
 pub(crate) fn repositories() -> Result<PathBuf, KernelError> {
-    Ok(cache::root()?.join("git"))
+    Ok(cache::store()?.root.join("git"))
 }
 
 fn git(dir: &Path, args: &[&str]) -> Option<Vec<u8>> {

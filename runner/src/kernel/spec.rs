@@ -88,10 +88,10 @@ impl KernelSpec {
             KernelSpec::Source(_) | KernelSpec::Commit(_) => None,
         };
         if let Some(entry) = cached {
-            return entry.kernel();
+            return cache::kernel(&entry);
         }
         let source = self.source()?;
-        let kernel = build::cached_or_built(&source, None)?.kernel()?;
+        let kernel = cache::kernel(&build::cached_or_built(&source, None)?)?;
         // The same archive may have been built under another name, which need not be there any more.
         Ok(Kernel { source: source.name(), ..kernel })
     }
@@ -141,8 +141,8 @@ fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
             return Ok((kernel, format!("built from {dir}, for no --kernel was given")));
         }
     }
-    if let Some(entry) = cache::entries()?.pop() {
-        return Ok((entry.kernel()?, "the newest cached one, for no --kernel was given".into()));
+    if let Some(entry) = cache::store()?.entries()?.pop() {
+        return Ok((cache::kernel(&entry)?, "the newest cached one, for no --kernel was given".into()));
     }
     match installed::releases().pop() {
         Some(release) => Ok((installed::kernel(&release)?, "installed, for no --kernel was given".into())),

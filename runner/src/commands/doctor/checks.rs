@@ -138,7 +138,7 @@ fn sim_emulator() -> Finding {
     match emulator::current() {
         Ok(entry) => Finding::good(
             "emulator of sim",
-            format!("QEMU {} with ktstr's changes, {}", entry.meta.version, entry.key),
+            format!("QEMU {} with ktstr's changes, {}", entry.meta.release, entry.key),
         ),
         Err(_) => Finding::lack(
             "emulator of sim",
@@ -178,7 +178,7 @@ fn clang() -> Finding {
 }
 
 fn kernels() -> Finding {
-    let cached = cache::entries().unwrap_or_default();
+    let cached = cache::store().and_then(|s| Ok(s.entries()?)).unwrap_or_default();
     let mut names: Vec<String> = cached.iter().map(|e| format!("{} (cached)", e.meta.release)).collect();
     names.extend(installed::releases().into_iter().map(|r| format!("{r} (installed)")));
     if cached.is_empty() {

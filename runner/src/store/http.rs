@@ -9,7 +9,7 @@ use ureq::Proxy;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::kernel::error::KernelError;
+use crate::store::error::StoreError;
 
 /// After so long without an answer, or without a byte of it, there will be none.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) type Answer = Response<ureq::Body>;
 
 /// The text at `url`; `None` if the server says that there is none (404).
-pub(crate) fn text(url: &str) -> Result<Option<String>, KernelError> {
+pub(crate) fn text(url: &str) -> Result<Option<String>, StoreError> {
     let mut answer = get(url, 0)?;
     if answer.status() == StatusCode::NOT_FOUND {
         return Ok(None);
@@ -28,12 +28,12 @@ pub(crate) fn text(url: &str) -> Result<Option<String>, KernelError> {
 }
 
 /// The error for `url`.
-pub(crate) fn failed(url: &str, reason: impl Into<String>) -> KernelError {
-    KernelError::Download { url: url.into(), reason: reason.into() }
+pub(crate) fn failed(url: &str, reason: impl Into<String>) -> StoreError {
+    StoreError::Download { url: url.into(), reason: reason.into() }
 }
 
 /// An error for every status that is none of success.
-pub(crate) fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelError> {
+pub(crate) fn refuse_errors(url: &str, answer: &Answer) -> Result<(), StoreError> {
     if answer.status().is_success() {
         Ok(())
     } else {
@@ -42,7 +42,7 @@ pub(crate) fn refuse_errors(url: &str, answer: &Answer) -> Result<(), KernelErro
 }
 
 /// Asks for everything from byte `start` on. Any status is an answer.
-pub(crate) fn get(url: &str, start: u64) -> Result<Answer, KernelError> {
+pub(crate) fn get(url: &str, start: u64) -> Result<Answer, StoreError> {
     let agent = agent(url)?;
     let request = match start {
         0 => agent.get(url),
@@ -59,7 +59,7 @@ fn reason(e: ureq::Error) -> String {
     }
 }
 
-fn agent(url: &str) -> Result<ureq::Agent, KernelError> {
+fn agent(url: &str) -> Result<ureq::Agent, StoreError> {
     let https = url.starts_with("https:");
     let config = ureq::config::Config::builder()
         .http_status_as_error(false)
@@ -81,7 +81,7 @@ fn is_loopback(url: &str) -> bool {
 }
 
 /// ring, for polars has it among its dependencies already.
-fn tls(url: &str) -> Result<TlsConfig, KernelError> {
+fn tls(url: &str) -> Result<TlsConfig, StoreError> {
     let system = rustls_native_certs::load_native_certs();
     let roots: Vec<Certificate> =
         system.certs.iter().map(|c| Certificate::from_der(c.as_ref()).to_owned()).collect();

@@ -17,11 +17,11 @@ use super::lock;
 use super::progress::Progress;
 use crate::digest::sha256_file;
 use crate::host::interrupt;
-use crate::kernel::error::{KernelError, file_error};
+use crate::store::error::{StoreError, file_error};
 
 /// Has the file of `url`, whose SHA-256 is `sha256`, at `path`. Nothing is fetched if a file is there. Several processes may
 /// want the same at once: one downloads, the others wait.
-pub fn file(url: &str, path: &Path, sha256: &str) -> Result<(), KernelError> {
+pub fn file(url: &str, path: &Path, sha256: &str) -> Result<(), StoreError> {
     let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(file_error(dir))?;
@@ -36,7 +36,7 @@ pub fn file(url: &str, path: &Path, sha256: &str) -> Result<(), KernelError> {
     let found = sha256_file(&partial).map_err(file_error(&partial))?;
     if found != sha256 {
         fs::remove_file(&partial).map_err(file_error(&partial))?;
-        return Err(KernelError::Checksum { url: url.into(), expected: sha256.into(), found });
+        return Err(StoreError::Checksum { url: url.into(), expected: sha256.into(), found });
     }
     go_on(&partial, &stop)?;
     fs::rename(&partial, path).map_err(file_error(path))
@@ -72,7 +72,7 @@ fn rest(status: StatusCode, content_range: Option<&str>, have: u64) -> Rest {
 }
 
 /// Makes `partial` whole.
-fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), KernelError> {
+fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), StoreError> {
     let have = fs::metadata(partial).map_or(0, |m| m.len());
     let get = |start| interruptible_get(url, start, partial, stop);
     let mut answer = get(have)?;
@@ -100,16 +100,16 @@ fn receive(url: &str, partial: &Path, stop: &AtomicBool) -> Result<(), KernelErr
 }
 
 /// An error after a signal.
-fn go_on(partial: &Path, stop: &AtomicBool) -> Result<(), KernelError> {
+fn go_on(partial: &Path, stop: &AtomicBool) -> Result<(), StoreError> {
     if stop.load(Ordering::Relaxed) {
         let kept = format!("what came so far is kept in {}, and the next call goes on", partial.display());
-        return Err(KernelError::Interrupted(kept));
+        return Err(StoreError::Interrupted(kept));
     }
     Ok(())
 }
 
 /// What a thread sends next; a signal does not wait for it.
-fn next<T>(from: &Receiver<T>, partial: &Path, stop: &AtomicBool) -> Result<Option<T>, KernelError> {
+fn next<T>(from: &Receiver<T>, partial: &Path, stop: &AtomicBool) -> Result<Option<T>, StoreError> {
     loop {
         let sent = from.recv_timeout(Duration::from_millis(50));
         go_on(partial, stop)?;
@@ -121,12 +121,7 @@ fn next<T>(from: &Receiver<T>, partial: &Path, stop: &AtomicBool) -> Result<Opti
     }
 }
 
-fn interruptible_get(
-    url: &str,
-    start: u64,
-    partial: &Path,
-    stop: &AtomicBool,
-) -> Result<Answer, KernelError> {
+fn interruptible_get(url: &str, start: u64, partial: &Path, stop: &AtomicBool) -> Result<Answer, StoreError> {
     let (sender, receiver) = mpsc::channel();
     let to = url.to_string();
     std::thread::spawn(move || {
@@ -168,7 +163,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    fn run(&self, from: impl Read + Send + 'static, mut to: File) -> Result<(), KernelError> {
+    fn run(&self, from: impl Read + Send + 'static, mut to: File) -> Result<(), StoreError> {
         let mut progress = self.total.map(|total| Progress::new("download", self.start, total));
         let mut position = self.start;
         let chunks = chunks(from);
@@ -186,7 +181,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn broken(&self, position: u64, why: &str) -> KernelError {
+    fn broken(&self, position: u64, why: &str) -> StoreError {
         let of = self.total.map(|t| format!(" of {t}")).unwrap_or_default();
         failed(
             self.url,

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::kernel::cache;
-use crate::kernel::error::{KernelError, file_error};
-use crate::kernel::progress::Progress;
+use crate::store::error::{StoreError, file_error};
+use crate::store::progress::Progress;
 
 /// Lines of the output that an error shows.
 const TAIL_LINES: usize = 15;
@@ -20,7 +19,7 @@ const TAIL_LINES: usize = 15;
 /// Runs commands one after the other.
 #[derive(Debug)]
 pub(crate) struct Logged {
-    /// The file with the output of the last command.
+    /// The file with the output of a command. It stays if the command fails.
     pub log: PathBuf,
     /// Raised by a signal: the command is killed.
     pub stop: Arc<AtomicBool>,
@@ -32,7 +31,7 @@ impl Logged {
         &self,
         mut command: Command,
         mut bar: Option<&mut Progress>,
-    ) -> Result<u64, KernelError> {
+    ) -> Result<u64, StoreError> {
         let mut log = File::create(&self.log).map_err(file_error(&self.log))?;
         let (reader, writer) = io::pipe().map_err(file_error(&self.log))?;
         let errors = writer.try_clone().map_err(file_error(&self.log))?;
@@ -71,17 +70,20 @@ impl Logged {
         let status = child.wait().map_err(file_error(&self.log))?;
         done.store(true, Ordering::Relaxed);
         let _ = watcher.join();
+        if status.success() || self.stop.load(Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&self.log);
+        }
         if self.stop.load(Ordering::Relaxed) {
-            return Err(KernelError::Interrupted("the unfinished build was removed".into()));
+            return Err(StoreError::Interrupted("the unfinished build was removed".into()));
         }
         if status.success() {
             return Ok(lines);
         }
         let tail = Vec::from(tail).join("\n");
         if tail.contains("No space left on device") {
-            return Err(KernelError::NoSpace(cache::root()?));
+            return Err(StoreError::NoSpace(self.log.parent().unwrap_or(&self.log).into()));
         }
-        Err(KernelError::Build { tail, log: self.log.clone() })
+        Err(StoreError::Build { tail, log: self.log.clone() })
     }
 }
 

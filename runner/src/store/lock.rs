@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::host::interrupt;
-use crate::kernel::error::{KernelError, file_error};
+use crate::store::error::{StoreError, file_error};
 
 /// Time between two attempts of a waiting request.
 const STEP: Duration = Duration::from_millis(100);
 
 /// The lock in the file at `path`, held until it is dropped or the process ends. Where another process has it, says what that
 /// one is doing and waits; the caller then looks whether anything is left to do.
-pub(crate) fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
+pub(crate) fn exclusive(path: &Path, doing: &str) -> Result<File, StoreError> {
     let lock = File::create(path).map_err(file_error(path))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -20,7 +20,7 @@ pub(crate) fn exclusive(path: &Path, doing: &str) -> Result<File, KernelError> {
             eprintln!("another process is {doing}; waiting for it");
             while let Err(TryLockError::WouldBlock) = lock.try_lock() {
                 if interrupt::has_arrived() {
-                    return Err(KernelError::Interrupted(format!("another process goes on {doing}")));
+                    return Err(StoreError::Interrupted(format!("another process goes on {doing}")));
                 }
                 std::thread::sleep(STEP);
             }
