@@ -25,4 +25,5 @@ pub use crate::model::metric_row::MetricRow;
 pub use crate::model::quality::{CpuQuality, Quality};
 pub use crate::model::table_file::TableFile;
 pub use crate::runs::history::write_history;
+pub use crate::runs::inputs::{BootInputs, EmulatorBuild, PackedFile};
 pub use crate::runs::sidecar::{HostFacts, Identity, Sidecar, SidecarError, Verdict};

@@ -11,7 +11,7 @@ use ktstr_wire::accel::Accel;
 use ktstr_wire::host::GuestPages;
 use ktstr_wire::slots::Slots;
 
-use crate::config::GuestConfig;
+use crate::config::{Emulator, GuestConfig};
 use crate::error::StartError;
 use crate::guest_end::GuestEnd;
 use crate::guest_memory::GuestMemory;
@@ -19,7 +19,7 @@ use crate::host::life_signs;
 use crate::host::memory::HugePagesError;
 use crate::host::vcpu_threads::CpuThreads;
 use crate::kvm::{Machine, MachineConfig, MachineEnd, memory};
-use crate::qemu::arguments;
+use crate::qemu::arguments::{self, Emulation};
 use crate::qemu::process::{self, Process};
 
 pub use crate::vsock::device::Accept;
@@ -50,6 +50,18 @@ pub fn start(config: &GuestConfig, accel: Accel, accept: Accept) -> Result<Guest
         memory::allocate_huge(bytes).map_err(|_| HugePagesError::of(bytes))?;
     }
     process::start(config, accel, accept).map(|p| Guest(Backend::Qemu(p)))
+}
+
+/// The arguments with which [`start`] would boot this guest, without paths and descriptors of the host: those of QEMU, and under
+/// [`Accel::Kvm`] the kernel's command line.
+pub fn arguments_without_paths(config: &GuestConfig, accel: Accel) -> Vec<String> {
+    if accel == Accel::Kvm {
+        return vec![machine_config(config).cmdline];
+    }
+    let emulator = config.emulator.as_ref().map(|e| Emulator { dir: "emulator".into(), ..e.clone() });
+    let config = GuestConfig { kernel: "kernel".into(), initramfs: "initramfs".into(), ..config.clone() };
+    let emulation = emulator.as_ref().map_or(Emulation::Threads, |e| Emulation::Counted(e, 0));
+    arguments::machine(&config, emulation)
 }
 
 /// Runs a guest in QEMU at the terminal of this process until it ends. Its console is standard input and output;

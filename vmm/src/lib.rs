@@ -37,6 +37,6 @@ pub use crate::kvm::{Calibration, KvmError, Machine, MachineConfig, MachineEnd, 
 pub use crate::qemu::arguments::{emulator_version, qemu_version};
 pub use crate::vsock::device::BUFFER_BYTES;
 pub use crate::vsock::vhost_user::Server as VsockServer;
-pub use guest::{Accept, Guest, attend, machine_config, start};
+pub use guest::{Accept, Guest, arguments_without_paths, attend, machine_config, start};
 pub use guest_memory::{GuestMemory, NoMemory};
 pub use ktstr_wire::accel::Accel;

@@ -2,5 +2,6 @@
 
 pub(crate) mod history;
 pub mod index;
+pub(crate) mod inputs;
 pub(crate) mod sidecar;
 pub mod trace;

@@ -14,6 +14,7 @@ use crate::model::collected::Collected;
 use crate::model::metric_row::MetricRow;
 use crate::model::quality::Quality;
 use crate::model::table_file::TableFile;
+use crate::runs::inputs::BootInputs;
 
 /// Version of the format. Readers accept only their own version.
 pub(crate) const SCHEMA_VERSION: u32 = 3;
@@ -170,6 +171,9 @@ pub struct Identity {
     /// SHA-256 of the guest agent.
     #[serde(default)]
     pub guest_sha256: String,
+    /// The bytes behind the boot; `None`: the runner was killed before the boot ended.
+    #[serde(default)]
+    pub inputs: Option<BootInputs>,
     /// Position of this boot in a session with random order.
     #[serde(default)]
     pub position: Option<u32>,

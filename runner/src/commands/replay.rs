@@ -217,22 +217,6 @@ pub(super) fn boot(id: &Identity, dir: &Path, parts: Option<&Path>) -> Result<Pa
     })
 }
 
-/// The inputs of a deterministic boot that differ.
-fn inputs(a: &Identity, b: &Identity) -> Vec<&'static str> {
-    let differ = [
-        ("the kernel", a.kernel_sha256 != b.kernel_sha256),
-        ("the scheduler's binary", a.scheduler_sha256 != b.scheduler_sha256),
-        ("the scheduler's arguments", a.scheduler_args != b.scheduler_args),
-        ("the test's binary", a.test_sha256 != b.test_sha256),
-        ("the guest agent", a.guest_sha256 != b.guest_sha256),
-        ("the topology", a.topology != b.topology),
-        ("the memory", a.memory_mib != b.memory_mib),
-        ("the duration", a.duration_ns != b.duration_ns),
-        ("QEMU", a.host.qemu_version != b.host.qemu_version),
-    ];
-    differ.into_iter().filter(|(_, d)| *d).map(|(name, _)| name).collect()
-}
-
 /// The tables that differ, or are missing on one side.
 fn tables(a: &Sidecar, b: &Sidecar) -> Vec<String> {
     let digest = |s: &Sidecar, table: &str| {
@@ -243,7 +227,7 @@ fn tables(a: &Sidecar, b: &Sidecar) -> Vec<String> {
 }
 
 pub(super) fn judge(old: &Sidecar, new: &Sidecar) -> u8 {
-    let (changed, tables) = (inputs(&old.identity, &new.identity), tables(old, new));
+    let (changed, tables) = (identity::differences(&old.identity, &new.identity), tables(old, new));
     let verdict = |s: &Sidecar| serde_json::json!(s.verdict).as_str().unwrap_or_default().to_string();
     if tables.is_empty() && old.verdict == new.verdict && old.reasons == new.reasons {
         eprintln!("the same boot: {} tables are identical, verdict {}", old.files.len(), verdict(new));

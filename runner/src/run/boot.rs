@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use ktstr_analysis::{HostAccount, Identity};
+use ktstr_analysis::{BootInputs, HostAccount, Identity, PackedFile};
 use ktstr_vmm::{Emulator, Guest, GuestConfig, GuestEnd, Moment, Reservation};
 use ktstr_wire::VSOCK_PORT;
 use ktstr_wire::accel::Accel;
@@ -40,7 +40,11 @@ impl Plan {
         let work = WorkDir::create(&results, &identity)?;
         let spec_file = work.path().join(SPEC_FILE);
         fs::write(&spec_file, ktstr_wire::message::to_json(&spec)).map_err(file_error(&spec_file))?;
-        let mut host = match self.run_guest(&spec, &identity, &work, &share, stop) {
+        let ran = self.prepare(&spec, &identity, work.path(), &share).and_then(|prepared| {
+            identity.inputs = Some(prepared.inputs.clone());
+            self.run_guest(prepared, &identity, &work, &share, stop)
+        });
+        let mut host = match ran {
             Ok(host) => host,
             Err(e) => {
                 work.remove();
@@ -99,17 +103,16 @@ impl Plan {
         }
     }
 
-    /// Runs a guest from its image to its end, in four steps.
+    /// Runs a guest from its start to its end.
     fn run_guest(
         &self,
-        spec: &TestSpec,
+        prepared: Prepared,
         identity: &Identity,
         work: &WorkDir,
         share: &Reservation,
         stop: &AtomicBool,
     ) -> Result<HostObservations, RunError> {
-        let prepared = self.prepare(spec, identity, work.path(), share)?;
-        let mut running = self.start(prepared, spec, share)?;
+        let mut running = self.start(prepared, share)?;
         let patience = Patience::new(expected(self, identity), Instant::now());
         let (end, given_up) =
             self.attend(&mut running, patience, work.path(), stop).map_err(RunError::Affinity)?;
@@ -124,7 +127,7 @@ impl Plan {
         work: &Path,
         share: &Reservation,
     ) -> Result<Prepared, RunError> {
-        let initramfs = self.pack(spec, identity, work)?;
+        let (initramfs, files) = self.pack(spec, identity, work)?;
         let scratch =
             tempfile::Builder::new().prefix("ktstr-").tempdir().map_err(file_error(&std::env::temp_dir()))?;
         fs::write(work.join("scratch"), scratch.path().as_os_str().as_encoded_bytes())
@@ -144,6 +147,8 @@ impl Plan {
                 slow_cpu: self.settings.slow_cpu,
             }),
         };
+        let inputs =
+            identity::inputs(&config, self.settings.accel, files).map_err(file_error(&config.initramfs))?;
         let (host, device) = UnixStream::pair().map_err(file_error(work))?;
         let known = Arc::new(OnceLock::new());
         let reader = ReaderPlan {
@@ -156,15 +161,21 @@ impl Plan {
         };
         let collector =
             Collector::start(host, &work.join("raw.log"), known.clone(), reader).map_err(file_error(work))?;
-        Ok(Prepared { config, scratch, device, known, collector })
+        Ok(Prepared { config, inputs, scratch, device, known, collector })
     }
 
-    /// Makes the initramfs, or takes that of a capsule.
-    fn pack(&self, spec: &TestSpec, identity: &Identity, work: &Path) -> Result<PathBuf, RunError> {
+    /// Makes the initramfs, or takes that of a capsule; with the files in it.
+    fn pack(
+        &self,
+        spec: &TestSpec,
+        identity: &Identity,
+        work: &Path,
+    ) -> Result<(PathBuf, Vec<PackedFile>), RunError> {
         let initramfs = work.join("initramfs.cpio");
         if let Some(packed) = &self.packed {
             fs::copy(&packed.initramfs, &initramfs).map_err(file_error(&packed.initramfs))?;
-            return Ok(initramfs);
+            let files = packed.identity.inputs.as_ref().map(|i| i.files.clone());
+            return Ok((initramfs, files.unwrap_or_default()));
         }
         let agent = agent_path()?;
         let binaries = Binaries {
@@ -174,7 +185,7 @@ impl Plan {
             extras: &self.extras,
         };
         let sim = self.settings.accel == Accel::Sim;
-        image::build(spec, &binaries, Manner { sim, shell: None }, &initramfs)?;
+        let files = image::build(spec, &binaries, Manner { sim, shell: None }, &initramfs)?;
         self.require_unchanged(identity, &agent)?;
         if let Some(parts) = &self.settings.parts {
             let copy = |from: &Path, name: &str| fs::copy(from, parts.join(name)).map_err(file_error(parts));
@@ -182,18 +193,18 @@ impl Plan {
             copy(self.image(), capsule::KERNEL)?;
             copy(&work.join(SPEC_FILE), capsule::SPEC)?;
         }
-        Ok(initramfs)
+        Ok((initramfs, files))
     }
 
     /// Boots the guest.
-    fn start(&self, prepared: Prepared, spec: &TestSpec, share: &Reservation) -> Result<Running, RunError> {
-        let Prepared { config, scratch, device, known, collector } = prepared;
+    fn start(&self, prepared: Prepared, share: &Reservation) -> Result<Running, RunError> {
+        let Prepared { config, inputs: _, scratch, device, known, collector } = prepared;
         let mut device = Some(device);
         let accept = Box::new(move |port| if port == VSOCK_PORT { device.take() } else { None });
         let guest = ktstr_vmm::start(&config, self.settings.accel, accept)?;
         let threads = guest.cpu_threads();
         let _ = known.set(Known { cpus: threads.clone(), memory: guest.memory() });
-        let nr_cpus = spec.topology.nr_cpus();
+        let nr_cpus = config.topology.nr_cpus();
         Ok(Running {
             stops: Stops::of(threads.clone()),
             pinning: threads
@@ -252,6 +263,7 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(30);
 /// A guest that can be started.
 struct Prepared {
     config: GuestConfig,
+    inputs: BootInputs,
     scratch: TempDir,
     /// The guest's end of the stream that is collected.
     device: UnixStream,

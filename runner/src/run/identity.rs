@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ktstr_analysis::{HostFacts, Identity};
+use ktstr_analysis::{BootInputs, EmulatorBuild, HostFacts, Identity, PackedFile};
+use ktstr_vmm::{GuestConfig, arguments_without_paths};
 use ktstr_wire::accel::Accel;
 use ktstr_wire::host::mem_total_kib;
 use ktstr_wire::spec::TestSpec;
 use sha2::{Digest, Sha256};
 
 use crate::digest::sha256_file;
+use crate::emulator::cache::FILES;
 use crate::kernel::image::Kernel;
 use crate::run::layout::{BootKey, Project, binary_test, build_folder, scheduler_label};
 use crate::run::pack::scheduler::Program;
@@ -149,6 +151,7 @@ pub(crate) fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         test_sha256: sha256_file(Path::new(&p.spec.binary))?,
         test_build: build_folder(Path::new(&p.spec.binary)),
         guest_sha256: sha256_file(p.agent)?,
+        inputs: None,
         position: p.position,
         pinned: false,
         huge_pages: p.huge_pages,
@@ -157,6 +160,48 @@ pub(crate) fn identity(p: &Parts<'_>) -> std::io::Result<Identity> {
         memory_mib: p.spec.memory_mib,
         host: host_facts(p.emulator),
     })
+}
+
+/// The inputs of a guest that is about to start, with these files in its initramfs.
+pub(crate) fn inputs(
+    config: &GuestConfig,
+    accel: Accel,
+    files: Vec<PackedFile>,
+) -> std::io::Result<BootInputs> {
+    Ok(BootInputs {
+        initramfs_sha256: sha256_file(&config.initramfs)?,
+        files,
+        emulator: config.emulator.as_ref().map(|e| build(&e.dir)).transpose()?,
+        arguments: arguments_without_paths(config, accel),
+    })
+}
+
+/// The emulator in a directory of the cache.
+fn build(dir: &Path) -> std::io::Result<EmulatorBuild> {
+    let [program, firmware] = FILES;
+    Ok(EmulatorBuild {
+        key: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: sha256_file(&dir.join(program))?,
+        firmware_sha256: sha256_file(&dir.join(firmware))?,
+    })
+}
+
+/// The inputs in which a deterministic boot differs from another.
+pub(crate) fn differences(a: &Identity, b: &Identity) -> Vec<String> {
+    let differ = [
+        ("the kernel", a.kernel_sha256 != b.kernel_sha256),
+        ("the scheduler's binary", a.scheduler_sha256 != b.scheduler_sha256),
+        ("the scheduler's arguments", a.scheduler_args != b.scheduler_args),
+        ("the test's binary", a.test_sha256 != b.test_sha256),
+        ("the guest agent", a.guest_sha256 != b.guest_sha256),
+        ("the topology", a.topology != b.topology),
+        ("the memory", a.memory_mib != b.memory_mib),
+        ("the duration", a.duration_ns != b.duration_ns),
+        ("QEMU", a.host.qemu_version != b.host.qemu_version),
+    ];
+    let named = differ.into_iter().filter(|(_, d)| *d).map(|(name, _)| name.to_string());
+    let packed = a.inputs.as_ref().zip(b.inputs.as_ref()).map(|(a, b)| a.differences(b));
+    named.chain(packed.unwrap_or_default()).collect()
 }
 
 #[cfg(test)]

@@ -23,6 +23,31 @@ fn tables(f: &Booted) -> BTreeMap<String, String> {
     files.iter().map(|t| (text(&t["table"]), text(&t["sha256"]))).collect()
 }
 
+/// The sidecar names every file of the guest, the host's libraries among them, and the emulator.
+fn assert_inputs(f: &Booted) {
+    let inputs = &f.sidecar["identity"]["inputs"];
+    let files = inputs["files"].as_array().unwrap();
+    let digest = |v: &Value| v.as_str().is_some_and(|d| d.len() == 64);
+    for wanted in ["/init", "/ktstr/bin/test", "/ktstr/bin/scheduler", "/libc.so.6", "/ld-linux-x86-64.so.2"]
+    {
+        let found = files.iter().find(|f| f["path"].as_str().unwrap().ends_with(wanted));
+        assert!(found.is_some_and(|f| digest(&f["sha256"])), "{wanted}: {files:?}");
+    }
+    let emulator = &inputs["emulator"];
+    assert!(
+        [&inputs["initramfs_sha256"], &emulator["sha256"], &emulator["firmware_sha256"]]
+            .into_iter()
+            .all(digest)
+    );
+    let arguments = inputs["arguments"].as_array().unwrap();
+    assert!(arguments.iter().any(|a| a.as_str().unwrap().contains("nokaslr")), "{arguments:?}");
+    assert!(
+        !arguments
+            .iter()
+            .any(|a| a.as_str().unwrap().contains("/home/") || a.as_str().unwrap().contains("/tmp/"))
+    );
+}
+
 /// One boot while nothing else of this test runs, two at the same time, two more beside two busy threads.
 #[test]
 fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
@@ -50,6 +75,8 @@ fn boots_of_one_seed_are_identical_idle_in_parallel_and_under_load() {
     assert_eq!(distinct.len(), 1, "{distinct:#?}");
     assert!(all[0].metric(None, "context_switches", "value") > Some(100.0), "the load does next to nothing");
     assert_eq!(all[0].sidecar["metrics"], all[4].sidecar["metrics"]);
+    assert_inputs(&all[0]);
+    assert_eq!(all[0].sidecar["identity"]["inputs"], all[4].sidecar["identity"]["inputs"]);
     let other = boot(8);
     let (one, other) = (tables(&all[0]), tables(&other));
     assert!(one["slices"] != other["slices"], "the seed decides nothing");

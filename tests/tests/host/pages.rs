@@ -133,8 +133,9 @@ fn troubleshooting_has_every_exit_status_and_every_verdict() {
     assert!(expected.len() > 15, "{expected:?}");
     assert_eq!(rows.collect::<BTreeSet<u32>>(), expected);
     // The constants are in that table, too.
-    let constants =
-        include_str!("../../../runner/src/exit.rs").lines().filter_map(|l| l.strip_prefix("pub(crate) const "));
+    let constants = include_str!("../../../runner/src/exit.rs")
+        .lines()
+        .filter_map(|l| l.strip_prefix("pub(crate) const "));
     let constants =
         constants.filter_map(|l| l.split_once(": u8 = ")?.1.strip_suffix(';')?.parse::<u32>().ok());
     assert!(constants.clone().count() > 10);

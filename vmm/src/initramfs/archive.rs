@@ -83,6 +83,11 @@ impl Initramfs {
 
     /// Writes the archive.
     pub fn write(&self, path: &Path) -> Result<(), InitramfsError> {
+        self.write_each(path, |_, _| ())
+    }
+
+    /// Writes the archive. `packed` gets the absolute path in the guest and the packed bytes of each file, sorted by path.
+    pub fn write_each(&self, path: &Path, mut packed: impl FnMut(&str, &[u8])) -> Result<(), InitramfsError> {
         let write_error = |source| InitramfsError::Write { path: path.into(), source };
         let file = File::create(path).map_err(write_error)?;
         let mut out = Writer::new(BufWriter::new(file));
@@ -98,6 +103,7 @@ impl Initramfs {
                 Content::Binary(host) => stripped(host)?,
             };
             out.entry(name, S_IFREG | mode, (0, 0), &bytes).map_err(write_error)?;
+            packed(&format!("/{name}"), &bytes);
         }
         out.finish().map_err(write_error)?;
         Ok(())

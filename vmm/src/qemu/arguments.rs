@@ -109,7 +109,7 @@ pub fn terminal_arguments(config: &GuestConfig) -> Vec<String> {
 }
 
 /// Processor, memory, kernel.
-fn machine(config: &GuestConfig, emulation: Emulation<'_>) -> Vec<String> {
+pub(crate) fn machine(config: &GuestConfig, emulation: Emulation<'_>) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut arg = |name: &str, value: String| args.extend([name.to_string(), value]);
     let mut cmdline: Vec<&str> = CMDLINE.to_vec();

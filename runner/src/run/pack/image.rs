@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use ktstr_analysis::PackedFile;
 use ktstr_vmm::{Initramfs, InitramfsError};
 use ktstr_wire::GUEST_SPEC_PATH;
 use ktstr_wire::message::to_json;
 use ktstr_wire::record::RECORD_BYTES;
 use ktstr_wire::spec::{Drain, GuestSpec, ShellSpec, TestSpec};
 
+use crate::digest::hex_digest;
 use crate::run::pack::extra::Extra;
 use crate::run::seed;
 
@@ -65,13 +67,13 @@ pub(crate) struct Manner {
     pub shell: Option<ShellSpec>,
 }
 
-/// Writes the initramfs to `path`.
+/// Writes the initramfs to `path`, and gives the files in it.
 pub(crate) fn build(
     spec: &TestSpec,
     binaries: &Binaries<'_>,
     manner: Manner,
     path: &Path,
-) -> Result<(), InitramfsError> {
+) -> Result<Vec<PackedFile>, InitramfsError> {
     let mut image = Initramfs::new();
     image.add_binary(binaries.agent, "/init")?;
     image.add_binary(Path::new(&spec.binary), TEST_PATH)?;
@@ -112,7 +114,11 @@ pub(crate) fn build(
         shell: manner.shell,
     };
     image.add_bytes(GUEST_SPEC_PATH, to_json(&guest), 0o644)?;
-    image.write(path)
+    let mut files = Vec::new();
+    image.write_each(path, |name, bytes| {
+        files.push(PackedFile { path: name.into(), sha256: hex_digest(bytes) });
+    })?;
+    Ok(files)
 }
 
 #[cfg(test)]
