@@ -99,7 +99,8 @@ pub(crate) fn run(args: &ShellArgs) -> Result<u8, ShellError> {
     let binaries = Binaries {
         agent: &agent,
         scheduler: preview.scheduler.as_deref(),
-        modules: &kernel.modules,
+        modules: &kernel.modules.shell,
+        config: kernel.config_for_guest().map(|c| (kernel.release.as_str(), c)),
         extras: &needs,
     };
     let manner = Manner { sim: false, shell: Some(shell_spec(&args.command)) };

@@ -14,7 +14,7 @@ use crate::store::error::StoreError;
 pub enum KernelError {
     /// Nothing is at this path, no installed kernel has this name, and it has none of the other forms.
     #[error(
-        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, a distribution's package (.deb, .rpm, .pkg.tar.zst) or a directory with an unpacked one, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
     )]
     NotFound {
         /// What was asked for.
@@ -118,6 +118,19 @@ pub enum KernelError {
         /// What is missing.
         reason: String,
     },
+    /// A directory with several kernels.
+    #[error("{dir} holds several kernels; name the image of one: {}", paths(.images))]
+    Several {
+        /// The directory.
+        dir: PathBuf,
+        /// The images in it.
+        images: Vec<PathBuf>,
+    },
+    /// An installed kernel where a source is needed.
+    #[error(
+        "{0} is a kernel that is built already; --kernel takes it as it is. kernel build takes a source: a directory, a tarball, a version (6.14.2), or git+URL#REF"
+    )]
+    Built(String),
     /// The configuration lacks what ktstr needs.
     #[error("the kernel {release} lacks:{}\n{fix}", list(.missing))]
     Lacks {
@@ -149,6 +162,10 @@ pub enum KernelError {
     Store(StoreError),
 }
 
+fn paths(all: &[PathBuf]) -> String {
+    all.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 pub(crate) fn list(missing: &[MissingOption]) -> String {
     missing.iter().map(|m| format!("\n  CONFIG_{}: {}", m.name, m.purpose)).collect()
 }
@@ -162,7 +179,11 @@ impl KernelError {
             KernelError::NotAKernel { .. } => 11,
             KernelError::Lacks { .. } => exit::KERNEL_LACKS,
             KernelError::Kconfig { .. } | KernelError::Range { .. } => exit::USAGE,
-            KernelError::OnlyOne(_) | KernelError::Ambiguous { .. } | KernelError::Empty => exit::USAGE,
+            KernelError::OnlyOne(_)
+            | KernelError::Several { .. }
+            | KernelError::Built(_)
+            | KernelError::Ambiguous { .. }
+            | KernelError::Empty => exit::USAGE,
             KernelError::Changed(_) => exit::INCONCLUSIVE,
             KernelError::Build { .. } => 13,
             KernelError::NoGit => exit::HOST_LACKS,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_file;
 use crate::kernel::error::{KernelError, file_error};
+use crate::kernel::modules::Modules;
 use crate::kernel::options::{self, MissingOption};
 
 /// A kernel that can be booted.
@@ -13,7 +14,7 @@ use crate::kernel::options::{self, MissingOption};
 pub struct Kernel {
     /// The bzImage or vmlinux.
     pub image: PathBuf,
-    /// The same kernel as a vmlinux, which starts without unpacking itself; only of kernels that were built here. For `sim` and `kvm`.
+    /// The same kernel as a vmlinux, which starts without unpacking itself. Not of images that lie alone. For `sim` and `kvm`.
     pub sim_image: Option<PathBuf>,
     /// `uname -r` as far as the image shows it, else the image's file name.
     pub release: String,
@@ -29,8 +30,9 @@ pub struct Kernel {
     /// Its key in the cache, if it is there.
     #[serde(default)]
     pub key: Option<String>,
-    /// Modules to load in this order, decompressed.
-    pub modules: Vec<PathBuf>,
+    /// Modules that guests need.
+    #[serde(default)]
+    pub modules: Modules,
     /// What to write after `--kernel` to get it again.
     pub source: String,
 }
@@ -67,7 +69,7 @@ impl Kernel {
             sha256,
             config,
             config_sha256,
-            modules: Vec::new(),
+            modules: Modules::default(),
             source,
         })
     }
@@ -94,15 +96,30 @@ impl Kernel {
 
     /// That it can run guests, as far as its configuration is known.
     pub(crate) fn require_for_guests(&self) -> Result<(), KernelError> {
-        let modules = !self.modules.is_empty();
+        let config = self.config.as_deref();
         self.lacks(
-            self.config.as_deref().map(|c| options::missing_for_guests(c, modules)).unwrap_or_default(),
+            config.map(|c| options::missing_for_guests(c, |m| self.modules.has(m))).unwrap_or_default(),
         )
     }
 
     /// That it can show the host's files, as far as its configuration is known.
     pub fn require_for_shells(&self) -> Result<(), KernelError> {
-        self.lacks(self.config.as_deref().map(options::missing_for_shells).unwrap_or_default())
+        let config = self.config.as_deref();
+        self.lacks(
+            config.map(|c| options::missing_for_shells(c, |m| self.modules.has(m))).unwrap_or_default(),
+        )
+    }
+
+    /// That ktstr's own VMM can run it, as far as its configuration is known.
+    pub fn require_for_kvm(&self) -> Result<(), KernelError> {
+        let config = self.config.as_deref();
+        self.lacks(config.map(|c| options::missing_for_kvm(c, |m| self.modules.has(m))).unwrap_or_default())
+    }
+
+    /// The configuration for `/boot/config-RELEASE` of a guest whose kernel does not show its own: libbpf reads `__kconfig` variables
+    /// of schedulers from `/proc/config.gz` or from there.
+    pub fn config_for_guest(&self) -> Option<&str> {
+        self.config.as_deref().filter(|c| !options::has_ikconfig(c))
     }
 
     /// Whether it has sched_ext; `None` where its configuration is not known.

@@ -1,90 +1,93 @@
-//! Kernels that the distribution installed, and single images.
+//! Kernels as distributions lay them out below a root: that of the host, or of an unpacked package.
+//!
+//! The image is `boot/vmlinuz-RELEASE` or `lib/modules/RELEASE/vmlinuz`, the configuration `boot/config-RELEASE` or
+//! `lib/modules/RELEASE/config`, and modules are below `lib/modules/RELEASE`. `lib` may be in `usr`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use memchr::memmem;
+use super::boot_image;
 
-use crate::kernel::error::{KernelError, file_error};
-use crate::kernel::image::Kernel;
+/// A kernel of a distribution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// `uname -r`.
+    pub release: String,
+    /// The bzImage.
+    pub image: PathBuf,
+    /// The file of its configuration.
+    pub config: Option<PathBuf>,
+    /// The directory of its modules.
+    pub modules: Option<PathBuf>,
+}
 
-/// Modules that a guest needs when they are not built in; their dependencies come with them.
-const MODULES: [&str; 2] = ["virtio_pci", "vmw_vsock_virtio_transport"];
-
-/// Releases in `/boot` whose image can be read, sorted.
-pub(crate) fn releases() -> Vec<String> {
-    let names = fs::read_dir("/boot").into_iter().flatten().flatten();
-    let mut all: Vec<String> = names
-        .filter(|e| fs::File::open(e.path()).is_ok())
-        .filter_map(|e| Some(e.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_string()))
-        .collect();
-    all.sort();
+/// The kernels below `root`, sorted by release as versions are.
+pub(crate) fn below(root: &Path) -> Vec<Found> {
+    let mut images = BTreeMap::new();
+    for path in children(&root.join("boot")) {
+        let name = path.file_name().and_then(|n| n.to_str());
+        // Names such as vmlinuz-linux are of no release.
+        let release = name
+            .and_then(|n| n.strip_prefix("vmlinuz-"))
+            .filter(|r| r.starts_with(|c: char| c.is_ascii_digit()));
+        if let Some(release) = release {
+            images.insert(release.to_string(), path);
+        }
+    }
+    for dir in module_roots(root).iter().flat_map(|dir| children(dir)) {
+        let image = dir.join("vmlinuz");
+        if let (true, Some(release)) = (image.is_file(), dir.file_name().and_then(|n| n.to_str())) {
+            images.entry(release.into()).or_insert(image);
+        }
+    }
+    let mut all: Vec<Found> =
+        images.into_iter().map(|(release, image)| found(root, release, image)).collect();
+    all.sort_by_key(|f| version_order(&f.release));
     all
 }
 
-/// The installed kernel of this release, with the modules that a guest needs.
-pub(crate) fn kernel(release: &str) -> Result<Kernel, KernelError> {
-    let image = PathBuf::from(format!("/boot/vmlinuz-{release}"));
-    let config = fs::read_to_string(format!("/boot/config-{release}")).ok();
-    let mut kernel = Kernel::new(image, release.into(), config, release.into())?;
-    let dir = PathBuf::from(format!("/lib/modules/{release}"));
-    if let Ok(dep) = fs::read_to_string(dir.join("modules.dep")) {
-        for module in closure(&dep, &MODULES) {
-            kernel.modules.push(decompressed(&dir.join(module), release)?);
-        }
-    }
-    Ok(kernel)
+/// The kernels of the host.
+pub(crate) fn on_host() -> Vec<Found> {
+    below(Path::new("/"))
 }
 
-/// `modules.dep` lists for each module what must be loaded before it, the last first (modules.dep(5)).
-fn closure(dep: &str, wanted: &[&str]) -> Vec<String> {
-    let name = |path: &str| {
-        let file = path.rsplit('/').next().unwrap_or(path);
-        file.split(".ko").next().unwrap_or(file).replace('-', "_")
-    };
-    let by_name: BTreeMap<String, (&str, Vec<&str>)> = dep
-        .lines()
-        .filter_map(|l| l.split_once(':'))
-        .map(|(path, needs)| (name(path), (path, needs.split_whitespace().collect())))
-        .collect();
-    let mut order: Vec<String> = Vec::new();
-    for module in wanted {
-        let Some((path, needs)) = by_name.get(*module) else { continue };
-        for p in needs.iter().rev().chain([path]) {
-            if !order.iter().any(|o| o == p) {
-                order.push(p.to_string());
-            }
+/// The kernel of an image at its place below a root; `None` for an image that lies alone.
+pub(crate) fn of_image(image: &Path) -> Option<Found> {
+    let dir = image.parent()?;
+    let root = match dir.file_name()?.to_str()? {
+        "boot" => dir.parent()?,
+        _ if dir.parent()?.ends_with("lib/modules") => {
+            let lib = dir.parent()?.parent()?.parent()?;
+            if lib.ends_with("usr") { lib.parent()? } else { lib }
         }
-    }
-    order
+        _ => return None,
+    };
+    let release = boot_image::release(image).ok()?;
+    Some(found(root, release, image.into())).filter(|f| f.config.is_some() || f.modules.is_some())
 }
 
-/// The module as plain ELF: the guest's kernel may not be able to decompress.
-fn decompressed(path: &Path, release: &str) -> Result<PathBuf, KernelError> {
-    let tool = match path.extension().and_then(|e| e.to_str()) {
-        Some("xz") => "xz",
-        Some("gz") => "gzip",
-        Some("zst") => "zstd",
-        _ => return Ok(path.into()),
-    };
-    let dir = crate::store::cache::root()?.join("modules").join(release);
-    fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-    let out = dir.join(path.file_stem().unwrap_or_default());
-    if !out.is_file() {
-        let plain = Command::new(tool).arg("-dc").arg(path).output().map_err(file_error(path))?;
-        if !plain.status.success() {
-            return Err(KernelError::NotAKernel {
-                path: path.into(),
-                reason: format!("{tool} cannot decompress it"),
-            });
-        }
-        let partial = out.with_extension("partial");
-        fs::write(&partial, &plain.stdout).map_err(file_error(&partial))?;
-        fs::rename(&partial, &out).map_err(file_error(&out))?;
-    }
-    Ok(out)
+fn found(root: &Path, release: String, image: PathBuf) -> Found {
+    let dirs = module_roots(root).map(|dir| dir.join(&release));
+    let beside = dirs.iter().map(|dir| dir.join("config"));
+    let config =
+        [root.join(format!("boot/config-{release}"))].into_iter().chain(beside).find(|p| p.is_file());
+    let modules = dirs.into_iter().find(|dir| dir.join("kernel").is_dir());
+    Found { release, image, config, modules }
+}
+
+fn module_roots(root: &Path) -> [PathBuf; 2] {
+    [root.join("usr/lib/modules"), root.join("lib/modules")]
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
+/// Numbers in a release compare as numbers: 6.9 comes before 6.12.
+pub(crate) fn version_order(release: &str) -> Vec<(u64, String)> {
+    let parts = release.split(['.', '-', '+', '~', '_', ':']);
+    parts.map(|p| (p.parse().unwrap_or(0), p.to_string())).collect()
 }
 
 /// The configuration of an image that lies beside it (`config`, or `config-RELEASE`).
@@ -95,74 +98,44 @@ pub(crate) fn config_beside(image: &Path, release: &str) -> Option<String> {
         .find_map(|p| fs::read_to_string(p).ok())
 }
 
-/// Release of a bzImage by its setup header (Documentation/arch/x86/boot.rst: magic "HdrS" at 0x202, pointer to the version
-/// string at 0x20e, less 0x200); of a vmlinux by the banner that it prints first.
-pub(crate) fn image_release(path: &Path) -> Result<String, KernelError> {
-    let data = fs::read(path).map_err(file_error(path))?;
-    let release = if data.starts_with(b"\x7fELF") { vmlinux_release(&data) } else { bzimage_release(&data) };
-    let reason = "it is neither a bzImage nor a vmlinux".to_string();
-    release.ok_or(KernelError::NotAKernel { path: path.into(), reason })
-}
-
-/// The release in `linux_banner` (init/version-timestamp.c): "Linux version RELEASE (USER@HOST) ...". Other strings of a
-/// kernel begin alike, but have a placeholder where the release is.
-fn vmlinux_release(data: &[u8]) -> Option<String> {
-    const BANNER: &[u8] = b"Linux version ";
-    let mut releases = memmem::find_iter(data, BANNER).filter_map(|at| {
-        let text = data.get(at + BANNER.len()..)?.split(|b| *b == 0 || *b == b' ').next()?;
-        let release = std::str::from_utf8(text).ok()?;
-        (release.starts_with(|c: char| c.is_ascii_digit()) && release.len() < 128)
-            .then(|| release.to_string())
-    });
-    releases.next()
-}
-
-fn bzimage_release(data: &[u8]) -> Option<String> {
-    if data.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let at = usize::from(u16::from_le_bytes([*data.get(0x20e)?, *data.get(0x20f)?])) + 0x200;
-    let text = data.get(at..)?.split(|b| *b == 0 || *b == b' ').next()?;
-    let release = std::str::from_utf8(text).ok()?;
-    (!release.is_empty() && release.len() < 128).then(|| release.to_string())
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::kernel::boot_image::tests::bzimage;
+
+    pub(crate) fn put(root: &Path, path: &str, data: &[u8]) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, data).unwrap();
+    }
 
     #[test]
-    fn modules_come_after_what_they_need() {
-        let dep = "a/vsock.ko.xz:\na/vmw_vsock_virtio_transport_common.ko.xz: a/vsock.ko.xz\n\
-                   a/vmw_vsock_virtio_transport.ko.xz: a/vmw_vsock_virtio_transport_common.ko.xz a/vsock.ko.xz\n";
+    fn kernels_of_every_layout_are_found_with_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        // Debian before 7.3 and Ubuntu; Fedora and Debian since; Arch, which has one more copy in /boot.
+        put(root, "boot/vmlinuz-6.9.1-amd64", &bzimage("6.9.1-amd64", b""));
+        put(root, "boot/config-6.9.1-amd64", b"");
+        put(root, "lib/modules/6.9.1-amd64/kernel/a.ko", b"");
+        put(root, "usr/lib/modules/6.12.1-f/vmlinuz", &bzimage("6.12.1-f", b""));
+        put(root, "usr/lib/modules/6.12.1-f/config", b"");
+        put(root, "boot/vmlinuz-linux", &bzimage("6.13.1-arch1", b""));
+        put(root, "usr/lib/modules/6.13.1-arch1/vmlinuz", &bzimage("6.13.1-arch1", b""));
+        put(root, "usr/lib/modules/6.13.1-arch1/kernel/a.ko.zst", b"");
+        put(root, "usr/lib/modules/6.14.1-removed/kernel/a.ko.zst", b"");
+        let all = below(root);
         assert_eq!(
-            closure(dep, &MODULES),
-            [
-                "a/vsock.ko.xz",
-                "a/vmw_vsock_virtio_transport_common.ko.xz",
-                "a/vmw_vsock_virtio_transport.ko.xz"
-            ]
+            all.iter().map(|f| f.release.as_str()).collect::<Vec<_>>(),
+            ["6.9.1-amd64", "6.12.1-f", "6.13.1-arch1"]
         );
-    }
-
-    #[test]
-    fn release_of_a_vmlinux_is_the_one_in_its_banner() {
-        let image = b"\x7fELF..Linux version %s (%s)\0..Linux version 6.12.1-x+ (a@b) (gcc) #1\0";
-        assert_eq!(vmlinux_release(image).as_deref(), Some("6.12.1-x+"));
-        assert_eq!(vmlinux_release(b"\x7fELF any other program"), None);
-        assert_eq!(vmlinux_release(b"\x7fELFLinux version "), None);
-    }
-
-    #[test]
-    fn release_of_hostile_images() {
-        let mut image = vec![0u8; 0x400];
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        assert_eq!(bzimage_release(&image), None);
-        image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-        image[0x300..0x30b].copy_from_slice(b"6.12.1-x (a");
-        assert_eq!(bzimage_release(&image).as_deref(), Some("6.12.1-x"));
-        image[0x20e..0x210].copy_from_slice(&0xffffu16.to_le_bytes());
-        assert_eq!(bzimage_release(&image), None);
-        assert_eq!(bzimage_release(&image[..0x204]), None);
+        for f in &all {
+            assert_eq!(of_image(&f.image).as_ref(), Some(f));
+        }
+        let has = |f: &Found| (f.config.is_some(), f.modules.is_some());
+        assert_eq!(all.iter().map(has).collect::<Vec<_>>(), [(true, true), (true, false), (false, true)]);
+        let arch = of_image(&root.join("boot/vmlinuz-linux")).unwrap();
+        assert_eq!((arch.release.as_str(), arch.modules.is_some()), ("6.13.1-arch1", true));
+        put(root, "elsewhere/vmlinuz-6.9.1-amd64", &bzimage("6.9.1-amd64", b""));
+        assert_eq!(of_image(&root.join("elsewhere/vmlinuz-6.9.1-amd64")), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What a kernel specification means.
 //!
-//! In this order: an existing path (a source directory or archive, or an image), the release of an installed kernel,
+//! In this order: an existing path (a source directory or archive, a distribution's kernel or package, or an image), the release of
+//! an installed kernel,
 //! `git+URL#REF` ([`super::git`]), key or release of a cached kernel, a version or a range of versions ([`super::version`]).
 
 use std::path::{Path, PathBuf};
@@ -8,22 +9,25 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::env::KERNEL;
 
 use super::git::Commit;
+use super::installed::{self, Found};
 use super::mirror::Mirror;
 use super::source::{self, Source};
 use super::version::Wanted;
-use super::{build, cache, installed};
+use super::{boot_image, build, cache, package, stock};
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
 
 /// A specification, classified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KernelSpec {
-    /// An existing file that is not an archive.
+    /// An existing file that is neither an archive nor a package, and no distribution's kernel at its place.
     Image(PathBuf),
     /// An existing directory or archive.
     Source(PathBuf),
-    /// The release of an installed kernel.
-    Installed(String),
+    /// A distribution's kernel, installed or unpacked, with what was asked for.
+    Stock(Found, String),
+    /// A distribution's package.
+    Package(PathBuf),
     /// `URL#REF` of a repository.
     Commit(String),
     /// A release, a series or a range of series. A cached kernel may have this release.
@@ -39,14 +43,11 @@ impl KernelSpec {
             return Err(KernelError::Empty);
         }
         let path = cwd.join(text);
-        if path.is_file() && !source::is_tarball(&path) {
-            return Ok(KernelSpec::Image(path));
-        }
         if path.exists() {
-            return Ok(KernelSpec::Source(path));
+            return existing(path);
         }
-        if installed::releases().iter().any(|r| r == text) {
-            return Ok(KernelSpec::Installed(text.into()));
+        if let Some(found) = installed::on_host().into_iter().find(|f| f.release == text) {
+            return Ok(KernelSpec::Stock(found, text.into()));
         }
         if let Some(location) = text.strip_prefix("git+") {
             return Ok(KernelSpec::Commit(location.into()));
@@ -74,7 +75,9 @@ impl KernelSpec {
                 let version = mirror.choose(*wanted)?.pop().ok_or_else(|| not_found(&wanted.to_string()))?;
                 Ok(Source::Release(mirror.release(version)?))
             }
-            KernelSpec::Installed(name) | KernelSpec::Name(name) => Err(not_found(name)),
+            KernelSpec::Stock(_, name) => Err(KernelError::Built(name.clone())),
+            KernelSpec::Package(path) => Err(KernelError::Built(path.display().to_string())),
+            KernelSpec::Name(name) => Err(not_found(name)),
         }
     }
 
@@ -82,7 +85,10 @@ impl KernelSpec {
     fn kernel(&self) -> Result<Kernel, KernelError> {
         let cached = match self {
             KernelSpec::Image(path) => return image(path),
-            KernelSpec::Installed(release) => return installed::kernel(release),
+            KernelSpec::Stock(found, source) => return stock::kernel(found, source),
+            KernelSpec::Package(path) => {
+                return stock::of_packages(&package::with_parts(path)?, &path.display().to_string());
+            }
             KernelSpec::Version(wanted) => cache::named(&wanted.to_string())?,
             KernelSpec::Name(name) => cache::named(name)?,
             KernelSpec::Source(_) | KernelSpec::Commit(_) => None,
@@ -144,23 +150,44 @@ fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
     if let Some(entry) = cache::store()?.entries()?.pop() {
         return Ok((cache::kernel(&entry)?, "the newest cached one, for no --kernel was given".into()));
     }
-    match installed::releases().pop() {
-        Some(release) => Ok((installed::kernel(&release)?, "installed, for no --kernel was given".into())),
+    let readable = |f: &Found| std::fs::File::open(&f.image).is_ok();
+    match installed::on_host().into_iter().rfind(readable) {
+        Some(f) => Ok((stock::kernel(&f, &f.release)?, "installed, for no --kernel was given".into())),
         None => Err(KernelError::None),
+    }
+}
+
+/// What an existing path is. Tests run in other directories, and so it becomes absolute.
+fn existing(path: PathBuf) -> Result<KernelSpec, KernelError> {
+    let absolute = || path.canonicalize().map_err(file_error(&path));
+    if package::is_package(&path) {
+        return Ok(KernelSpec::Package(absolute()?));
+    }
+    if path.is_dir() && !installed::below(&path).is_empty() && !source::is_kernel_tree(&path) {
+        let root = absolute()?;
+        return Ok(KernelSpec::Stock(stock::only_one(&root)?, root.display().to_string()));
+    }
+    if path.is_dir() || source::is_tarball(&path) {
+        return Ok(KernelSpec::Source(path));
+    }
+    let image = absolute()?;
+    match installed::of_image(&image) {
+        Some(found) => Ok(KernelSpec::Stock(found, image.display().to_string())),
+        None => Ok(KernelSpec::Image(path)),
     }
 }
 
 fn image(path: &Path) -> Result<Kernel, KernelError> {
     // Tests run in other directories.
     let path = path.canonicalize().map_err(file_error(path))?;
-    let release = installed::image_release(&path)?;
+    let release = boot_image::release(&path)?;
     let config = installed::config_beside(&path, &release);
     let source = path.display().to_string();
     Kernel::new(path, release, config, source)
 }
 
 fn not_found(spec: &str) -> KernelError {
-    let all = installed::releases();
+    let all: Vec<String> = installed::on_host().into_iter().map(|f| f.release).collect();
     let hint = if all.is_empty() { String::new() } else { format!(" (installed: {})", all.join(", ")) };
     KernelError::NotFound { spec: spec.into(), hint }
 }

@@ -181,7 +181,11 @@ impl Plan {
         let binaries = Binaries {
             agent: &agent,
             scheduler: self.scheduler.as_ref().map(|s| s.path.as_path()),
-            modules: &self.kernel.modules,
+            modules: match self.settings.accel {
+                Accel::Kvm => &self.kernel.modules.mmio,
+                Accel::Tcg | Accel::Sim => &self.kernel.modules.pci,
+            },
+            config: self.kernel.config_for_guest().map(|c| (self.kernel.release.as_str(), c)),
             extras: &self.extras,
         };
         let sim = self.settings.accel == Accel::Sim;

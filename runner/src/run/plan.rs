@@ -93,6 +93,9 @@ impl Plan {
             Some(s) => Some(crate::run::pack::scheduler::find(&s.binary, manifest_dir)?),
             None => None,
         };
+        if settings.accel == Accel::Kvm {
+            kernel.require_for_kvm()?;
+        }
         let extras = crate::run::pack::payloads::find(&spec, scheduler.as_ref().map(|s| s.path.as_path()))?;
         let project = layout::Project::of(manifest_dir);
         // Else `cargo ktstr` has said it.

@@ -191,7 +191,7 @@ mod tests {
         });
         let kernel = serde_json::json!({
             "image": "/c/bzImage", "sim_image": null, "release": "6.12.1", "sha256": "", "config": null,
-            "config_sha256": null, "modules": [], "source": "/k/my linux",
+            "config_sha256": null, "source": "/k/my linux",
         });
         Plan {
             spec: serde_json::from_value(spec).unwrap(),

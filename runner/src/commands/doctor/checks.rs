@@ -180,7 +180,7 @@ fn clang() -> Finding {
 fn kernels() -> Finding {
     let cached = cache::store().and_then(|s| Ok(s.entries()?)).unwrap_or_default();
     let mut names: Vec<String> = cached.iter().map(|e| format!("{} (cached)", e.meta.release)).collect();
-    names.extend(installed::releases().into_iter().map(|r| format!("{r} (installed)")));
+    names.extend(installed::on_host().into_iter().map(|f| format!("{} (installed)", f.release)));
     if cached.is_empty() {
         let source = "/usr/src/linux-source-6.12.tar.xz";
         let source = if Path::new(source).exists() { source } else { "<linux source>" };

@@ -32,6 +32,8 @@ pub(crate) struct Binaries<'a> {
     pub scheduler: Option<&'a Path>,
     /// Kernel modules in the order in which they are to be loaded.
     pub modules: &'a [PathBuf],
+    /// The kernel's release and its configuration, where the guest needs a file of it.
+    pub config: Option<(&'a str, &'a str)>,
     /// What the test names.
     pub extras: &'a [Extra],
 }
@@ -93,6 +95,9 @@ pub(crate) fn build(
         let guest_path = format!("/ktstr/modules/{i:02}-{name}");
         image.add_file(module, &guest_path, 0o644)?;
         modules.push(guest_path);
+    }
+    if let Some((release, config)) = binaries.config {
+        image.add_bytes(&format!("/boot/config-{release}"), config.as_bytes().to_vec(), 0o644)?;
     }
     let guest = GuestSpec {
         // Where things are on the host, and what a dry run found, is none of the guest's business, and would make it depend on that.
