@@ -111,7 +111,7 @@ impl Ctx {
         match self.receive()? {
             ToBody::Scheduler { error: None } => Ok(()),
             ToBody::Scheduler { error: Some(why) } => Err(why.into()),
-            ToBody::Release => Err("the agent ended the test".into()),
+            ToBody::Closed | ToBody::Release => Err("the agent ended the test".into()),
         }
     }
 
@@ -133,6 +133,15 @@ impl Ctx {
             return Err("the agent is gone".into());
         }
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Reports that the test function has returned, and waits until the agent has closed the window.
+    pub(crate) fn wait_for_window(&self) -> Result<()> {
+        self.send(&ToAgent::Ended)?;
+        match self.receive()? {
+            ToBody::Closed => Ok(()),
+            ToBody::Scheduler { .. } | ToBody::Release => Err("the agent ended the test".into()),
+        }
     }
 
     /// Waits until the agent releases the body or closes the stream.

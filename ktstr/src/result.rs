@@ -1,5 +1,8 @@
 //! The result of a test body.
 
+use std::fmt;
+use std::sync::Arc;
+
 use ktstr_wire::body::{Phase, Reported, WorkerReport};
 
 use crate::note::Note;
@@ -35,8 +38,25 @@ pub struct AssertResult {
     pub(crate) cpu_usage: Vec<CgroupUsage>,
     pub(crate) values: Vec<Reported>,
     pub(crate) phases: Vec<Phase>,
+    pub(crate) late: Vec<LateMetrics>,
     /// The result of a dry run, without measured values.
     is_dry: bool,
+}
+
+/// Metrics that the harness computes after the window has closed, so that their cost is not measured.
+#[derive(Clone)]
+pub(crate) struct LateMetrics(pub Arc<dyn Fn() -> Vec<Reported> + Send + Sync>);
+
+impl PartialEq for LateMetrics {
+    fn eq(&self, other: &LateMetrics) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for LateMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LateMetrics")
+    }
 }
 
 /// CPU time of a cgroup over the workload.
@@ -86,6 +106,7 @@ impl AssertResult {
         self.cpu_usage.extend(other.cpu_usage);
         self.values.extend(other.values);
         self.phases.extend(other.phases);
+        self.late.extend(other.late);
         self.is_dry |= other.is_dry;
         self
     }

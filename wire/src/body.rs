@@ -2,9 +2,10 @@
 //!
 //! The agent starts the test binary with [`crate::env::BODY`] set to the test's name and a connected Unix
 //! stream socket whose descriptor number is in [`crate::env::AGENT_FD`]. Each line is one JSON value. The
-//! body announces its workers as they start and ends with [`ToAgent::Finished`]; its workers must then be
-//! asleep but alive. The agent closes the window, reads what it needs from `/proc`, and answers
-//! [`ToBody::Release`]; then the body process exits.
+//! body announces its workers as they start and sends [`ToAgent::Ended`] when the test function has returned;
+//! its workers must then be asleep but alive. The agent closes the window, reads what it needs from `/proc`,
+//! and answers [`ToBody::Closed`]. The body then computes its results, outside of the measured window, sends
+//! [`ToAgent::Finished`], and exits after [`ToBody::Release`].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,7 +39,9 @@ pub enum ToAgent {
         /// none.
         start: Option<String>,
     },
-    /// The body has ended.
+    /// The test function has returned and its workers are asleep. The body waits for [`ToBody::Closed`].
+    Ended,
+    /// The result of the body.
     Finished(BodyResult),
 }
 
@@ -51,7 +54,9 @@ pub enum ToBody {
         /// Why the scheduler did not change; `None`: it did.
         error: Option<String>,
     },
-    /// The window is closed: the process has to exit.
+    /// Answer to [`ToAgent::Ended`]: the window is closed.
+    Closed,
+    /// The process has to exit.
     Release,
 }
 

@@ -37,7 +37,7 @@ pub mod stats;
 pub mod topology;
 
 /// Version of everything in this crate; a host and a guest agent work together only if it is equal.
-pub const WIRE_VERSION: u16 = 3;
+pub const WIRE_VERSION: u16 = 4;
 
 /// `SCHED_FIFO` priorities of the agent and of the test body while the window is open, and the highest
 /// real-time priority of a worker. Whatever workers do, the test can end them and the window closes on time.

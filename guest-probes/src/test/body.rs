@@ -20,6 +20,9 @@ use crate::process::output_tail::Tail;
 use crate::process::rank;
 use crate::scheduler::succession::SchedulerSlot;
 
+/// How long the body may take to compute its result: percentiles of up to a few million samples, unoptimized.
+const RESULT_LIMIT: Duration = Duration::from_secs(60);
+
 /// Bytes kept of standard output and of standard error.
 const OUTPUT_BYTES: usize = 256 << 10;
 
@@ -44,8 +47,8 @@ pub(crate) enum Announced {
 /// How the body ended.
 #[derive(Debug)]
 pub(crate) enum BodyEnd {
-    /// It reported its result; its workers are asleep.
-    Finished(BodyResult),
+    /// The test function has returned; its workers are asleep.
+    Ended,
     /// Its process ended without a result.
     Died,
     /// It exceeded its time limit.
@@ -116,7 +119,9 @@ impl Body {
                     let error = slot.change(start.as_deref()).err();
                     self.answer(&ToBody::Scheduler { error });
                 }
-                Ok(ToAgent::Finished(result)) => return BodyEnd::Finished(result),
+                Ok(ToAgent::Ended) => return BodyEnd::Ended,
+                // It comes after the end.
+                Ok(ToAgent::Finished(_)) => return BodyEnd::Died,
                 Err(RecvTimeoutError::Disconnected) => return BodyEnd::Died,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -136,10 +141,27 @@ impl Body {
         let _ = self.socket.write_all(&line);
     }
 
-    /// Releases the body, waits for its process, kills the rest of the test, and returns the result.
+    /// Has the body compute its result. The window is closed.
+    fn result(&mut self) -> Result<BodyResult, String> {
+        self.answer(&ToBody::Closed);
+        let deadline = Instant::now() + RESULT_LIMIT;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(ToAgent::Finished(result)) => return Ok(result),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err("ended without a result".into()),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("did not compute its result within {} s", RESULT_LIMIT.as_secs()));
+                }
+            }
+        }
+    }
+
+    /// Gets the result, releases the body, waits for its process, and kills the rest of the test.
     pub(crate) fn finish(mut self, end: BodyEnd) -> TestResult {
+        let patience = if matches!(end, BodyEnd::Ended | BodyEnd::Died) { 50 } else { 0 };
+        let result = matches!(end, BodyEnd::Ended).then(|| self.result());
         self.answer(&ToBody::Release);
-        let patience = if matches!(end, BodyEnd::Finished(_) | BodyEnd::Died) { 50 } else { 0 };
         let mut status = None;
         for _ in 0..patience {
             status = self.child.try_wait().ok().flatten();
@@ -152,8 +174,11 @@ impl Body {
         let status = status.or_else(|| self.child.wait().ok());
         let output: Vec<String> = self.output.drain(..).map(|t| t.finish().0).collect();
         let (body, abnormal_end) = match end {
-            BodyEnd::Finished(result) => (Some(result), None),
-            BodyEnd::Died => (None, Some(status.map_or("ended".into(), describe))),
+            BodyEnd::Ended | BodyEnd::Died => match result {
+                Some(Ok(result)) => (Some(result), None),
+                Some(Err(why)) => (None, Some(why)),
+                None => (None, Some(status.map_or("ended".into(), describe))),
+            },
             BodyEnd::TimedOut(limit) => (None, Some(format!("{TIMED_OUT} after {} s", limit.as_secs()))),
             BodyEnd::GivenUp => (None, Some("stopped because the scheduler under test had ended".into())),
             BodyEnd::Starved(why) => (None, Some(why)),

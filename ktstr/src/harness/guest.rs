@@ -13,19 +13,24 @@ use ktstr_wire::spec::GuestSpec;
 
 use crate::Result;
 use crate::ctx::Ctx;
-use crate::harness::registry::{TESTS, TestEntry};
+use crate::harness::registry::TESTS;
+use crate::result::AssertResult;
 
 /// Runs the body of `test` and sends the result to the agent.
 pub(crate) fn run(test: &str) -> ExitCode {
     match context() {
         Ok(ctx) => {
-            let finished = ToAgent::Finished(outcome(test, &ctx));
-            if let Err(e) = ctx.send(&finished) {
-                eprintln!("cannot reach the agent: {e}");
-                return ExitCode::FAILURE;
+            let body = outcome(test, &ctx);
+            match ctx.wait_for_window().and_then(|()| Ok(ctx.send(&ToAgent::Finished(body()))?)) {
+                Ok(()) => {
+                    ctx.wait_for_release();
+                    ExitCode::SUCCESS
+                }
+                Err(e) => {
+                    eprintln!("cannot reach the agent: {e}");
+                    ExitCode::FAILURE
+                }
             }
-            ctx.wait_for_release();
-            ExitCode::SUCCESS
         }
         Err(e) => {
             eprintln!("test body: {e}");
@@ -43,27 +48,29 @@ fn context() -> Result<Ctx> {
     Ok(Ctx::new(spec.test, agent))
 }
 
-fn outcome(test: &str, ctx: &Ctx) -> BodyResult {
+/// Runs the body. The result is computed by the function that this returns, which is not part of the workload.
+fn outcome(test: &str, ctx: &Ctx) -> Box<dyn FnOnce() -> BodyResult> {
     let Some(entry) = TESTS.iter().find(|t| t.full_name() == test) else {
-        return failed(Outcome::Error, format!("this binary has no test {test}"));
+        let reason = format!("this binary has no test {test}");
+        return Box::new(|| failed(Outcome::Error, reason));
     };
-    run_body(entry, ctx)
-}
-
-fn run_body(entry: &TestEntry, ctx: &Ctx) -> BodyResult {
-    match catch_unwind(AssertUnwindSafe(|| (entry.body)(ctx))) {
-        Ok(Ok(result)) => {
-            let outcome = if result.is_pass() { Outcome::Pass } else { Outcome::Fail };
-            BodyResult {
-                outcome,
-                reasons: result.reasons,
-                workers: result.workers,
-                values: result.values,
-                phases: result.phases,
-            }
-        }
+    let ended = catch_unwind(AssertUnwindSafe(|| (entry.body)(ctx)));
+    Box::new(move || match ended {
+        Ok(Ok(result)) => reported(result),
         Ok(Err(e)) => failed(Outcome::Error, format!("the test returned an error: {e}")),
         Err(panic) => failed(Outcome::Panic, format!("the test panicked: {}", panic_text(&*panic))),
+    })
+}
+
+fn reported(result: AssertResult) -> BodyResult {
+    let outcome = if result.is_pass() { Outcome::Pass } else { Outcome::Fail };
+    let late = result.late.iter().flat_map(|metrics| metrics.0());
+    BodyResult {
+        outcome,
+        values: result.values.into_iter().chain(late).collect(),
+        reasons: result.reasons,
+        workers: result.workers,
+        phases: result.phases,
     }
 }
 

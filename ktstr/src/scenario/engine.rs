@@ -1,6 +1,7 @@
 //! The engine: executes the steps of a scenario in a guest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ktstr_wire::body::{Phase, Reported};
@@ -9,7 +10,7 @@ use super::describe::{describe, hold_ns};
 use crate::Result;
 use crate::clock::now_ns;
 use crate::ctx::Ctx;
-use crate::result::{AssertResult, CgroupUsage};
+use crate::result::{AssertResult, CgroupUsage, LateMetrics};
 use crate::scenario::step::Step;
 use crate::scheduler::Change;
 use crate::workload::cgroup::{Cgroup, CgroupDef};
@@ -280,7 +281,8 @@ impl ScenarioRun<'_> {
         for workers in &self.worker_groups {
             result = workers.report(self.ctx, &throttled_us, result);
         }
-        result.values.extend(reported(&self.worker_groups, &result.workers));
+        let (groups, workers) = (self.worker_groups, result.workers.clone());
+        result.late.push(LateMetrics(Arc::new(move || reported(&groups, &workers))));
         Ok(result)
     }
 }

@@ -9,7 +9,8 @@ mod body;
 pub(crate) mod group;
 mod random;
 mod report;
+mod samples;
 mod shared;
 mod wait;
 
-pub(crate) use crate::workload::worker::report::reported;
+pub(crate) use crate::workload::worker::samples::reported;
