@@ -8,7 +8,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(CURDIR)/target))
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo picture test lab notebook docs test-sim check fuzz bench bench-observing bench-comparison bench-scale bench-rate install
+.PHONY: help setup build kernel demo picture test lab notebook docs test-sim check fuzz bench bench-observing bench-comparison bench-scale bench-rate bench-validity install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
@@ -18,7 +18,8 @@ help:
 	@echo "make check    formatting and lints"
 	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
 	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
-	@echo "              (bench-comparison: the last alone; bench-scale: what a run of 20 million slices costs on the host)"
+	@echo "              (bench-comparison: the last alone; bench-scale: what a run of 20 million slices costs on the host;"
+	@echo "              bench-validity: how well sim agrees with parallel CPUs)"
 	@echo "make install  install cargo-ktstr and its guest agent"
 
 setup:
@@ -137,6 +138,19 @@ bench-scale: setup $(VENV)/ready
 # What a slice of hackbench takes on disk. A quarter of an hour.
 bench-rate: kernel
 	$(WITH_SCHEDULERS) cargo ktstr test --kernel $(KERNEL) -- --run-ignored ignored-only --no-capture -E 'binary(rate)'
+
+# How well `sim` agrees with parallel CPUs: ten workloads under seven schedulers and settings, once in `sim` and three times in `tcg`, whose
+# boots alternate. `tcg` needs two idle CPUs. 40 minutes.
+SETTINGS = --scheduler eevdf --scheduler scx_simple --scheduler "scx_simple -f" --scheduler scx_qmap --scheduler scx_flatcg \
+  --scheduler scx_fixture --scheduler "scx_fixture --slice-us 1000"
+VALIDITY = cargo ktstr test --kernel $(KERNEL) $(SETTINGS)
+
+bench-validity: kernel
+	cargo build --workspace --example validity
+	$(WITH_SCHEDULERS) sh -c 'for run in "sim 0" "tcg 0" "tcg 1" "tcg 2"; do set -- $$run; \
+	  KTSTR_FIRST_REPEAT=$$2 $(VALIDITY) --accel $$1 -- --run-ignored ignored-only --no-fail-fast -j1 -E "binary(validity)" \
+	    || [ $$? = 1 -o $$? = 3 ] || exit 1; done'
+	$(TARGET)/debug/examples/validity $(TARGET)/ktstr
 
 install: setup
 	cargo install --path runner

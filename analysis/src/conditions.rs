@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ktstr_wire::accel::Accel;
 use ktstr_wire::body::Phase;
 use ktstr_wire::spec::{Assertion, Relation};
 use parquet::errors::ParquetError;
@@ -51,7 +52,7 @@ impl Broken {
 pub struct Findings {
     /// Broken conditions.
     pub failed: Vec<Broken>,
-    /// Conditions on values that could not be measured, a sentence each.
+    /// Conditions on values that could not be measured, or that are not judged under the accelerator, a sentence each.
     pub unmeasured: Vec<String>,
 }
 
@@ -123,10 +124,29 @@ fn resolve(subject: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// Evaluates conditions on the metric rows of the run in `dir`.
-pub fn evaluate(asserts: &[Assertion], rows: &[MetricRow], dir: &Path, c: &Collected) -> Findings {
+/// Why a condition is not judged under an accelerator, as a sentence.
+fn unjudged(a: &Assertion, accel: Accel) -> Option<String> {
+    let why = metric(resolve(&a.subject).ok()?.0)?.unjudged(accel)?;
+    Some(format!(
+        "{} is not judged in sim: {why}; run the test with --accel kvm or tcg, or take the condition away",
+        describe(a)
+    ))
+}
+
+/// Evaluates conditions on the metric rows of the run in `dir` under this accelerator.
+pub fn evaluate(
+    asserts: &[Assertion],
+    accel: Accel,
+    rows: &[MetricRow],
+    dir: &Path,
+    c: &Collected,
+) -> Findings {
     let mut findings = Findings::default();
     for a in asserts {
+        if let Some(why) = unjudged(a, accel) {
+            findings.unmeasured.push(why);
+            continue;
+        }
         match value(a, rows) {
             Err(why) => findings.failed.push(Broken { text: why, ..Broken::default() }),
             Ok(None) => findings.unmeasured.push(format!("{} could not be measured", describe(a))),
@@ -390,7 +410,7 @@ mod tests {
             condition("run_delay.p99", Relation::Below, 5e6, "5 ms"),
         ];
         let dir = tempfile::tempdir().unwrap();
-        let f = evaluate(&asserts, &rows, dir.path(), &Collected::default());
+        let f = evaluate(&asserts, Accel::Tcg, &rows, dir.path(), &Collected::default());
         let text = |text: &str| Broken { text: text.into(), ..Broken::default() };
         let latency = text("wakeup_latency.p99 of role server is 6.000 ms, not < 5 ms");
         assert_eq!(
@@ -401,6 +421,18 @@ mod tests {
             ]
         );
         assert_eq!(f.unmeasured, ["run_delay.p99 could not be measured"]);
+    }
+
+    #[test]
+    fn condition_on_what_sim_does_not_model_is_not_judged_there() {
+        let asserts = [condition("waking_latency.p99", Relation::Below, 1.0, "1 ns")];
+        let (rows, dir) = ([row("waking_latency", None, "p99", Some(5.0))], tempfile::tempdir().unwrap());
+        let of = |accel| evaluate(&asserts, accel, &rows, dir.path(), &Collected::default());
+        let (sim, tcg) = (of(Accel::Sim), of(Accel::Tcg));
+        assert_eq!((sim.failed.len(), tcg.failed.len(), tcg.unmeasured.len()), (0, 1, 0));
+        assert!(
+            sim.unmeasured[0].starts_with("waking_latency.p99 is not judged in sim: contended cache lines")
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The catalogue of metrics: every metric with its definition.
 
+use ktstr_wire::accel::Accel;
 use serde::Serialize;
 
 /// The direction in which a metric improves.
@@ -49,6 +50,8 @@ pub struct Metric {
     pub compared: &'static [&'static str],
     /// A shift below this fraction of the median of side A is immaterial.
     pub material_frac: f64,
+    /// Why neither comparisons nor conditions of tests judge it in `sim`; `None`: they do.
+    pub not_in_sim: Option<&'static str>,
     /// Definition in a sentence, in terms of events, with its edge cases.
     pub definition: &'static str,
 }
@@ -66,7 +69,8 @@ const fn duration(
     compared: &'static [&'static str],
     definition: &'static str,
 ) -> Metric {
-    Metric { name, unit: "ns", polarity, stats: &DURATION_STATS, compared, material_frac: 0.05, definition }
+    let (stats, material_frac) = (&DURATION_STATS, 0.05);
+    Metric { name, unit: "ns", polarity, stats, compared, material_frac, not_in_sim: None, definition }
 }
 
 const fn length(name: &'static str, definition: &'static str) -> Metric {
@@ -77,6 +81,7 @@ const fn length(name: &'static str, definition: &'static str) -> Metric {
         stats: &DURATION_STATS,
         compared: &[],
         material_frac: 0.05,
+        not_in_sim: None,
         definition,
     }
 }
@@ -88,7 +93,20 @@ const fn value(
     material_frac: f64,
     definition: &'static str,
 ) -> Metric {
-    Metric { name, unit, polarity, stats: &VALUE, compared: &VALUE, material_frac, definition }
+    let (stats, compared) = (&VALUE, &VALUE);
+    Metric { name, unit, polarity, stats, compared, material_frac, not_in_sim: None, definition }
+}
+
+impl Metric {
+    /// The same metric, not judged in `sim` for this reason.
+    const fn not_in_sim(self, reason: &'static str) -> Metric {
+        Metric { not_in_sim: Some(reason), ..self }
+    }
+
+    /// Why the metric is not judged under an accelerator; `None`: it is, if it has a better direction.
+    pub fn unjudged(&self, accel: Accel) -> Option<&'static str> {
+        self.not_in_sim.filter(|_| accel == Accel::Sim)
+    }
 }
 
 /// All metrics. The scope of the run has the tasks of class workload, the scope of a role has the tasks with
@@ -106,7 +124,8 @@ pub const METRICS: [Metric; 50] = [
         Polarity::Lower,
         &["p99"],
         "sched_waking to sched_wakeup of the same wakeup, 4.3 s at most: the choice of a CPU and the enqueue",
-    ),
+    )
+    .not_in_sim("contended cache lines and interrupts between CPUs make up most of it on hardware, and sim has neither"),
     duration(
         "run_delay",
         Polarity::Lower,
@@ -419,7 +438,10 @@ pub fn page() -> String {
          | metric | unit | better | statistics | definition |\n|---|---|---|---|---|\n",
     );
     for m in METRICS {
-        let (stats, definition) = (m.stats.join(", "), m.definition.replace('<', "\\<"));
+        let (stats, mut definition) = (m.stats.join(", "), m.definition.replace('<', "\\<"));
+        if let Some(why) = m.not_in_sim {
+            definition += &format!("; not judged in `sim`: {why}");
+        }
         text += &format!("| `{}` | {} | {} | {stats} | {definition} |\n", m.name, m.unit, m.polarity.name());
     }
     text

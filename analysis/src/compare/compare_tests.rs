@@ -65,6 +65,19 @@ fn found(metric: &str, a: &[f64], b: &[f64]) -> Finding {
 const A: [f64; 5] = [100.0, 101.0, 102.0, 103.0, 104.0];
 
 #[test]
+fn metric_that_sim_does_not_model_is_shown_there_and_not_judged() {
+    let up = [A, A.map(|v| v + 5.0)].concat().iter().map(|v| v * 1.5).collect::<Vec<_>>();
+    let a = [A, A.map(|v| v + 5.0)].concat();
+    let of = |accel, metric| {
+        let c = compared(&boots(accel, metric, &a, &up), &Policy::default());
+        (c.lines[0].judged, c.lines[0].finding, c.lines[0].reason.is_some(), c.exit_status())
+    };
+    assert_eq!(of("sim", "waking_latency"), (false, Finding::Regression, true, 0));
+    assert_eq!(of("tcg", "waking_latency"), (true, Finding::Regression, false, 1));
+    assert_eq!(of("sim", "wakeup_latency"), (true, Finding::Regression, false, 1));
+}
+
+#[test]
 fn polarity_decides_between_worse_and_better() {
     let up = A.map(|v| v * 1.5);
     assert_eq!(found("wakeup_latency", &A, &up), Finding::Regression);

@@ -65,7 +65,7 @@ pub struct Line {
     /// Estimated number of boots per side that it takes to decide, if the finding is "cannot decide"; null
     /// above [`MOST_BOOTS`].
     pub boots_needed: Option<usize>,
-    /// Description of missing values, if there are any.
+    /// Description of missing values, or why the metric is not judged in `sim`.
     pub reason: Option<String>,
 }
 
@@ -197,13 +197,20 @@ fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String>
 /// Unit, polarity, whether the metric is judged, and its smallest material shift.
 fn terms(group: &BootGroup<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
     if let Some(m) = metrics::metric(metric) {
-        return (m.unit.into(), m.polarity, policy.judges(m), policy.material_frac(m));
+        let judged = policy.judges(m) && unjudged(group, metric).is_none();
+        return (m.unit.into(), m.polarity, judged, policy.material_frac(m));
     }
     let mut rows = group.a.iter().chain(&group.b).flat_map(|s| &s.metrics);
     let row = rows.find(|m| m.name == metric);
     let polarity = row.map_or(Polarity::Neutral, |m| Polarity::named(&m.polarity));
     let unit = row.map(|m| m.unit.clone()).unwrap_or_default();
     (unit, polarity, polarity != Polarity::Neutral, UNREGISTERED_MATERIAL_FRAC)
+}
+
+/// Why a metric is not judged for the accelerator of a boot of the group.
+fn unjudged(group: &BootGroup<'_>, metric: &str) -> Option<&'static str> {
+    let metric = metrics::metric(metric)?;
+    group.a.iter().chain(&group.b).find_map(|s| metric.unjudged(s.identity.accel))
 }
 
 /// Smallest material shift of metrics of tests and payloads, as for most metrics of the catalogue.
@@ -225,6 +232,7 @@ impl Line {
             hodges_lehmann(&known[0], &known[1])
         };
         let (unit, polarity, judged, material_frac) = terms(group, &metric, policy);
+        let why = unjudged(group, &metric).map(str::to_string);
         Line {
             pair: group.pair.clone(),
             unit,
@@ -245,7 +253,7 @@ impl Line {
             p_corrected: 1.0,
             finding: if known.iter().any(Vec::is_empty) { Finding::OneSided } else { Finding::CannotDecide },
             boots_needed: None,
-            reason: missing(&a, &b, group.paired),
+            reason: missing(&a, &b, group.paired).or(why),
             a,
             b,
         }

@@ -63,7 +63,13 @@ pub(crate) fn finish(
             expectations::apply(
                 judgement,
                 spec,
-                &Measured { collected: &collected, rows: &metrics, dir: work, host: host_time },
+                &Measured {
+                    accel: identity.accel,
+                    collected: &collected,
+                    rows: &metrics,
+                    dir: work,
+                    host: host_time,
+                },
             )
         }
         None => judgement,

@@ -264,7 +264,12 @@ fn treatment(m: &Metric) -> String {
         return "not compared".into();
     }
     let judged = if Policy::default().judges(m) { "judged" } else { "shown, not judged" };
-    format!("compared: {}; {judged}; material from {} % on", m.compared.join(" "), 100.0 * m.material_frac)
+    let in_sim = if m.not_in_sim.is_some() { ", not in sim" } else { "" };
+    format!(
+        "compared: {}; {judged}{in_sim}; material from {} % on",
+        m.compared.join(" "),
+        100.0 * m.material_frac
+    )
 }
 
 fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ktstr_analysis::conditions::{self, Broken, OwnMetrics, did_you_mean};
 use ktstr_analysis::{Collected, MetricRow, Verdict};
+use ktstr_wire::accel::Accel;
 use ktstr_wire::spec::{Assertion, Check, Outline, SchedExit, TestSpec};
 
 use super::host_time::HostTime;
@@ -79,6 +80,7 @@ fn check_name(what: &str, name: Option<&str>, there: Vec<&str>) -> Result<(), St
 /// What the terms are judged by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured<'a> {
+    pub accel: Accel,
     pub collected: &'a Collected,
     pub rows: &'a [MetricRow],
     /// The directory of the tables.
@@ -120,7 +122,7 @@ pub(crate) fn apply(j: Judgement, spec: &TestSpec, m: &Measured<'_>) -> Judgemen
 }
 
 fn conditions(spec: &TestSpec, m: &Measured<'_>) -> Found {
-    let findings = conditions::evaluate(&spec.expectations.asserts, m.rows, m.dir, m.collected);
+    let findings = conditions::evaluate(&spec.expectations.asserts, m.accel, m.rows, m.dir, m.collected);
     let mut found = Found { unmeasured: findings.unmeasured, ..Found::default() };
     for Broken { text, on_time, excess_ns } in findings.failed {
         match m.host.spoils_duration(excess_ns).filter(|_| on_time) {
