@@ -1,4 +1,4 @@
-//! Which accelerator runs the guests.
+//! The choice of the accelerator.
 
 use ktstr_vmm::{Calibration, KvmError, calibrate};
 use ktstr_wire::accel::Accel;
@@ -13,7 +13,7 @@ pub(crate) fn resolve(choice: AccelChoice) -> Accel {
     }
 }
 
-/// As [`resolve`]; prints what `auto` took and why to standard error.
+/// Like [`resolve`], and prints the choice of `auto` with its reason to standard error.
 pub(crate) fn resolve_and_report(choice: AccelChoice) -> Accel {
     match choice {
         AccelChoice::Auto => {
@@ -25,12 +25,12 @@ pub(crate) fn resolve_and_report(choice: AccelChoice) -> Accel {
     }
 }
 
-/// What `auto` takes, and why.
+/// The choice of `auto` with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// The accelerator.
     pub accel: Accel,
-    /// A clause for the user.
+    /// The reason, as a clause for a message.
     pub why: String,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn auto() -> Choice {
     choose(&calibrate())
 }
 
-/// The choice after this calibration.
+/// The choice for this calibration.
 pub(crate) fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
     match calibration {
         Ok(c) if c.is_native() => Choice { accel: Accel::Kvm, why: "KVM runs guests natively here".into() },
@@ -48,7 +48,7 @@ pub(crate) fn choose(calibration: &Result<Calibration, KvmError>) -> Choice {
     }
 }
 
-/// What a calibration says of a KVM that is not native, in words.
+/// A description of a KVM that does not run at native speed.
 pub(crate) fn slowness(c: &Calibration) -> String {
     match c.turn_ns {
         Some(ns) => format!(

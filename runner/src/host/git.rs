@@ -1,36 +1,36 @@
-//! What git says of the project.
+//! Git: the commit and the state of the project.
 
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// Why git does not say it.
+/// An error of git.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// It cannot be started.
+    /// Git cannot be started.
     #[error("git cannot be run: {0}; install it: apt-get install git")]
     Missing(io::Error),
     #[error("git {args}: {stderr}{}", advice(.stderr))]
     Refused {
-        /// What was asked of it.
+        /// The arguments of git.
         args: String,
-        /// What it said.
+        /// Git's error message.
         stderr: String,
     },
-    /// There is no such commit.
+    /// The commit does not exist.
     #[error(
         "'{reference}' is not a commit here{}",
         if *.shallow { "; this is a shallow clone, fetch the commit first: git fetch --unshallow" } else { "; git fetch, then git branch -a shows the branches that there are" }
     )]
     NoCommit {
-        /// What was asked for.
+        /// The requested reference.
         reference: String,
-        /// History is cut off.
+        /// Whether the clone is shallow.
         shallow: bool,
     },
 }
 
-/// What to do, where git itself does not say it.
+/// How to fix the error, where git does not say it.
 fn advice(stderr: &str) -> &'static str {
     if stderr.contains("not a git repository") {
         "; to have one: git init && git add -A && git commit"
@@ -41,7 +41,7 @@ fn advice(stderr: &str) -> &'static str {
     }
 }
 
-/// Runs git in the repository around `dir` and gives its output.
+/// Runs git in the repository that contains `dir` and returns its output.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
     let mut command = Command::new("git");
     // Its reasons are looked at.

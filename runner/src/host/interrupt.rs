@@ -19,13 +19,13 @@ use crate::exit;
 /// presses Ctrl-C once more at once has not seen yet that it works.
 const SAME_WISH: Duration = Duration::from_secs(2);
 
-/// How often a child is looked at.
+/// Polling interval for a child.
 const STEP: Duration = Duration::from_millis(20);
 
 /// The first signal that arrived, and when: milliseconds since [`stop_flag`], shifted by [`SIGNAL_BITS`]. 0: none.
 static FIRST: AtomicU64 = AtomicU64::new(0);
 const SIGNAL_BITS: u32 = 8;
-/// The last signal that a process sent, and how many there were.
+/// The last signal that a process sent, and the number of such signals.
 static SENT: (AtomicI32, AtomicU32) = (AtomicI32::new(0), AtomicU32::new(0));
 /// Children that [`run`] waits for.
 static CHILDREN: AtomicU32 = AtomicU32::new(0);
@@ -65,7 +65,7 @@ pub(crate) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// A signal has arrived.
+/// Whether a signal has arrived.
 pub(crate) fn has_arrived() -> bool {
     FIRST.load(Ordering::Relaxed) != 0
 }
@@ -123,7 +123,7 @@ fn read(from: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Waits for a child and passes signals on.
+/// Waits for a child and forwards signals to it.
 fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let mut passed = 0;
     loop {
@@ -164,7 +164,7 @@ fn group_below(child: u32) -> Vec<i32> {
     below
 }
 
-/// What is needed of `/proc/PID/stat` (proc(5)).
+/// The fields of `/proc/PID/stat` that are used (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     pid: i32,

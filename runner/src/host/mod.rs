@@ -1,4 +1,4 @@
-//! The host: its accelerator, signals, and the time that it takes from guests.
+//! The host: accelerator, signals, and host steal.
 
 pub(crate) mod accel;
 pub(crate) mod git;

@@ -1,4 +1,4 @@
-//! Paths in the environment and on the command line, absolute from the start of `cargo ktstr` on.
+//! Paths in the environment and on the command line. `cargo ktstr` makes them absolute at its start.
 //!
 //! nextest starts each test in the directory of its package, where a relative path means something else than in the shell that it was
 //! written in. So `cargo ktstr` makes every path of its environment absolute before it does anything else, and what it starts
@@ -14,17 +14,17 @@ use ktstr_wire::env::{self, EnvError, Variable};
 pub(crate) const CARGO_TARGET_DIR: Variable =
     Variable { name: "CARGO_TARGET_DIR", takes: "the absolute path of a directory" };
 
-/// The directory that `KTSTR_CACHE_DIR` is in where that is not set.
+/// The directory that contains the cache if `KTSTR_CACHE_DIR` is not set.
 pub(crate) const XDG_CACHE_HOME: Variable =
     Variable { name: "XDG_CACHE_HOME", takes: "the absolute path of a directory" };
 
-/// Where temporary files go.
+/// The directory of temporary files.
 const TMPDIR: Variable = Variable { name: "TMPDIR", takes: "the absolute path of a directory" };
 
-/// Variables of others that hold a path. Empty, they count as not set for these others, and so for us.
+/// Variables of other programs that hold a path. Those programs treat an empty value as unset, and so does ktstr.
 const OF_OTHERS: [Variable; 3] = [CARGO_TARGET_DIR, XDG_CACHE_HOME, TMPDIR];
 
-/// Variables of ours that hold a path.
+/// Variables of ktstr that hold a path.
 const OURS: [Variable; 10] = [
     env::CACHE_DIR,
     env::SCHEDULER_DIR,
@@ -38,7 +38,7 @@ const OURS: [Variable; 10] = [
     env::GAUNTLET_REPORT,
 ];
 
-/// A variable whose value begins differently.
+/// A variable and its new value.
 type Change = (&'static str, OsString);
 
 /// Makes the paths of this process's environment absolute.
@@ -55,7 +55,7 @@ pub(crate) unsafe fn make_absolute() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The values that differ once relative paths begin at `here`.
+/// The values that change when relative paths are resolved against `here`.
 fn changes(here: &Path, value_of: impl Fn(&str) -> Option<OsString>) -> Vec<Change> {
     let absolute = |value: &OsStr| here.join(value).into_os_string();
     let mut changes = Vec::new();
@@ -73,7 +73,7 @@ fn changes(here: &Path, value_of: impl Fn(&str) -> Option<OsString>) -> Vec<Chan
     changes
 }
 
-/// Whether a specification of a kernel means a path that begins at the current directory.
+/// Whether a kernel specification is a relative path.
 fn is_relative_path(here: &Path, spec: &OsStr) -> bool {
     let text = spec.to_string_lossy();
     let looks = text.contains('/') && !text.starts_with("git+");
@@ -100,7 +100,7 @@ pub(crate) fn require_absolute() -> Result<(), EnvError> {
 const RELATIVE: &str =
     ", a relative path, which a test process cannot resolve; start the tests with cargo ktstr test";
 
-/// A path of a foreign variable, absolute after [`make_absolute`].
+/// The path in a variable of another program. It is absolute after [`make_absolute`].
 pub(crate) fn path(variable: Variable) -> Option<PathBuf> {
     std::env::var_os(variable.name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use crate::nextest::error::TestError;
 use crate::run::layout;
 
-/// Looks whether nextest is installed.
+/// Checks that nextest is installed.
 pub(crate) fn require_nextest() -> Result<(), TestError> {
     let found =
         layout::cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -1,4 +1,4 @@
-//! One call of nextest, or of a test binary, with everything that its test processes read from the environment.
+//! A call of nextest or of a test binary, with the environment that its test processes read.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::nextest::error::{TestError, system};
 use crate::run::asked::{Asked, DECIDING};
 use crate::run::layout;
 
-/// What a call has in its environment.
+/// The environment of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation<'a> {
     /// Results go to `ktstr` below this directory.
@@ -27,27 +27,27 @@ pub(crate) struct Invocation<'a> {
     pub accel: Accel,
     /// The seed of the run.
     pub seed: Option<u64>,
-    /// Numbers of the boots.
+    /// The range of boots for `--repeat`.
     pub repeats: Range<u32>,
-    /// Scheduler in place of the tests' own.
+    /// The scheduler that replaces the tests' own.
     pub scheduler: Option<&'a str>,
-    /// Seed of the boot itself.
+    /// The seed of a single boot, instead of one derived from the run's.
     pub boot_seed: Option<u64>,
-    /// Place of the boot in a random order.
+    /// The position of the boot in a randomized order.
     pub position: Option<u32>,
-    /// What the probes record.
+    /// The probe level.
     pub probes: Option<ProbeLevel>,
-    /// Each CPU of a guest gets one of the host's.
+    /// Pins each vCPU to a host CPU of its own.
     pub pin: bool,
-    /// Guest memory is in huge pages that the host has reserved.
+    /// Backs guest memory with huge pages that the host has reserved.
     pub huge_pages: bool,
-    /// The kernels and schedulers of a run with several.
+    /// The kernels and schedulers of a run that has several.
     pub dimensions: &'a [(Variable, String)],
     /// Arguments for nextest.
     pub args: &'a [String],
 }
 
-/// Variables that every call sets. What a user has set them to would be ignored.
+/// Variables that every call sets. A value that the user has set would be ignored.
 const ALWAYS_SET: [Variable; 6] =
     [env::RUNNER, env::TARGET_DIR, env::SESSION, env::RESOLVED_KERNEL, env::ACCEL, env::REPEAT];
 
@@ -115,7 +115,7 @@ impl<'a> Invocation<'a> {
         Ok(())
     }
 
-    /// The variables that it sets.
+    /// The variables that this environment sets.
     fn variables(&self) -> Result<Vec<(Variable, OsString)>, TestError> {
         let exe = std::env::current_exe().map_err(system("path of this program"))?;
         let mut set: Vec<(Variable, OsString)> = vec![
@@ -142,7 +142,7 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// The resolved kernel as a file for the test processes, gone with the session.
+/// A file with the resolved kernel for the test processes. It is deleted at the end of the session.
 #[derive(Debug)]
 pub(crate) struct ResolvedKernel {
     path: PathBuf,

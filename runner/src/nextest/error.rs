@@ -1,4 +1,4 @@
-//! Why no test was run.
+//! Errors of a test session.
 
 use std::io::{self};
 
@@ -8,27 +8,27 @@ use crate::emulator::EmulatorError;
 use crate::exit;
 use crate::kernel::error::KernelError;
 
-/// Why no test was run.
+/// An error that kept the session from running tests.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// No emulator for `sim`.
+    /// `sim` has no emulator.
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
     /// nextest is not installed.
     #[error("cargo-nextest is missing; install it with: cargo install --locked cargo-nextest")]
     NoNextest,
-    /// A variable of the environment.
+    /// An environment variable has an unusable value.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// `--scheduler` names nothing.
+    /// `--scheduler` names no scheduler.
     #[error("{0} is empty; name a scheduler, or eevdf for the kernel's own, or leave it out")]
     NoScheduler(&'static str),
     /// The tests cannot be listed.
     #[error("cargo nextest list: {0}")]
     List(String),
-    /// A file or a process of our own.
+    /// An operation on a file or a process of ktstr failed.
     #[error("{what}: {source}")]
     System {
         /// The operation.
@@ -39,7 +39,7 @@ pub enum TestError {
 }
 
 impl TestError {
-    /// The exit status that stands for it.
+    /// The exit status for this error.
     pub fn exit_status(&self) -> u8 {
         match self {
             TestError::Kernel(e) => e.exit_status(),
@@ -52,7 +52,7 @@ impl TestError {
     }
 }
 
-/// Says what was tried when the system refused it.
+/// Adds the operation that failed to an error of the system.
 pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> TestError {
     move |source| TestError::System { what: what.into(), source }
 }

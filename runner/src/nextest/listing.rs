@@ -1,4 +1,4 @@
-//! What `cargo nextest list` says.
+//! The output of `cargo nextest list`.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -9,14 +9,14 @@ use crate::nextest::error::{TestError, system};
 /// A test in its binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed<'a> {
-    /// The package's name, the binary's name and path, and where it is run.
+    /// The package's name, the binary's name and path, and the working directory of its processes.
     pub package: &'a str,
     pub binary_name: &'a str,
     pub binary_path: &'a str,
     pub cwd: &'a str,
-    /// As the binary lists it.
+    /// The name in the list of the binary.
     pub name: &'a str,
-    /// The filter of the command line lets it run.
+    /// Whether the filter of the command line selects it.
     pub matches: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn read(list: &mut Command, args: &[String]) -> Result<serde_json::Va
     serde_json::from_slice(&out.stdout).map_err(|e| TestError::List(format!("its output is no JSON: {e}")))
 }
 
-/// Every test of a list.
+/// All tests of a list.
 pub(crate) fn tests(list: &serde_json::Value) -> impl Iterator<Item = Listed<'_>> {
     let suites = list.get("rust-suites").and_then(|s| s.as_object()).into_iter().flat_map(|s| s.values());
     suites.flat_map(|suite| {

@@ -1,4 +1,4 @@
-//! One test of the project, found by name, and the process that runs it.
+//! A test of the project, found by its name, and the process that runs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,17 +9,17 @@ use crate::nextest::error::TestError;
 use crate::nextest::listing::{self, Listed};
 use crate::run::layout;
 
-/// Why not exactly one test was found.
+/// An error of a search for one test.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The tests could not be listed.
     #[error(transparent)]
     Test(#[from] TestError),
-    /// No test of this name, or several.
+    /// No test has this name, or several have it.
     #[error("{}", not_one(.test, .found))]
     NotOne {
         test: String,
-        /// The tests of this name.
+        /// The tests with this name.
         found: Vec<String>,
     },
 }
@@ -32,7 +32,7 @@ fn not_one(test: &str, found: &[String]) -> String {
 }
 
 impl TargetError {
-    /// The exit status that stands for it.
+    /// The exit status for this error.
     pub fn exit_status(&self) -> u8 {
         match self {
             TargetError::Test(e) => e.exit_status(),
@@ -45,11 +45,11 @@ impl TargetError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub binary: PathBuf,
-    /// Where it is run.
+    /// The working directory of the test process.
     cwd: PathBuf,
-    /// As `PACKAGE::BINARY::TEST`.
+    /// The name as `PACKAGE::BINARY::TEST`.
     qualified: String,
-    /// As the binary lists it.
+    /// The name in the list of the binary.
     pub name: String,
 }
 
@@ -67,7 +67,7 @@ impl Target {
         }
     }
 
-    /// The process that runs it, with everything that the test reads from the environment.
+    /// The process that runs the test, with the environment that it reads.
     pub(crate) fn command(&self, invocation: &Invocation<'_>) -> Result<Command, TestError> {
         let mut command = Command::new(&self.binary);
         command
@@ -84,7 +84,7 @@ impl Target {
     }
 }
 
-/// The tests of this name in nextest's list.
+/// The tests with this name in nextest's list.
 fn targets(list: &serde_json::Value, test: &str) -> Vec<Target> {
     let in_binary = |t: &Listed<'_>| format!("{}::{}", t.binary_name, t.name);
     let qualified = |t: &Listed<'_>| format!("{}::{}", t.package, in_binary(t));

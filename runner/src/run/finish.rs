@@ -12,19 +12,19 @@ use crate::run::judge::expectations::{self, Measured};
 use crate::run::judge::host_time::HostTime;
 use crate::run::judge::verdict::{HostObservations, Judgement, another_kernel, judge};
 
-/// Name of the lock in a work directory; who holds it is alive.
+/// Name of the lock in a work directory. A live runner holds it.
 pub(crate) const LOCK_FILE: &str = "lock";
 
-/// Name of the identity in a work directory.
+/// Name of the file with the run's identity in a work directory.
 pub(crate) const IDENTITY_FILE: &str = "identity.json";
 
-/// The sidecar before it is moved to its own place beside the folder.
+/// Name of the sidecar in a work directory, before it is moved to its place beside the folder.
 const STAGED_FILE: &str = "sidecar.json";
 
-/// A run with its files in place.
+/// A published run.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// What the sidecar says.
+    /// The content of the sidecar.
     pub sidecar: Sidecar,
     /// Path of the sidecar.
     pub sidecar_path: PathBuf,

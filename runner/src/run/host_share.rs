@@ -1,4 +1,4 @@
-//! What a guest has of its host for itself: CPUs and memory that no other guest counts on.
+//! Resources of the host that one guest has exclusively: CPUs and memory.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -31,7 +31,7 @@ fn needs(spec: &TestSpec, settings: &Settings) -> Request {
     }
 }
 
-/// Waits for what the guest needs.
+/// Waits until the resources that the guest needs are free.
 pub(crate) fn claim(
     spec: &TestSpec,
     settings: &Settings,
@@ -61,7 +61,7 @@ pub(crate) fn host_memory(spec: &TestSpec, settings: &Settings, share: &Reservat
     HostMemory { huge_pages: settings.huge_pages, nodes }
 }
 
-/// The threads of a guest's CPUs on their way to CPUs of their own.
+/// The vCPU threads of a guest while they are being bound to host CPUs.
 #[derive(Debug)]
 pub(crate) struct Pinning {
     threads: CpuThreads,
@@ -70,12 +70,12 @@ pub(crate) struct Pinning {
 }
 
 impl Pinning {
-    /// Of a guest with so many CPUs.
+    /// The threads of a guest with `nr_cpus` CPUs.
     pub(crate) fn new(threads: CpuThreads, share: &Reservation, nr_cpus: u32) -> Pinning {
         Pinning { threads, cpus: share.cpus.iter().copied().take(nr_cpus as usize).collect(), done: false }
     }
 
-    /// Binds the threads that there are; QEMU starts them some time after itself.
+    /// Binds the threads that exist. QEMU starts them some time after its own start.
     pub(crate) fn go_on(&mut self) -> io::Result<()> {
         if !self.done {
             self.done = self.threads.pin(&self.cpus)? == self.cpus.len();
@@ -83,7 +83,7 @@ impl Pinning {
         Ok(())
     }
 
-    /// Every CPU has its own.
+    /// Whether every vCPU is bound to a host CPU.
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }

@@ -11,10 +11,10 @@ use crate::run::layout::scheduler_label;
 use crate::run::plan::Plan;
 use crate::shell_words::quoted;
 
-/// Variables of the user that decide what is run.
+/// Environment variables that decide what a run measures.
 const OF_THE_USER: [Variable; 4] = [CARGO_TARGET_DIR, XDG_CACHE_HOME, env::CACHE_DIR, env::GUEST];
 
-/// nextest's and Cargo's options with a value that decide what is built.
+/// Options of nextest and Cargo that decide what is built and take a value.
 const BUILD_VALUED: [&str; 23] = [
     "-p",
     "--package",
@@ -41,7 +41,7 @@ const BUILD_VALUED: [&str; 23] = [
     "--cargo-message-format",
 ];
 
-/// The same, without a value.
+/// Options of the same kind that take no value.
 const BUILD: [&str; 16] = [
     "--workspace",
     "--all",
@@ -82,15 +82,15 @@ fn build_args(args: &[String]) -> Vec<String> {
     kept
 }
 
-/// What is not part of the plan.
+/// Inputs of the command that are not part of the plan.
 struct Around {
-    /// Where the command was given.
+    /// The directory in which the user gave the command.
     dir: PathBuf,
-    /// What decides the build.
+    /// The arguments that decide what is built.
     build: Vec<String>,
-    /// As nextest names the binary of the test.
+    /// The name of the test's binary in nextest.
     binary_id: Option<String>,
-    /// `NAME=VALUE`.
+    /// Environment variables as `NAME=VALUE`.
     variables: Vec<(&'static str, String)>,
 }
 

@@ -35,10 +35,10 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// How often the waits are collected: the buffer holds 130,000 of them.
 const STEP: Duration = Duration::from_millis(20);
 
-/// Why there is no witness.
+/// The reason why there is no witness.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WitnessError {
-    /// Something that it needs is missing.
+    /// A requirement is missing.
     #[error("{0}")]
     Lack(&'static str),
     /// The kernel's types cannot be read.
@@ -56,7 +56,7 @@ pub(crate) enum WitnessError {
     Thread(#[from] std::io::Error),
 }
 
-/// Whether this process may have a witness.
+/// Whether this process has the privileges for a witness.
 pub(crate) fn check() -> Result<(), WitnessError> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let capabilities =
@@ -80,27 +80,27 @@ pub(crate) fn check() -> Result<(), WitnessError> {
 struct Wait {
     /// The guest's CPU.
     cpu: u32,
-    /// Since when its thread could have run.
+    /// Start: the time at which its thread became runnable.
     from_ns: u64,
-    /// When it did.
+    /// End: the time at which its thread ran.
     to_ns: u64,
-    /// The kernel's schedstat leaves it out.
+    /// Whether the kernel's schedstat leaves this wait out.
     is_uncounted: bool,
 }
 
-/// What was seen.
+/// The observed waits.
 #[derive(Debug, Default)]
 struct Account {
     /// In the order in which they ended.
     waits: Vec<Wait>,
-    /// Waits that came too fast to be kept.
+    /// Number of waits that were dropped because the buffer was full.
     lost: u64,
 }
 
 /// How long the threads of a guest's CPUs may take to start.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
-/// A guest under watch.
+/// The watch over a guest.
 #[derive(Debug)]
 pub(crate) struct StealWatch {
     witness: Result<Witness, WitnessError>,
@@ -108,7 +108,7 @@ pub(crate) struct StealWatch {
 }
 
 impl StealWatch {
-    /// Begins to watch a guest with so many CPUs.
+    /// Starts the watch over a guest with `nr_cpus` CPUs.
     pub(crate) fn start(guest: &Guest, nr_cpus: u32) -> StealWatch {
         let witness = check().and_then(|()| Witness::start(&threads_of(guest, nr_cpus)?));
         StealWatch { witness, tsc_offset: guest.tsc_offset() }
@@ -153,7 +153,7 @@ fn threads_of(guest: &Guest, nr_cpus: u32) -> Result<BTreeMap<u32, u32>, Witness
     Err(WitnessError::Lack("the threads of the guest's CPUs are not known"))
 }
 
-/// A witness at work.
+/// A loaded witness.
 #[derive(Debug)]
 struct Witness {
     stop: Arc<AtomicBool>,
@@ -161,7 +161,7 @@ struct Witness {
 }
 
 impl Witness {
-    /// Begins to watch: for each CPU of the guest, its thread.
+    /// Starts to record the waits of these threads, one for each CPU of the guest.
     fn start(threads: &BTreeMap<u32, u32>) -> Result<Witness, WitnessError> {
         let btf = Btf::from_sys_fs()?;
         let mut program = Ebpf::load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/witness.bpf.o")))?;
@@ -209,7 +209,7 @@ fn collect(mut program: Ebpf, stop: &AtomicBool) -> Result<Account, MapError> {
     }
 }
 
-/// As the program writes it: four numbers of 8 bytes.
+/// The layout of a wait in the buffer of the BPF program: four numbers of 8 bytes.
 fn wait(bytes: &[u8]) -> Option<Wait> {
     let number = |i: usize| Some(u64::from_ne_bytes(bytes.get(8 * i..8 * i + 8)?.try_into().ok()?));
     Some(Wait {

@@ -1,4 +1,4 @@
-//! `KTSTR_BUDGET_SECS`: the tests that cover the most in the time that there is.
+//! `KTSTR_BUDGET_SECS`: the tests that cover the most within this time.
 //!
 //! 1. nextest lists the tests that the command line asks for, and each test binary says what its tests cover
 //!    (`ktstr_wire::listing`);
@@ -25,13 +25,13 @@ use crate::run::durations::DurationHistory;
 use crate::run::layout::qualified_test;
 use select::{Candidate, Choice};
 
-/// What a budget is spent on.
+/// The run that the budget is for.
 #[derive(Debug)]
 pub(crate) struct Budget<'a> {
     pub seconds: u64,
     /// `target/ktstr`.
     pub ktstr_dir: &'a Path,
-    /// The accelerator of tests that insist on none.
+    /// The accelerator of tests that do not require one.
     pub accel: Accel,
     /// Boots of each test.
     pub repeat: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Budget<'a> {
     pub args: &'a [String],
 }
 
-/// The selected tests as a file, gone with the session.
+/// A file with the selected tests. It is deleted at the end of the session.
 #[derive(Debug)]
 pub(crate) struct Selection {
     path: PathBuf,
@@ -52,13 +52,13 @@ impl Drop for Selection {
 }
 
 impl Selection {
-    /// Passes it to the test binaries that `command` starts.
+    /// Passes the file to the test binaries that `command` starts.
     pub(crate) fn set_environment(&self, command: &mut Command) {
         command.env(env::SELECTION, &self.path);
     }
 }
 
-/// The budget of the environment; what is no number of seconds is an error.
+/// The budget in the environment. A value that is not a number of seconds is an error.
 pub(crate) fn from_env() -> Result<Option<u64>, TestError> {
     Ok(env::BUDGET_SECS.read(|text| text.parse().ok().filter(|seconds| *seconds > 0))?)
 }
@@ -101,7 +101,7 @@ pub(crate) fn choose(plan: &Budget<'_>, mut list: Command, session: &str) -> Res
     Ok(Selection { path })
 }
 
-/// Tests to choose from, and the binaries that they are of.
+/// The candidates, and the binaries that they belong to.
 #[derive(Debug)]
 struct Candidates {
     tests: Vec<Described>,
@@ -136,7 +136,7 @@ fn line(choice: &Choice, tests: usize, seconds: u64, properties: usize) -> Strin
     )
 }
 
-/// The tests for [`select`], and the number of properties that they have in all.
+/// The candidates for [`select`], and the total number of their properties.
 fn candidates(tests: &[Described], plan: &Budget<'_>) -> (Vec<Candidate>, usize) {
     let past = DurationHistory::read(plan.ktstr_dir);
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();

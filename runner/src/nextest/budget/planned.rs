@@ -1,4 +1,4 @@
-//! What nextest would run, and how much of it at a time.
+//! The tests that nextest would run, and how many of them run at a time.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +25,7 @@ const RUN_ONLY_VALUED: [&str; 12] = [
     "--message-format",
 ];
 
-/// The same, without a value.
+/// Options of the same kind that take no value.
 const RUN_ONLY: [&str; 10] = [
     "--no-fail-fast",
     "--fail-fast",
@@ -39,7 +39,7 @@ const RUN_ONLY: [&str; 10] = [
     "--no-input-handler",
 ];
 
-/// The arguments that decide which tests are run.
+/// The arguments that select tests.
 fn list_args(args: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut args = args.iter();
@@ -79,7 +79,7 @@ pub(crate) fn without_partition(args: &[String]) -> Vec<String> {
     kept
 }
 
-/// The path of a binary as the binary itself knows it, without symbolic links.
+/// The path of a binary as the binary itself sees it: without symbolic links.
 fn own_path(path: &str) -> String {
     Path::new(path).canonicalize().map_or_else(|_| path.into(), |p| p.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Which tests cover the most in a given time.
+//! The selection of tests that covers the most within a time budget.
 //!
 //! Greedy: the test with the most new coverage per second comes next, as long as it fits. A property that is covered again
 //! counts an eighth of the time before, up to the third time. Greedy choices alone are not monotone: with more time a better but longer test can
@@ -8,16 +8,16 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// One test to choose from.
+/// A candidate test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// Numbers of the properties that it covers, each once.
+    /// Indexes of the properties that it covers, each once.
     pub properties: Vec<usize>,
     /// Estimated time, milliseconds, at least 1.
     pub cost_ms: u64,
 }
 
-/// What was chosen.
+/// The selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// Indexes of the candidates, in the order in which they were chosen.
@@ -31,10 +31,10 @@ pub(crate) struct Choice {
 /// Smallest budget of the series, milliseconds, and the ratio of neighbours.
 const SERIES: (f64, f64) = (1_000.0, 1.06);
 
-/// What a property is worth that was covered no time, once, twice; after that it is worth nothing.
+/// The worth of a property that has been covered zero times, once, or twice. After that it is worth nothing.
 const WORTH: [f64; 3] = [1.0, 0.125, 0.015_625];
 
-/// A candidate with the worth per millisecond that it had when it was last looked at.
+/// A candidate with its worth per millisecond at the last evaluation.
 #[derive(Clone, Copy, PartialEq)]
 struct Ranked {
     rate: f64,
@@ -50,13 +50,13 @@ impl PartialOrd for Ranked {
 }
 
 impl Ord for Ranked {
-    /// Of equals the first listed comes first.
+    /// Ties go to the candidate that is listed first.
     fn cmp(&self, other: &Ranked) -> Ordering {
         self.rate.total_cmp(&other.rate).then(other.index.cmp(&self.index))
     }
 }
 
-/// Tests chosen so far.
+/// The tests selected so far.
 #[derive(Clone)]
 struct Selecting<'a> {
     candidates: &'a [Candidate],
@@ -135,7 +135,7 @@ impl<'a> Selecting<'a> {
     }
 }
 
-/// The budgets of the series up to `budget_ms`, the greatest first.
+/// The budgets of the series up to `budget_ms`, largest first.
 fn series(budget_ms: u64) -> Vec<u64> {
     let (first, ratio) = SERIES;
     let mut all: Vec<u64> = std::iter::successors(Some(first), |b| Some(b * ratio))
@@ -146,7 +146,7 @@ fn series(budget_ms: u64) -> Vec<u64> {
     all
 }
 
-/// Chooses for `budget_ms` milliseconds of `parallel` tests at a time.
+/// Selects tests for `budget_ms` milliseconds, with `parallel` tests running at a time.
 pub(crate) fn select(candidates: &[Candidate], budget_ms: u64, parallel: u32) -> Choice {
     let empty = Selecting::new(candidates, parallel);
     let all: BinaryHeap<Ranked> = (0..candidates.len()).map(|i| empty.ranked(i)).collect();
