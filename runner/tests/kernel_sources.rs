@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use cargo_ktstr::{Commit, KernelError, Mirror, Release, Source, Wanted, download_file};
-use ktstr_wire::env::{CACHE_DIR, KERNEL_MIRROR};
+use ktstr_wire::env::{CACHE_DIR, KERNEL_MIRROR, PACKAGE_KEYRING, PACKAGE_MIRROR};
 use mirror::{Server, Serving, sha256};
 use tempfile::TempDir;
 
@@ -392,4 +392,165 @@ fn kernel_refs_that_are_not_there_are_named() {
     let spec = format!("git+{url}#main");
     let out = ktstr("http://127.0.0.1:1", dir.path(), &["kernel", "build", &spec]).output().unwrap();
     assert_eq!(out.status.code(), Some(11), "{}", stderr(&out));
+}
+
+const STOCK: &str = "7.3.4+deb13-amd64";
+
+/// A `.deb` with these files.
+fn deb(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let root = dir.join(name);
+    for (path, bytes) in files {
+        let path = root.join("files").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    run("tar", &root, &["-C", "files", "-cJf", "data.tar.xz", "."]);
+    std::fs::write(root.join("debian-binary"), "2.0\n").unwrap();
+    run("ar", &root, &["rc", "x.deb", "debian-binary", "data.tar.xz"]);
+    std::fs::read(root.join("x.deb")).unwrap()
+}
+
+/// A mirror of Debian with one kernel in two packages, signed with a key that is made for it.
+struct Debian {
+    server: Server,
+    dir: TempDir,
+}
+
+impl Debian {
+    fn new() -> Debian {
+        let debian = Debian { server: Server::new(&[]), dir: tempfile::tempdir().unwrap() };
+        debian.gpg(&["--quick-gen-key", "tester", "ed25519", "sign", "never"]);
+        std::fs::write(debian.keyring(), debian.gpg(&["--export"])).unwrap();
+        debian.publish(7);
+        debian
+    }
+
+    fn keyring(&self) -> PathBuf {
+        self.dir.path().join("keyring.gpg")
+    }
+
+    fn gpg(&self, args: &[&str]) -> Vec<u8> {
+        let mut gpg = Command::new("gpg");
+        gpg.args(["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", "--homedir"]);
+        let out = gpg.arg(self.dir.path()).args(args).output().unwrap();
+        assert!(out.status.success(), "{}", stderr(&out));
+        out.stdout
+    }
+
+    fn publish(&self, seed: u8) {
+        let module = b"\x7fELF\0depends=\0";
+        let lib = format!("usr/lib/modules/{STOCK}");
+        let (image, config) = (format!("{lib}/vmlinuz"), format!("{lib}/config"));
+        let vsock = format!("{lib}/kernel/net/vmw_vsock_virtio_transport.ko");
+        let binary = deb(
+            self.dir.path(),
+            &format!("binary{seed}"),
+            &[(&image, &bytes(seed)), (&config, b"CONFIG_SMP=y\n")],
+        );
+        let modules = deb(self.dir.path(), &format!("modules{seed}"), &[(&vsock, module)]);
+        let mut index = format!(
+            "Package: linux-image-amd64\nDepends: linux-image-{STOCK} (= 1)\nFilename: m\nSHA256: {}\n\n",
+            sha256(b"")
+        );
+        for (name, depends, package) in
+            [("image", format!("linux-modules-{STOCK} (= 1)"), binary), ("modules", "kmod".into(), modules)]
+        {
+            let file = format!("pool/linux-{name}-{STOCK}_{seed}_amd64.deb");
+            index.push_str(&format!(
+                "Package: linux-{name}-{STOCK}\nDepends: {depends}\nFilename: {file}\nSHA256: {}\n\n",
+                sha256(&package)
+            ));
+            self.server.put(&format!("/{file}"), package);
+        }
+        std::fs::write(self.dir.path().join("Packages"), index).unwrap();
+        run("xz", self.dir.path(), &["-kf", "Packages"]);
+        let index = std::fs::read(self.dir.path().join("Packages.xz")).unwrap();
+        let release = self.dir.path().join("Release");
+        let line = format!(
+            "Suite: stable-backports\nCodename: trixie-backports\nSHA256:\n {} {} main/binary-amd64/Packages.xz\n",
+            sha256(&index),
+            index.len()
+        );
+        std::fs::write(&release, line).unwrap();
+        let signed = self.gpg(&["--clear-sign", "--output", "-", release.to_str().unwrap()]);
+        self.server.put("/dists/stable-backports/InRelease", signed.clone());
+        self.server.put("/dists/trixie-backports/InRelease", signed.clone());
+        self.server.put("/dists/stable/InRelease", signed);
+        self.server.put("/dists/trixie-backports/main/binary-amd64/Packages.xz", index);
+    }
+
+    fn build(&self, url: &str, keyring: &Path) -> Output {
+        let mut command = ktstr(url, self.dir.path(), &["kernel", "build", "debian-backports"]);
+        command.env(PACKAGE_MIRROR, url).env(PACKAGE_KEYRING, keyring).output().unwrap()
+    }
+
+    fn built(&self, url: &str) -> PathBuf {
+        let out = self.build(url, &self.keyring());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        let text = String::from_utf8(out.stdout).unwrap();
+        PathBuf::from(text.trim().strip_prefix(STOCK).unwrap().trim())
+    }
+}
+
+#[test]
+fn kernel_of_debian_is_prepared_once_and_then_needs_no_network() {
+    let debian = Debian::new();
+    let image = debian.built(&debian.server.url);
+    assert_eq!(std::fs::read(&image).unwrap(), bytes(7));
+    assert!(image.with_file_name("modules").join("vmw_vsock_virtio_transport.ko").is_file());
+    assert_eq!(debian.server.take_requests().len(), 5);
+    debian.built(&debian.server.url);
+    let looks = ["stable-backports", "trixie-backports"].map(|suite| format!("/dists/{suite}/InRelease"));
+    assert_eq!(debian.server.take_requests(), looks);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(debian.built(&format!("http://{gone}")), image);
+    // A newer one of the same release is another kernel.
+    debian.publish(8);
+    assert_ne!(debian.built(&debian.server.url), image);
+    let out = ktstr(&debian.server.url, debian.dir.path(), &["kernel", "list", "--json"]).output().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let prepared = list.as_array().unwrap().iter().filter(|k| k["place"] == "prepared");
+    assert_eq!(
+        prepared.filter(|k| k["release"] == STOCK && k["can"]["sched_ext"] == false).count(),
+        2,
+        "{list}"
+    );
+}
+
+#[test]
+fn kernel_of_debian_without_a_valid_signature_or_digest_is_refused() {
+    let debian = Debian::new();
+    let refused = |keyring: &Path, part: &str| {
+        let out = debian.build(&debian.server.url, keyring);
+        assert_eq!(out.status.code(), Some(16), "{}", stderr(&out));
+        assert!(stderr(&out).contains(part), "{}", stderr(&out));
+        assert!(!debian.dir.path().join("stock").join("meta.json").exists());
+    };
+    refused(&debian.dir.path().join("none.gpg"), "there is no keyring");
+    let other = Debian::new();
+    refused(&other.keyring(), "No public key");
+    debian.server.serve(Serving::Corrupt);
+    refused(&debian.keyring(), "cannot be verified");
+    debian.server.serve(Serving::Whole);
+    let out = ktstr(&debian.server.url, debian.dir.path(), &["kernel", "build", "debian"])
+        .env(PACKAGE_MIRROR, &debian.server.url)
+        .env(PACKAGE_KEYRING, debian.keyring())
+        .output()
+        .unwrap();
+    assert!(stderr(&out).contains("the suite stable is another one"), "{}", stderr(&out));
+    // The list is right, and the package is another one.
+    debian.server.put(&format!("/pool/linux-image-{STOCK}_7_amd64.deb"), bytes(1));
+    refused(&debian.keyring(), "what was downloaded is removed");
+}
+
+#[test]
+fn newest_stable_kernel_is_that_of_the_mirrors_list() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    server.put("/releases.json", br#"{"latest_stable": {"version": "6.14.2"}, "releases": []}"#.to_vec());
+    let out = ktstr(&server.url, dir.path(), &["test", "--kernel", "stable"]).output().unwrap();
+    assert!(stderr(&out).contains("stable is 6.14.2"), "{}", stderr(&out));
+    let out = ktstr(&server.url, dir.path(), &["kernel", "build", "longterm"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(16), "{}", stderr(&out));
+    assert!(stderr(&out).contains("it lists no longterm release"), "{}", stderr(&out));
 }

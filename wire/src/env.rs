@@ -54,6 +54,10 @@ variables! {
     /// Set by users. The mirror that releases are downloaded from; else
     /// `https://cdn.kernel.org/pub/linux/kernel`.
     KERNEL_MIRROR = "KTSTR_KERNEL_MIRROR", "a URL that begins with https:// or http://";
+    /// Set by users. The mirror that Debian's packages are downloaded from; else `http://deb.debian.org/debian`.
+    PACKAGE_MIRROR = "KTSTR_PACKAGE_MIRROR", "a URL that begins with https:// or http://";
+    /// Set by users. The keys with which the signature of that mirror is checked; else those of Debian.
+    PACKAGE_KEYRING = "KTSTR_PACKAGE_KEYRING", "the absolute path of a keyring of OpenPGP keys, as gpgv takes it";
     /// Set by users. A directory of a server from which the emulator's source is downloaded, before Debian's.
     EMULATOR_MIRROR = "KTSTR_EMULATOR_MIRROR", "a URL that begins with https:// or http://";
     /// Set by users. The directory of kernels and downloads; else `ktstr` in `XDG_CACHE_HOME` or `~/.cache`.

@@ -10,6 +10,7 @@ use crate::args::probes;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo ktstr test --kernel ../linux
+  cargo ktstr test --kernel debian-backports
   cargo ktstr test --kernel /usr/src/linux-source-6.12.tar.xz -- -E 'test(sched_basic_proportional)'
   cargo ktstr test --kernel 6.12..6.14
   cargo ktstr test --kernel git+https://git.kernel.org/pub/scm/linux/kernel/git/tj/sched_ext.git#for-next
@@ -20,9 +21,11 @@ use crate::args::probes;
   cargo ktstr test --accel kvm --pin
 Then: cargo ktstr stats")]
 pub(crate) struct TestArgs {
-    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; the release of an installed kernel; the
+    /// Kernel: a source directory, a source tarball, a bzImage or vmlinux; a distribution's package (.deb, .rpm,
+    /// .pkg.tar.zst) or a directory with an unpacked one; the release of an installed kernel; the
     /// release or the key of a cached one, as in `cargo ktstr kernel list`; git+URL#REF, a
-    /// branch, tag or commit to fetch; or a version to download (6.14.2, or 6.14 for the newest of that series) from
+    /// branch, tag or commit to fetch; debian or debian-backports, the newest package of Debian; or a version to download
+    /// (6.14.2; 6.14 for the newest of that series; latest, stable or longterm) from
     /// $KTSTR_KERNEL_MIRROR, else https://cdn.kernel.org/pub/linux/kernel. Given more than once, or as a range of series
     /// (6.12..6.14, the newest of each), every test is run on each
     /// [default: $KTSTR_KERNEL, ./linux, ../linux, the newest cached one, an installed one]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::source::{FRAGMENT, Source, key, repositories, version_of};
-use super::{cache, options};
+use super::{cache, options, pahole};
 use crate::kernel::error::{KernelError, file_error};
 use crate::store::cache::{Entry, Meta, Work};
 use crate::store::progress::Progress;
@@ -53,6 +53,7 @@ impl Build<'_> {
         fs::create_dir_all(&out).map_err(file_error(&out))?;
         eprintln!("kernel: building from {} with {}", self.source.name(), version_of("gcc"));
         let tree = self.tree()?;
+        pahole::require_for(&tree)?;
         self.configure(&tree, &out)?;
         let config_path = out.join(".config");
         let config = fs::read_to_string(&config_path).map_err(file_error(&config_path))?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ktstr_wire::env::{EnvError, KERNEL_MIRROR};
+use ktstr_wire::env::{EnvError, KERNEL_MIRROR, PACKAGE_KEYRING, PACKAGE_MIRROR};
 
 use crate::exit;
 use crate::kernel::options::MissingOption;
@@ -14,7 +14,7 @@ use crate::store::error::StoreError;
 pub enum KernelError {
     /// Nothing is at this path, no installed kernel has this name, and it has none of the other forms.
     #[error(
-        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, a distribution's package (.deb, .rpm, .pkg.tar.zst) or a directory with an unpacked one, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, or 6.14 for the newest of that series), a range of series (6.12..6.14), or a commit to fetch (git+URL#REF)"
+        "no kernel '{spec}': no such file or directory, and no installed kernel of that release{hint}; --kernel takes a source directory, a source tarball, a bzImage or vmlinux, a distribution's package (.deb, .rpm, .pkg.tar.zst) or a directory with an unpacked one, the release of an installed or cached kernel, the key of a cached one, a version to download (6.14.2, 6.14 for the newest of that series, latest, stable or longterm), a range of series (6.12..6.14), a commit to fetch (git+URL#REF), or debian or debian-backports for the newest package of Debian"
     )]
     NotFound {
         /// What was asked for.
@@ -94,6 +94,26 @@ pub enum KernelError {
         /// The digest that it has.
         found: String,
     },
+    /// The package mirror fails.
+    #[error(
+        "the package mirror {url}: {reason}; check the network, or name another mirror of http://deb.debian.org/debian in {PACKAGE_MIRROR}"
+    )]
+    Archive {
+        /// URL of the mirror.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The signature of a package mirror cannot be checked, or is wrong.
+    #[error(
+        "the signature of {url} cannot be verified: {reason}; install gpgv and debian-archive-keyring, or name a keyring in {PACKAGE_KEYRING}, or download the packages yourself and name one with --kernel"
+    )]
+    Signature {
+        /// The signed file.
+        url: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
     /// A repository cannot be read.
     #[error("cannot fetch from {url}: {reason}; check the URL and the network with: git ls-remote {url}")]
     Git {
@@ -128,9 +148,21 @@ pub enum KernelError {
     },
     /// An installed kernel where a source is needed.
     #[error(
-        "{0} is a kernel that is built already; --kernel takes it as it is. kernel build takes a source: a directory, a tarball, a version (6.14.2), or git+URL#REF"
+        "{0} is built already, and --kconfig is for builds; leave it out, or name a source: a directory, a tarball, a version (6.14.2), or git+URL#REF"
     )]
     Built(String),
+    /// The host's pahole is too old for the kernel.
+    #[error(
+        "Linux {series} needs pahole {needed} or newer, and this host has {found}: no sched_ext scheduler would load. Install a newer one (Debian 13 has it), or take a kernel that is built already: --kernel debian-backports"
+    )]
+    Pahole {
+        /// The kernel's series.
+        series: String,
+        /// The oldest version that will do.
+        needed: String,
+        /// The version that is installed.
+        found: String,
+    },
     /// The configuration lacks what ktstr needs.
     #[error("the kernel {release} lacks:{}\n{fix}", list(.missing))]
     Lacks {
@@ -186,7 +218,8 @@ impl KernelError {
             | KernelError::Empty => exit::USAGE,
             KernelError::Changed(_) => exit::INCONCLUSIVE,
             KernelError::Build { .. } => 13,
-            KernelError::NoGit => exit::HOST_LACKS,
+            KernelError::NoGit | KernelError::Pahole { .. } => exit::HOST_LACKS,
+            KernelError::Archive { .. } | KernelError::Signature { .. } => exit::DOWNLOAD,
             KernelError::Download { .. } | KernelError::Checksum { .. } | KernelError::Git { .. } => {
                 exit::DOWNLOAD
             }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use ktstr_wire::env::KERNEL_MIRROR;
 
 use super::cache;
-use super::version::{Listing, Version, Wanted};
+use super::version::{Kind, Listing, Version, Wanted};
 use crate::digest::sha256_file;
 use crate::kernel::error::{KernelError, file_error};
 use crate::store::error::StoreError;
@@ -18,6 +18,9 @@ use crate::store::{download, http};
 
 /// The mirror without [`KERNEL_MIRROR`].
 pub(crate) const DEFAULT: &str = "https://cdn.kernel.org/pub/linux/kernel";
+
+/// What kernel.org says of its releases. Another mirror has it beside `v6.x`.
+const RELEASES: &str = "https://www.kernel.org/releases.json";
 
 /// Where downloads are kept.
 pub(crate) fn downloads() -> Result<PathBuf, KernelError> {
@@ -68,6 +71,15 @@ impl Mirror {
     /// The one that the environment names, with its files in the kernel cache.
     pub fn from_env() -> Result<Mirror, KernelError> {
         Mirror::new(KERNEL_MIRROR.text()?.as_deref().unwrap_or(DEFAULT), downloads()?)
+    }
+
+    /// The newest version of a kind.
+    pub(crate) fn newest_of(&self, kind: Kind) -> Result<String, KernelError> {
+        let url = if self.base == DEFAULT { RELEASES.into() } else { format!("{}/releases.json", self.base) };
+        let Some(text) = http::text(&url)? else { return Err(self.not_listed(kind.to_string(), None)) };
+        let list = serde_json::from_str(&text).unwrap_or_default();
+        let reason = || format!("it lists no {kind} release");
+        kind.newest_in(&list).ok_or_else(|| KernelError::Download { url: url.clone(), reason: reason() })
     }
 
     /// The releases that are meant, in order. Only a release that is named in full is not looked up.

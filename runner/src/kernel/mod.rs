@@ -6,6 +6,8 @@
 //! [`modules`] that these need. [`crate::commands::kernel`] is `cargo ktstr kernel`. Sources come from a
 //! mirror of kernel.org ([`mirror`], with [`version`]) or from a repository ([`git`]) too.
 
+pub(crate) mod abilities;
+pub(crate) mod apt;
 pub(crate) mod boot_image;
 pub(crate) mod build;
 pub(crate) mod cache;
@@ -14,10 +16,12 @@ pub(crate) mod error;
 pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod installed;
+pub(crate) mod known;
 pub(crate) mod mirror;
 pub(crate) mod modules;
 pub(crate) mod options;
 pub(crate) mod package;
+pub(crate) mod pahole;
 pub(crate) mod source;
 pub(crate) mod spec;
 pub(crate) mod stock;

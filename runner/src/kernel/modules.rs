@@ -72,7 +72,7 @@ fn name_of(path: &Path) -> Option<String> {
 }
 
 /// Files of modules by name.
-fn files_below(dir: &Path) -> BTreeMap<String, PathBuf> {
+pub(crate) fn files_below(dir: &Path) -> BTreeMap<String, PathBuf> {
     let (mut files, mut dirs) = (BTreeMap::new(), vec![dir.to_path_buf()]);
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {

@@ -12,10 +12,13 @@ use super::git::Commit;
 use super::installed::{self, Found};
 use super::mirror::Mirror;
 use super::source::{self, Source};
-use super::version::Wanted;
-use super::{boot_image, build, cache, package, stock};
+use super::version::{Kind, Wanted};
+use super::{apt, boot_image, build, cache, package, stock};
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
+
+/// Where release candidates are tagged.
+const MAINLINE: &str = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git";
 
 /// A specification, classified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub(crate) enum KernelSpec {
     Stock(Found, String),
     /// A distribution's package.
     Package(PathBuf),
+    /// The newest kernel in these suites of Debian.
+    Debian(&'static [&'static str]),
+    /// The newest release of a kind.
+    Newest(Kind),
     /// `URL#REF` of a repository.
     Commit(String),
     /// A release, a series or a range of series. A cached kernel may have this release.
@@ -52,11 +59,28 @@ impl KernelSpec {
         if let Some(location) = text.strip_prefix("git+") {
             return Ok(KernelSpec::Commit(location.into()));
         }
+        if let Some(suites) = apt::suites(text) {
+            return Ok(KernelSpec::Debian(suites));
+        }
+        if let Some(kind) = Kind::parse(text) {
+            return Ok(KernelSpec::Newest(kind));
+        }
+        KernelSpec::version(text)
+    }
+
+    /// A version, or else a name. A release candidate is a tag of the repository in which it is made.
+    fn version(text: &str) -> Result<KernelSpec, KernelError> {
+        if let Some(tag) = candidate(text) {
+            return Ok(KernelSpec::Commit(format!("{MAINLINE}#{tag}")));
+        }
         Ok(Wanted::parse(text)?.map_or_else(|| KernelSpec::Name(text.into()), KernelSpec::Version))
     }
 
-    /// The releases of a range; anything else is one kernel already.
+    /// The releases of a range, and the release that is the newest of its kind; anything else is one kernel already.
     pub(crate) fn expand(self) -> Result<Vec<KernelSpec>, KernelError> {
+        if let KernelSpec::Newest(kind) = self {
+            return Ok(vec![newest(kind)?]);
+        }
         let KernelSpec::Version(range @ Wanted::Range(..)) = self else { return Ok(vec![self]) };
         let versions = Mirror::from_env()?.choose(range)?;
         let names: Vec<String> = versions.iter().map(|v| v.to_string()).collect();
@@ -77,24 +101,40 @@ impl KernelSpec {
             }
             KernelSpec::Stock(_, name) => Err(KernelError::Built(name.clone())),
             KernelSpec::Package(path) => Err(KernelError::Built(path.display().to_string())),
+            KernelSpec::Debian(suites) => {
+                Err(KernelError::Built(format!("a kernel of Debian's {}", suites.join(" and "))))
+            }
+            KernelSpec::Newest(kind) => newest(*kind)?.source(),
             KernelSpec::Name(name) => Err(not_found(name)),
         }
     }
 
+    /// Whether there is nothing to build.
+    pub(crate) fn is_built(&self) -> bool {
+        matches!(self, KernelSpec::Stock(..) | KernelSpec::Package(_) | KernelSpec::Debian(_))
+    }
+
     /// The kernel to boot. Downloads and builds if needed.
-    fn kernel(&self) -> Result<Kernel, KernelError> {
+    pub(crate) fn kernel(&self) -> Result<Kernel, KernelError> {
         let cached = match self {
             KernelSpec::Image(path) => return image(path),
             KernelSpec::Stock(found, source) => return stock::kernel(found, source),
             KernelSpec::Package(path) => {
                 return stock::of_packages(&package::with_parts(path)?, &path.display().to_string());
             }
+            KernelSpec::Debian(suites) => return stock::of_debian(suites),
+            KernelSpec::Newest(kind) => return newest(*kind)?.kernel(),
             KernelSpec::Version(wanted) => cache::named(&wanted.to_string())?,
             KernelSpec::Name(name) => cache::named(name)?,
             KernelSpec::Source(_) | KernelSpec::Commit(_) => None,
         };
         if let Some(entry) = cached {
             return cache::kernel(&entry);
+        }
+        if let KernelSpec::Name(name) = self
+            && let Some(kernel) = stock::named(name)?
+        {
+            return Ok(kernel);
         }
         let source = self.source()?;
         let kernel = cache::kernel(&build::cached_or_built(&source, None)?)?;
@@ -155,6 +195,21 @@ fn found(cwd: &Path) -> Result<(Kernel, String), KernelError> {
         Some(f) => Ok((stock::kernel(&f, &f.release)?, "installed, for no --kernel was given".into())),
         None => Err(KernelError::None),
     }
+}
+
+/// The newest release of a kind, by kernel.org's list.
+fn newest(kind: Kind) -> Result<KernelSpec, KernelError> {
+    let release = Mirror::from_env()?.newest_of(kind)?;
+    eprintln!("kernel: {kind} is {release}");
+    KernelSpec::version(&format!("v{release}"))
+}
+
+/// The tag of a release candidate such as 7.3-rc4.
+fn candidate(text: &str) -> Option<String> {
+    let version = text.strip_prefix('v').unwrap_or(text);
+    let (series, number) = version.split_once("-rc")?;
+    let is_series = matches!(Wanted::parse(series), Ok(Some(Wanted::Newest(_))));
+    (is_series && number.parse::<u8>().is_ok()).then(|| format!("v{version}"))
 }
 
 /// What an existing path is. Tests run in other directories, and so it becomes absolute.
@@ -219,13 +274,29 @@ mod tests {
 
     #[test]
     fn text_of_no_form_is_not_found() {
-        for spec in ["6", "6.14-rc1", "linux..next", "v6.14"] {
+        for spec in ["6", "6.14-rcx", "linux..next", "v6", "debian-testing", "Latest"] {
             let name = parse(spec).unwrap();
             assert_eq!(name.clone().expand().unwrap(), vec![name.clone()]);
             let error = name.source().unwrap_err();
             assert!(matches!(error, KernelError::NotFound { .. }), "{error}");
         }
         assert!(matches!(parse(" "), Err(KernelError::Empty)));
+    }
+
+    #[test]
+    fn tags_candidates_and_names_of_what_is_newest_are_understood() {
+        let release = |spec| match parse(spec).unwrap() {
+            KernelSpec::Version(wanted @ Wanted::Release(_)) => wanted.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([release("v7.2"), release("v7.2.1")], ["7.2.0", "7.2.1"]);
+        for spec in ["7.3-rc4", "v7.3-rc4"] {
+            assert_eq!(parse(spec).unwrap(), KernelSpec::Commit(format!("{MAINLINE}#v7.3-rc4")));
+        }
+        assert_eq!(parse("longterm").unwrap(), KernelSpec::Newest(Kind::Longterm));
+        let debian = parse("debian-backports").unwrap();
+        assert!(debian.is_built());
+        assert_eq!(debian.source().unwrap_err().exit_status(), crate::exit::USAGE);
     }
 
     #[test]

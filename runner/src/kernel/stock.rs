@@ -3,10 +3,12 @@
 //!
 //! The key is the digest of what they are made from: an installed kernel that was updated under the same release is another one.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{hex_digest, sha256_file};
+use crate::kernel::apt::Archive;
 use crate::kernel::boot_image;
 use crate::kernel::error::{KernelError, file_error};
 use crate::kernel::image::Kernel;
@@ -50,21 +52,49 @@ pub(crate) fn of_packages(files: &[PathBuf], source: &str) -> Result<Kernel, Ker
     of_packages_in(&store()?, files, source)
 }
 
-fn of_packages_in(store: &Store, files: &[PathBuf], source: &str) -> Result<Kernel, KernelError> {
-    let mut digests = vec![FORMAT.to_string()];
-    for file in files {
-        digests.push(sha256_file(file).map_err(file_error(file))?);
-    }
-    let build = |work: &Work| {
-        let tree = work.dir.join("tree");
-        for file in files {
-            eprintln!("kernel: unpacking {}", file.display());
-            package::unpack(file, &tree)?;
-        }
-        Parts::read(&only_one(&tree)?)?.write(work, source)
+/// The newest kernel in these suites of Debian.
+pub(crate) fn of_debian(suites: &[&str]) -> Result<Kernel, KernelError> {
+    let store = store()?;
+    let downloads = store.root.join("downloads");
+    let archive = Archive::from_env(downloads)?;
+    let newest = archive.newest(suites)?;
+    let files = RefCell::new(Vec::new());
+    let fetch = || {
+        *files.borrow_mut() = archive.fetch(&newest)?;
+        Ok(())
     };
-    let entry = store.built(&short(&digests), || Ok(()), build)?;
+    let build = |work: &Work| unpacked(&files.borrow(), work, &newest.release);
+    let entry = store.built(&packages_key(newest.digests()), fetch, build)?;
+    // The entry has all that is needed of them.
+    files.borrow().iter().for_each(|f| drop(fs::remove_file(f)));
+    of_entry(&entry, &newest.release)
+}
+
+/// The prepared kernel of this key, or the newest one of this release.
+pub(crate) fn named(spec: &str) -> Result<Option<Kernel>, KernelError> {
+    let found = store()?.entries()?.into_iter().rfind(|e| e.key == spec || e.meta.release == spec);
+    found.map(|e| of_entry(&e, &e.meta.release)).transpose()
+}
+
+fn of_packages_in(store: &Store, files: &[PathBuf], source: &str) -> Result<Kernel, KernelError> {
+    let digests =
+        files.iter().map(|f| sha256_file(f).map_err(file_error(f))).collect::<Result<Vec<_>, _>>()?;
+    let build = |work: &Work| unpacked(files, work, source);
+    let entry = store.built(&packages_key(digests), || Ok(()), build)?;
     of_entry(&entry, source)
+}
+
+fn packages_key(digests: Vec<String>) -> String {
+    short(&[vec![FORMAT.to_string()], digests].concat())
+}
+
+fn unpacked(files: &[PathBuf], work: &Work, source: &str) -> Result<Meta, KernelError> {
+    let tree = work.dir.join("tree");
+    for file in files {
+        eprintln!("kernel: unpacking {}", file.display());
+        package::unpack(file, &tree)?;
+    }
+    Parts::read(&only_one(&tree)?)?.write(work, source)
 }
 
 fn short(digests: &[String]) -> String {

@@ -36,6 +36,48 @@ pub enum Wanted {
     Range(Series, Series),
 }
 
+/// Of which kind the newest release is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of mainline, release candidates included.
+    Latest,
+    /// The newest stable release.
+    Stable,
+    /// The newest release of the series that are maintained for years.
+    Longterm,
+}
+
+impl Kind {
+    const ALL: [(Kind, &'static str); 3] =
+        [(Kind::Latest, "latest"), (Kind::Stable, "stable"), (Kind::Longterm, "longterm")];
+
+    /// The kind of this name.
+    pub(crate) fn parse(name: &str) -> Option<Kind> {
+        Kind::ALL.iter().find(|(_, n)| *n == name).map(|(kind, _)| *kind)
+    }
+
+    /// The newest version of this kind in kernel.org's `releases.json`.
+    pub(crate) fn newest_in(self, releases: &serde_json::Value) -> Option<String> {
+        let of = |moniker: &'static str| {
+            let all = releases["releases"].as_array().into_iter().flatten();
+            all.filter(move |r| r["moniker"] == moniker).filter_map(|r| r["version"].as_str())
+        };
+        let newest = match self {
+            Kind::Latest => of("mainline").next(),
+            Kind::Stable => releases["latest_stable"]["version"].as_str(),
+            Kind::Longterm => of("longterm").max_by_key(|v| single(v).map(exact)),
+        };
+        newest.map(str::to_string)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Kind::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
@@ -94,9 +136,20 @@ fn single(text: &str) -> Option<Wanted> {
     }
 }
 
+/// The release of this name: a tag v6.14 is the first of its series.
+fn exact(wanted: Wanted) -> Version {
+    match wanted {
+        Wanted::Release(version) => version,
+        Wanted::Newest(series) | Wanted::Range(series, _) => Version { series, patch: 0 },
+    }
+}
+
 impl Wanted {
     /// `None` for what has not the form of a version or range; an error for a range that makes no sense.
     pub fn parse(spec: &str) -> Result<Option<Wanted>, KernelError> {
+        if let Some(tag) = spec.strip_prefix('v') {
+            return Ok(single(tag).map(|w| Wanted::Release(exact(w))));
+        }
         let Some((first, last)) = spec.split_once("..") else { return Ok(single(spec)) };
         let (Some(first), Some(last)) = (single(first), single(last)) else { return Ok(None) };
         let refused = |reason| Err(KernelError::Range { spec: spec.into(), reason });
@@ -197,6 +250,22 @@ mod tests {
         ] {
             assert_eq!(parsed(spec), None, "{spec}");
         }
+    }
+
+    #[test]
+    fn newest_of_a_kind_is_by_the_list_of_releases() {
+        let list = serde_json::json!({
+            "latest_stable": {"version": "7.2.12"},
+            "releases": [
+                {"moniker": "mainline", "version": "7.3-rc4"}, {"moniker": "stable", "version": "7.2.12"},
+                {"moniker": "longterm", "version": "6.6.9"}, {"moniker": "longterm", "version": "6.12.117"},
+            ],
+        });
+        let newest = |name| Kind::parse(name).unwrap().newest_in(&list);
+        assert_eq!(newest("latest").as_deref(), Some("7.3-rc4"));
+        assert_eq!(newest("stable").as_deref(), Some("7.2.12"));
+        assert_eq!(newest("longterm").as_deref(), Some("6.12.117"));
+        assert_eq!(Kind::Stable.newest_in(&serde_json::json!([])), None);
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Server {
         self.state.lock().unwrap()
     }
 
+    /// Serves one more file.
+    pub fn put(&self, path: &str, bytes: Vec<u8>) {
+        self.state().files.insert(path.into(), bytes);
+    }
+
     /// From now on files are served like this.
     pub fn serve(&self, serving: Serving) {
         self.state().serving = serving;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ktstr_vmm::{Calibration, KvmError};
@@ -10,7 +9,8 @@ use ktstr_vmm::{Calibration, KvmError};
 use crate::commands::doctor::finding::{Finding, Level};
 use crate::emulator;
 use crate::host::accel;
-use crate::kernel::{cache, installed};
+use crate::kernel::abilities::Abilities;
+use crate::kernel::known::{self, Known, Place};
 use crate::run::identity;
 
 const INSTALL: &str = "./setup/install.sh in ktstr's source, or";
@@ -178,21 +178,29 @@ fn clang() -> Finding {
 }
 
 fn kernels() -> Finding {
-    let cached = cache::store().and_then(|s| Ok(s.entries()?)).unwrap_or_default();
-    let mut names: Vec<String> = cached.iter().map(|e| format!("{} (cached)", e.meta.release)).collect();
-    names.extend(installed::on_host().into_iter().map(|f| format!("{} (installed)", f.release)));
-    if cached.is_empty() {
-        let source = "/usr/src/linux-source-6.12.tar.xz";
-        let source = if Path::new(source).exists() { source } else { "<linux source>" };
-        let others = if names.is_empty() { "none".into() } else { names.join(", ") };
-        return Finding::lack(
-            "kernels",
-            Level::Limited,
-            format!("{others}; none built for guests yet"),
-            format!("cargo ktstr kernel build {source}"),
-        );
+    kernels_finding(&known::all().unwrap_or_default())
+}
+
+fn kernels_finding(all: &[Known]) -> Finding {
+    let name = |k: &Known| {
+        let place = match k.place {
+            Place::Built => "built",
+            Place::Prepared => "prepared",
+            Place::Installed => "installed",
+            Place::Unreadable => "installed, not readable",
+        };
+        let can = k.can.as_ref().map_or("configuration unknown".into(), Abilities::line);
+        format!("{} ({place}: {can})", k.release)
+    };
+    let names: Vec<String> = all.iter().map(name).collect();
+    let found = if names.is_empty() { "none".into() } else { names.join(", ") };
+    let usable = |k: &Known| k.place != Place::Unreadable && k.can.as_ref().is_some_and(|can| can.sched_ext);
+    if all.iter().any(usable) {
+        return Finding::good("kernels", found);
     }
-    Finding::good("kernels", names.join(", "))
+    let found = format!("{found}; none that is known to run sched_ext schedulers");
+    let fix = "cargo ktstr kernel build debian-backports (a package of Debian), or cargo ktstr kernel build <source directory, tarball or version>";
+    Finding::lack("kernels", Level::Limited, found, fix)
 }
 
 #[cfg(test)]
