@@ -67,9 +67,11 @@ lab: kernel
 	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo nextest run --workspace --run-ignored all \
 	  -E '(package(ktstr-vmm) & binary(kvm) & test(selection)) | (package(ktstr-tests) & binary(lab))'
 
-# Runs the notebook on the runs that the tests made.
+# Runs the notebook on the runs that the tests made, and recomputes the demo's comparison with scipy where its runs exist.
 notebook: $(VENV)/ready
 	$(VENV)/bin/python notebooks/check_tables.py $(TARGET)/ktstr
+	cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_fixture --accel sim --all --json > $(TARGET)/comparison.json; \
+	  case $$? in 0|1|3) $(VENV)/bin/python notebooks/check_comparison.py $(TARGET)/comparison.json $(TARGET)/ktstr;; esac
 	KTSTR_RUNS=$(TARGET)/ktstr $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/01_run_overview.ipynb notebooks/01_run_overview.ipynb
 
 $(VENV)/ready: notebooks/requirements.txt
@@ -118,6 +120,7 @@ bench-observing: kernel
 bench-comparison: kernel
 	cargo build --workspace --example comparison
 	$(TARGET)/debug/examples/comparison power
+	$(TARGET)/debug/examples/comparison boots-needed
 	for accel in tcg sim; do \
 	  cargo ktstr test --kernel $(KERNEL) --accel $$accel --scheduler scx_fixture --repeat 24 \
 	    -- -E 'test(sched_basic_message)' -j1 || exit 1; \

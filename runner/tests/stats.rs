@@ -94,14 +94,16 @@ fn crashed_side_is_red_in_text_markdown_and_json() {
     assert_eq!(status, Some(1));
     let markdown = fs::read_to_string(markdown_file).unwrap();
     for report in [&text, &markdown] {
-        assert!(report.contains("boots: A 14 pass; B 6 pass, 2 fail, 6 sched_exit"), "{report}");
-        let in_table = |l: &&str| l.trim_start_matches(['|', ' ']).starts_with("boots failed ");
-        let line = report.lines().find(in_table).unwrap();
-        for part in ["0 of 14", "8 of 14", "0.002", "REGRESSION: more boots failed on B than on A"] {
-            assert!(line.contains(part), "no {part} in {line}");
+        let first: String = report.lines().take(5).collect::<Vec<_>>().join(" ");
+        for part in [
+            "scx against eevdf on 1n1l2c1t, 14 boots each: boots failed: 8 of 14 against 0 of 14",
+            "boots: A 14 pass; B 6 pass, 2 fail, 6 sched_exit",
+            "REGRESSION: more boots failed on B than on A (p 0.002)",
+            "the first of B: stall",
+        ] {
+            assert!(first.contains(part), "no {part} in {first}");
         }
-        assert!(report.contains("REGRESSION: boots failed on A 0 of 14, on B 8 of 14"), "{report}");
-        assert!(report.contains("unchanged") && !report.contains("nothing regressed"), "{report}");
+        assert!(first.contains("1 thing unchanged") && !report.contains("no worse"), "{report}");
     }
     let json: Value = serde_json::from_str(&json_text).unwrap();
     for line in [&json["verdicts"][0], &json["all_verdicts"]] {
@@ -121,11 +123,82 @@ fn green_needs_every_boot_of_b() {
     results.boots("scx", &steady(), &[]);
     let (status, text, _) = results.compare(&[]);
     assert_eq!(status, Some(0), "{text}");
-    assert!(text.contains("nothing regressed: boots failed on A 0 of 14, on B 0 of 14"), "{text}");
+    assert!(
+        text.starts_with("scx against eevdf on 1n1l2c1t, 14 boots each: no worse; 1 thing unchanged\n"),
+        "{text}"
+    );
     results.boots("scx", &steady()[..1], &[Verdict::Inconclusive]);
     let (status, text, _) = results.compare(&[]);
     assert_eq!(status, Some(3), "{text}");
-    assert!(text.contains("left out: B: b.t@scx@0: stall"), "{text}");
+    assert!(text.contains("left out: B: b.t@scx@0: stall") && !text.contains("no worse"), "{text}");
+}
+
+/// Boots of the schedulers eevdf, scx and slow with throughput and latency of two roles, and a metric of the run.
+fn roles() -> Results {
+    let results = Results::new();
+    for (scheduler, server, batch) in [("eevdf", 1.0, 1.0), ("scx", 7.0, 1.5), ("slow", 1.0, 0.5)] {
+        for i in 0..8 {
+            let noise = 1.0 + i as f64 / 1000.0;
+            let mut s = sidecar(scheduler, i, 1000.0, Verdict::Pass);
+            let row = |name: &str, role: Option<&str>, stat: &str, unit: &str, value: f64| -> MetricRow {
+                let scope = if role.is_some() { "role" } else { "run" };
+                serde_json::from_value(json!({
+                    "name": name, "scope": scope, "role": role, "cpu": null, "stat": stat, "value": value * noise,
+                    "unit": unit, "polarity": "lower",
+                }))
+                .unwrap()
+            };
+            s.metrics = vec![
+                row("wakeup_latency", Some("server"), "p50", "ns", 16_000.0 * server),
+                row("run_delay", Some("server"), "mean", "ns", 18_000.0 * server),
+                row("worker_throughput", Some("batch"), "value", "1/s", 5_000.0 * batch),
+                row("preemption_wait", Some("batch"), "p99", "ns", 4_000.0 / batch),
+                row("idle_while_waiting", None, "value", "ns", 4_000.0),
+            ];
+            results.write(&s);
+        }
+    }
+    results
+}
+
+#[test]
+fn comparison_answers_first_and_shows_what_is_judged() {
+    let results = roles();
+    let (status, text, _) = results.compare(&[]);
+    insta::assert_snapshot!("stats-compare-roles", format!("status {}\n{text}", status.unwrap()));
+    let names = |args: &[&str]| -> Vec<String> {
+        let (status, text, error) = results.compare(&[args, &["--json"]].concat());
+        assert_eq!(status, Some(1), "{error}");
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["exit_status"], 1);
+        assert!(json["verdict"].as_str().unwrap().contains("worse for `server` (wakeup p50"));
+        json["lines"].as_array().unwrap().iter().map(|l| l["metric"].as_str().unwrap().into()).collect()
+    };
+    assert_eq!(names(&[]), ["run_delay", "wakeup_latency", "worker_throughput"]);
+    assert_eq!(names(&["--all"]).len(), 5);
+    assert_eq!(names(&["--metric", "preemption_wait"]), ["preemption_wait"]);
+    assert_eq!(names(&["--role", "batch"]), ["preemption_wait", "worker_throughput"]);
+    let (status, _, error) = results.compare(&["--role", "batsh"]);
+    assert_eq!(
+        (status, error.as_str()),
+        (Some(2), "error: no role 'batsh' in this comparison; there is batch, server\n")
+    );
+}
+
+#[test]
+fn several_sides_have_a_column_each() {
+    let results = roles();
+    let by = |args: &[&str]| results.stats(&[&["compare", "--by", "scheduler"], args].concat());
+    let (status, text, error) = by(&[]);
+    insta::assert_snapshot!("stats-compare-by", format!("status {}\n{text}{error}", status.unwrap()));
+    let (status, text, _) = by(&["--baseline", "slow", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &json["baseline"]), (Some(1), &json!("slow")));
+    assert_eq!(json["comparisons"]["eevdf"]["exit_status"], 0);
+    let (status, _, error) = by(&["--baseline", "none"]);
+    assert_eq!((status, error.contains("there is eevdf, scx, slow")), (Some(2), true), "{error}");
+    assert_eq!(results.stats(&["compare", "--by", "kernel"]).0, Some(2));
+    assert_eq!(by(&["--a-scheduler", "scx"]).0, Some(2));
 }
 
 #[test]
@@ -150,10 +223,10 @@ fn significant_shift_below_a_policy_s_threshold_is_not_unchanged() {
     results.boots("scx", &steady().iter().map(|v| v * 1.365).collect::<Vec<_>>(), &[]);
     let policy = results.0.path().join("policy.toml");
     fs::write(&policy, "[material]\nwakeup_latency = 0.9\n").unwrap();
-    let (status, text, _) = results.compare(&["--policy", policy.to_str().unwrap()]);
+    let (status, text, _) = results.compare(&["--all", "--policy", policy.to_str().unwrap()]);
     assert_eq!(status, Some(0), "{text}");
     let line = text.lines().find(|l| l.contains("wakeup_latency")).unwrap();
-    assert!(line.contains("+36.5 %") && line.contains("different, by less than 90 %"), "{line}");
+    assert!(line.contains("1.37x") && line.contains("different, by less than 90 %"), "{line}");
 }
 
 #[test]

@@ -35,6 +35,40 @@ impl Polarity {
     }
 }
 
+/// How the values of two sides are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// A positive quantity: B as a multiple of A, on the logarithmic scale.
+    Ratio,
+    /// A quantity that can be 0: B less A.
+    Difference,
+    /// A fraction: B less A, in points (hundredths).
+    Points,
+}
+
+impl Scale {
+    /// The scale of values with this unit.
+    pub fn of_unit(unit: &str) -> Scale {
+        match unit {
+            "count" => Scale::Difference,
+            "frac" => Scale::Points,
+            _ => Scale::Ratio,
+        }
+    }
+}
+
+/// The statistics that decide a comparison by default, in the order in which reports show them. Those of each
+/// role count; those of the run count where no role has them.
+pub const PRIMARY: [(&str, &str); 6] = [
+    ("worker_throughput", "value"),
+    ("wakeup_latency", "p50"),
+    ("wakeup_latency", "p99"),
+    ("run_delay", "mean"),
+    ("fairness_jain", "value"),
+    ("migrations", "value"),
+];
+
 /// Definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Metric {
@@ -48,7 +82,7 @@ pub struct Metric {
     pub stats: &'static [&'static str],
     /// The statistics that `stats compare` compares.
     pub compared: &'static [&'static str],
-    /// A shift below this fraction of the median of side A is immaterial.
+    /// A shift by less than this fraction is immaterial: of the median of side A, or of a ratio above or below 1.
     pub material_frac: f64,
     /// Why neither comparisons nor conditions of tests judge it in `sim`; `None`: they do.
     pub not_in_sim: Option<&'static str>,

@@ -1,5 +1,6 @@
 //! Comparisons of synthetic boots whose outcome is known.
 
+use crate::catalog::metrics::Scale;
 use crate::compare::comparison::Comparison;
 use crate::compare::comparison::compare;
 use crate::compare::finding::Finding;
@@ -69,7 +70,8 @@ fn metric_that_sim_does_not_model_is_shown_there_and_not_judged() {
     let up = [A, A.map(|v| v + 5.0)].concat().iter().map(|v| v * 1.5).collect::<Vec<_>>();
     let a = [A, A.map(|v| v + 5.0)].concat();
     let of = |accel, metric| {
-        let c = compared(&boots(accel, metric, &a, &up), &Policy::default());
+        let asked: Policy = toml::from_str("[judge]\nwaking_latency = true").unwrap();
+        let c = compared(&boots(accel, metric, &a, &up), &asked);
         (c.lines[0].judged, c.lines[0].finding, c.lines[0].reason.is_some(), c.exit_status())
     };
     assert_eq!(of("sim", "waking_latency"), (false, Finding::Regression, true, 0));
@@ -247,4 +249,81 @@ fn values_that_are_missing_in_some_boots_are_counted() {
         let c = compared(&[side("a", 1), side("b", 3)].concat(), &Policy::default());
         assert_eq!(c.lines[0].reason.as_deref(), Some(reason));
     }
+}
+
+/// A boot with the same statistics in a role as in the run.
+fn with_role(scheduler: &str, seed: u64, rows: &[(&str, &str, Option<f64>)]) -> Sidecar {
+    let mut s = boot("tcg", scheduler, seed, rows);
+    let of_role = s.metrics.clone().into_iter().map(|m| MetricRow {
+        scope: "role".into(),
+        role: Some("server".into()),
+        ..m
+    });
+    s.metrics.extend(of_role.collect::<Vec<_>>());
+    s
+}
+
+#[test]
+fn scale_is_that_of_the_unit_and_of_the_values() {
+    let line = |metric: &str, a: [f64; 5], b: [f64; 5]| {
+        compared(&boots("tcg", metric, &a, &b), &Policy::default()).lines[0].clone()
+    };
+    // The ratios of all pairs of boots lie between 0.07 * 100 / 104 and 0.07 * 104 / 100.
+    let l = line("worker_throughput", A, A.map(|v| v * 0.07));
+    let (low, high) = l.shift_interval.unwrap();
+    assert!((l.shift.unwrap() - 0.07).abs() < 1e-9 && low > 0.067 && high < 0.073, "{low} {high}");
+    assert_eq!((l.scale, l.finding), (Scale::Ratio, Finding::Regression));
+    // What is 0 on a side has no ratio.
+    let l = line("worker_throughput", A, [0.0; 5]);
+    assert_eq!((l.scale, l.shift, l.finding), (Scale::Difference, Some(-102.0), Finding::Regression));
+    let l = line("migrations", [0.0, 1.0, 0.0, 1.0, 0.0], [43.0, 44.0, 45.0, 44.0, 43.0]);
+    assert_eq!((l.scale, l.finding), (Scale::Difference, Finding::Regression));
+    assert!((43.0..=44.0).contains(&l.shift.unwrap()));
+    let l = line("fairness_jain", [0.9, 0.91, 0.9, 0.92, 0.9], [0.5, 0.51, 0.5, 0.52, 0.5]);
+    assert!(l.scale == Scale::Points && (l.shift.unwrap() + 0.4).abs() < 0.011, "{l:?}");
+}
+
+#[test]
+fn only_primary_statistics_decide_by_default() {
+    let runs = boots("tcg", "preemption_wait", &A, &A.map(|v| v * 9.0));
+    let c = compared(&runs, &Policy::default());
+    assert_eq!((c.lines[0].finding, c.lines[0].judged, c.exit_status()), (Finding::Regression, false, 0));
+    let asked: Policy = toml::from_str("[judge]\npreemption_wait = true").unwrap();
+    assert_eq!(compared(&runs, &asked).exit_status(), 1);
+}
+
+#[test]
+fn roles_are_judged_and_not_the_run_that_they_make_up() {
+    let row = |v: f64| [("wakeup_latency", "p50", Some(v))];
+    let side = |name: &str, factor: f64| {
+        (0..5).map(|i| with_role(name, i, &row(factor * A[i as usize]))).collect::<Vec<_>>()
+    };
+    let c = compared(&[side("a", 1.0), side("b", 2.0)].concat(), &Policy::default());
+    let judged: Vec<_> = c.lines.iter().map(|l| (l.role.as_deref(), l.judged)).collect();
+    assert_eq!(judged, [(None, false), (Some("server"), true)]);
+}
+
+/// The correction covers what is judged: noise in lines that are only shown costs nothing.
+#[test]
+fn lines_that_are_only_shown_do_not_weaken_those_that_are_judged() {
+    let noise = |seed: u64, i: u64| 100.0 + ((seed * 7919 + i * 104_729) % 97) as f64;
+    let side = |name: &'static str, latency: [f64; 5], offset: u64| {
+        let rows = move |seed: u64| {
+            let shown = crate::catalog::metrics::METRICS.iter().filter(|m| !m.compared.is_empty());
+            let mut rows: Vec<(&str, &str, Option<f64>)> = shown
+                .filter(|m| crate::catalog::metrics::PRIMARY.iter().all(|(name, _)| *name != m.name))
+                .zip(0..)
+                .map(|(m, i)| (m.name, m.compared[0], Some(noise(seed + offset, i))))
+                .collect();
+            rows.push(("wakeup_latency", "p50", Some(latency[seed as usize])));
+            boot("tcg", name, seed, &rows)
+        };
+        (0..5).map(rows).collect::<Vec<_>>()
+    };
+    // The greatest of A is above the least of B, so that the p-value alone is above the least one.
+    let (a, b) = ([100.0, 101.0, 102.0, 103.0, 109.0], [108.0, 112.0, 113.0, 114.0, 115.0]);
+    let c = compared(&[side("a", a, 0), side("b", b, 50)].concat(), &Policy::default());
+    let line = c.lines.iter().find(|l| l.judged).unwrap();
+    assert!(c.lines.len() > 20 && line.p_corrected == line.p && line.p > 2.0 / 252.0, "{line:?}");
+    assert_eq!((line.finding, c.lines.iter().filter(|l| l.judged).count()), (Finding::Regression, 1));
 }

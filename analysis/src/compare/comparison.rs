@@ -2,20 +2,23 @@
 //!
 //! The boots of two sides ([`crate::compare::sides`]) are grouped by the dimensions that pair them
 //! ([`crate::compare::groups`]). Their verdicts are judged separately ([`crate::compare::verdicts`]). Each
-//! group and metric has one value per boot. A finding needs significance ([`crate::compare::permutation`],
-//! corrected over all metrics of all groups) and materiality ([`Policy`]). A metric is "unchanged" only if
-//! the interval of the shift lies inside the immaterial range. Otherwise the comparison cannot decide, and
-//! estimates the number of boots that it would take.
+//! group and metric has one value per boot, on the metric's scale ([`Scale`]). A finding needs significance
+//! ([`crate::compare::permutation`], corrected over all judged lines, and separately over the others) and
+//! materiality ([`Policy`]). A metric is "unchanged" only if the interval of the shift lies inside the
+//! immaterial range. Otherwise the comparison cannot decide, and simulates how many boots it would take
+//! ([`crate::compare::boots_needed`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::catalog::metrics::{self, Polarity};
-use crate::compare::effect_size::{ALPHA, cliffs_delta, hodges_lehmann, hodges_lehmann_paired, median};
+use crate::catalog::metrics::{self, Polarity, Scale};
+use crate::compare::boots_needed::{Open, boots_needed};
+use crate::compare::effect_size::{ALPHA, hodges_lehmann, hodges_lehmann_paired, median};
 use crate::compare::finding::Finding;
 use crate::compare::groups::{BootGroup, Grouped};
-use crate::compare::permutation::{self, Block, Design, Sample, Significance};
+use crate::compare::permutation::{self, Block, Significance};
+use crate::compare::scaled::{Sample, from_scale, least_shift, scale_of};
 use crate::compare::sides::{Side, Sides, set};
 use crate::compare::thresholds::Policy;
 use crate::compare::verdicts::{self, VerdictLine};
@@ -36,6 +39,8 @@ pub struct Line {
     pub unit: String,
     /// The direction in which the metric improves.
     pub polarity: Polarity,
+    /// How the sides are compared.
+    pub scale: Scale,
     /// Whether boots are paired by seed.
     pub paired: bool,
     /// Values of side A, one per boot; null: could not be measured.
@@ -46,24 +51,22 @@ pub struct Line {
     pub a_median: Option<f64>,
     /// Median of side B.
     pub b_median: Option<f64>,
-    /// Hodges-Lehmann shift from A to B.
+    /// Hodges-Lehmann shift from A to B: a ratio on the scale `ratio`, else a difference.
     pub shift: Option<f64>,
     /// Confidence interval of the shift, at least 95 %; null with too few boots.
     pub shift_interval: Option<(f64, f64)>,
-    /// Cliff's delta, an effect size from -1 to 1.
-    pub cliffs_delta: Option<f64>,
-    /// Smallest material shift, as a fraction of the median of side A.
+    /// Smallest material shift, as a fraction of the median of side A, or of a ratio above or below 1.
     pub material_frac: f64,
     /// Two-sided p-value of this metric alone.
     pub p: f64,
-    /// p-value corrected over all metrics: the probability of a false alarm in any of them.
+    /// p-value corrected over all judged lines, or all others: the probability of a false alarm in any of them.
     pub p_corrected: f64,
     /// Whether it influences the exit status.
     pub judged: bool,
     /// The finding.
     pub finding: Finding,
-    /// Estimated number of boots per side that it takes to decide, if the finding is "cannot decide"; null
-    /// above [`MOST_BOOTS`].
+    /// Number of boots per side that decides, by simulation, if the finding is "cannot decide"; null above
+    /// [`MOST_BOOTS`](crate::compare::MOST_BOOTS).
     pub boots_needed: Option<usize>,
     /// Description of missing values, or why the metric is not judged in `sim`.
     pub reason: Option<String>,
@@ -80,9 +83,9 @@ pub struct Comparison {
     pub all_verdicts: VerdictLine,
     /// Comparisons of metrics.
     pub lines: Vec<Line>,
-    /// Number of relabellings of boots behind the p-values.
+    /// Number of relabellings of boots behind the p-values of judged lines.
     pub nr_relabelings: usize,
-    /// Whether these are all relabellings, so that p-values are exact.
+    /// Whether these are all relabellings, so that the p-values are exact.
     pub exact: bool,
     /// Boots that were left out, with reasons.
     pub inadmissible: Vec<String>,
@@ -110,25 +113,14 @@ impl Comparison {
     }
 }
 
-/// Upper limit of estimated numbers of boots.
-pub const MOST_BOOTS: usize = 500;
-
 type Key = (String, Option<String>, String);
 
 /// Compares the boots of two sides.
 pub fn compare(sides: &Sides<'_>, policy: &Policy) -> Comparison {
     let Grouped { groups, boots, inadmissible, hidden_differences, unpaired } = Grouped::new(sides);
     let mut lines: Vec<Vec<Line>> = groups.iter().map(|g| lines(g, policy)).collect();
-    let block = |(g, lines): (&BootGroup<'_>, &Vec<Line>)| Block {
-        design: g.design(),
-        samples: lines.iter().map(|l| Sample { a: l.a.clone(), b: l.b.clone() }).collect(),
-    };
-    let blocks: Vec<Block> = groups.iter().zip(&lines).map(block).collect();
-    let tested = permutation::test(&blocks);
-    let designs = groups.iter().zip(&mut lines).flat_map(|(g, l)| l.iter_mut().map(|l| (g.design(), l)));
-    for ((design, line), s) in designs.zip(&tested.of) {
-        decide(line, s, tested.critical_t, design);
-    }
+    let tested = decide_all(&groups, &mut lines, true);
+    decide_all(&groups, &mut lines, false);
     let (verdicts, all_verdicts) = verdicts::judge(&boots);
     let asked = |side: &Side<'_>| sides.asked.iter().map(|d| (d.to_string(), set(&side.runs, d))).collect();
     Comparison {
@@ -142,6 +134,37 @@ pub fn compare(sides: &Sides<'_>, policy: &Policy) -> Comparison {
         hidden_differences,
         unpaired,
     }
+}
+
+/// Decides the lines that are judged, or the others: they are tested together.
+fn decide_all(groups: &[BootGroup<'_>], lines: &mut [Vec<Line>], judged: bool) -> permutation::Tested {
+    let is_of = |l: &&Line| l.judged == judged && l.finding != Finding::OneSided;
+    let samples: Vec<Vec<Sample>> =
+        lines.iter().map(|l| l.iter().filter(is_of).map(Line::sample).collect()).collect();
+    let blocks: Vec<Block> = groups
+        .iter()
+        .zip(&samples)
+        .map(|(g, samples)| Block { design: g.design(), samples: samples.clone() })
+        .collect();
+    let tested = permutation::test(&blocks);
+    let mut of = tested.of.iter();
+    let mut open: Vec<Open<'_>> = Vec::new();
+    for ((group, lines), samples) in groups.iter().zip(lines.iter_mut()).zip(&samples) {
+        let of_group = lines.iter_mut().filter(|l| is_of(&&**l));
+        let mut undecided = Vec::new();
+        for ((line, sample), s) in of_group.zip(samples).zip(&mut of) {
+            let least = decide(line, s);
+            if line.finding == Finding::CannotDecide {
+                undecided.push((sample, least));
+            }
+        }
+        open.push(Open { design: group.design(), lines: undecided });
+    }
+    for (lines, needed) in lines.iter_mut().zip(boots_needed(&open)) {
+        let undecided = |l: &&mut Line| l.judged == judged && l.finding == Finding::CannotDecide;
+        lines.iter_mut().filter(undecided).zip(needed).for_each(|(line, n)| line.boots_needed = n);
+    }
+    tested
 }
 
 /// The values of each compared metric, one per boot; a boot without a measured value has none.
@@ -173,8 +196,17 @@ fn lines(group: &BootGroup<'_>, policy: &Policy) -> Vec<Line> {
         let on_both = [a, b].iter().all(|side| side.iter().any(Option::is_some));
         !on_both || a.iter().chain(b).flatten().any(|v| *v != 0.0)
     };
-    let both = keys.into_iter().map(&mut sides).filter(|(_, a, b)| changing(a, b));
-    both.map(|(key, a, b)| Line::new(group, key, a, b, policy)).collect()
+    let both: Vec<_> = keys.into_iter().map(&mut sides).filter(|(_, a, b)| changing(a, b)).collect();
+    let by_role: BTreeSet<(String, String)> = both
+        .iter()
+        .filter(|((_, role, _), ..)| role.is_some())
+        .map(|((m, _, s), ..)| (m.clone(), s.clone()))
+        .collect();
+    let line = |(key, a, b): (Key, Vec<Option<f64>>, Vec<Option<f64>>)| {
+        let of_roles = key.1.is_none() && by_role.contains(&(key.0.clone(), key.2.clone()));
+        Line::new(group, key, a, b, policy, of_roles)
+    };
+    both.into_iter().map(line).collect()
 }
 
 /// Description of missing values.
@@ -194,10 +226,10 @@ fn missing(a: &[Option<f64>], b: &[Option<f64>], paired: bool) -> Option<String>
     }
 }
 
-/// Unit, polarity, whether the metric is judged, and its smallest material shift.
-fn terms(group: &BootGroup<'_>, metric: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
+/// Unit, polarity, whether the statistic is judged, and its smallest material shift.
+fn terms(group: &BootGroup<'_>, metric: &str, stat: &str, policy: &Policy) -> (String, Polarity, bool, f64) {
     if let Some(m) = metrics::metric(metric) {
-        let judged = policy.judges(m) && unjudged(group, metric).is_none();
+        let judged = policy.judges(m, stat) && unjudged(group, metric).is_none();
         return (m.unit.into(), m.polarity, judged, policy.material_frac(m));
     }
     let mut rows = group.a.iter().chain(&group.b).flat_map(|s| &s.metrics);
@@ -217,37 +249,33 @@ fn unjudged(group: &BootGroup<'_>, metric: &str) -> Option<&'static str> {
 const UNREGISTERED_MATERIAL_FRAC: f64 = 0.05;
 
 impl Line {
+    /// A line without a finding. `of_roles`: the roles have the same statistic, and it is judged for each of them.
     fn new(
         group: &BootGroup<'_>,
         (metric, role, stat): Key,
         a: Vec<Option<f64>>,
         b: Vec<Option<f64>>,
         policy: &Policy,
+        of_roles: bool,
     ) -> Line {
+        let (unit, polarity, judged, material_frac) = terms(group, &metric, &stat, policy);
         let known: [Vec<f64>; 2] = [&a, &b].map(|side| side.iter().copied().flatten().collect());
-        let (shift, shift_interval) = if group.paired {
-            let pairs = a.iter().zip(&b).filter_map(|(a, b)| a.zip(*b));
-            hodges_lehmann_paired(&pairs.map(|(a, b)| b - a).collect::<Vec<_>>())
-        } else {
-            hodges_lehmann(&known[0], &known[1])
-        };
-        let (unit, polarity, judged, material_frac) = terms(group, &metric, policy);
         let why = unjudged(group, &metric).map(str::to_string);
-        Line {
+        let mut line = Line {
             pair: group.pair.clone(),
-            unit,
             polarity,
             // A metric that side A lacks cannot have become worse.
-            judged: judged && !known[0].is_empty(),
+            judged: judged && !of_roles && !known[0].is_empty(),
             metric,
             role,
             stat,
+            scale: scale_of(Scale::of_unit(&unit), &a, &b),
+            unit,
             paired: group.paired,
             a_median: median(&known[0]),
             b_median: median(&known[1]),
-            shift,
-            shift_interval,
-            cliffs_delta: cliffs_delta(&known[0], &known[1]),
+            shift: None,
+            shift_interval: None,
             material_frac,
             p: 1.0,
             p_corrected: 1.0,
@@ -256,16 +284,32 @@ impl Line {
             reason: missing(&a, &b, group.paired).or(why),
             a,
             b,
-        }
+        };
+        let (shift, interval) = line.scaled_shift();
+        line.shift = shift.map(|s| from_scale(line.scale, s));
+        line.shift_interval = interval.map(|(l, h)| (from_scale(line.scale, l), from_scale(line.scale, h)));
+        line
+    }
+
+    fn sample(&self) -> Sample {
+        Sample::scaled(self.scale, &self.a, &self.b)
+    }
+
+    /// Shift and interval on the scale.
+    fn scaled_shift(&self) -> (Option<f64>, Option<(f64, f64)>) {
+        let sample = self.sample();
+        let [a, b] = sample.known();
+        if self.paired { hodges_lehmann_paired(&sample.differences()) } else { hodges_lehmann(&a, &b) }
     }
 }
 
-/// Sets the findings by significance. Lines without a shift keep theirs.
-fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design) {
+/// Sets the finding by significance; returns the smallest material shift on the scale. A line without a shift
+/// keeps its finding.
+fn decide(line: &mut Line, s: &Significance) -> f64 {
     (line.p, line.p_corrected) = (s.p, s.corrected);
-    let Some(shift) = line.shift else { return };
-    let least = line.material_frac * line.a_median.unwrap_or(0.0).abs();
-    let inside = line.shift_interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
+    let least = least_shift(line.scale, line.material_frac, line.a_median.unwrap_or(0.0));
+    let (Some(shift), interval) = line.scaled_shift() else { return least };
+    let inside = interval.is_some_and(|(low, high)| low.abs() <= least && high.abs() <= least);
     let significant = s.corrected <= ALPHA;
     line.finding = if significant && shift.abs() > least {
         match (line.polarity, shift > 0.0) {
@@ -276,30 +320,9 @@ fn decide(line: &mut Line, s: &Significance, critical_t: f64, design: Design) {
     } else if inside {
         if significant { Finding::Immaterial } else { Finding::Unchanged }
     } else {
-        line.boots_needed = boots_needed(line, s.t, critical_t, least, design);
         Finding::CannotDecide
     };
-}
-
-/// Estimated number of boots per side after which t is critical or the interval lies inside the immaterial
-/// range, for the same shift and spread: t grows and the interval shrinks with the square root of the number
-/// of boots.
-fn boots_needed(line: &Line, t: f64, critical_t: f64, least: f64, design: Design) -> Option<usize> {
-    let now = line.a.len().min(line.b.len());
-    let enough = |n: &usize| match design {
-        Design::Unpaired(..) => Design::Unpaired(*n, *n).least_p() <= ALPHA,
-        Design::Paired(_) => Design::Paired(*n).least_p() <= ALPHA,
-    };
-    let fewest = (1..=MOST_BOOTS).find(enough)?;
-    let shift = line.shift?.abs();
-    let factor = match line.shift_interval {
-        _ if shift > least => (critical_t / t).powi(2),
-        Some((low, high)) => ((high - low) / 2.0 / (least - shift)).powi(2),
-        None => 1.0,
-    };
-    let estimate = (now as f64 * factor.max(1.0)).ceil();
-    let needed = if now < fewest { fewest } else { (estimate.min(1e9) as usize).max(now + 1) };
-    (needed <= MOST_BOOTS).then_some(needed)
+    least
 }
 
 #[cfg(test)]

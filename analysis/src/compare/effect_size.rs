@@ -62,16 +62,6 @@ fn interval_rank(n: usize, m: usize) -> Option<usize> {
     k
 }
 
-/// Cliff's delta: how much more often a value of `b` is above one of `a` than below it, from -1 to 1.
-pub(crate) fn cliffs_delta(a: &[f64], b: &[f64]) -> Option<f64> {
-    if a.is_empty() || b.is_empty() {
-        return None;
-    }
-    let sign = |x: &f64, y: &f64| f64::from(i8::from(y > x) - i8::from(y < x));
-    let sum: f64 = a.iter().flat_map(|x| b.iter().map(move |y| sign(x, y))).sum();
-    Some(sum / (a.len() * b.len()) as f64)
-}
-
 /// Shift of pairs by Hodges and Lehmann: the median of the averages of all two differences (and of each with
 /// itself), with an interval from their order statistics at the level of [`ALPHA`] (exact signed-rank
 /// distribution of Wilcoxon without ties). The interval is `None` if there are too few pairs for that level.
@@ -116,8 +106,6 @@ mod tests {
         // interval.
         assert_eq!(interval, Some((7.0, 13.0)));
         assert_eq!(hodges_lehmann(&a[..3], &b[..3]).1, None);
-        assert_eq!(cliffs_delta(&a, &b), Some(1.0));
-        assert_eq!(cliffs_delta(&a, &a), Some(0.0));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! random sample of them, which keeps the level (B. Phipson and G. K. Smyth, 2010).
 
 use crate::compare::effect_size::ALPHA;
+use crate::compare::random::Random;
+use crate::compare::scaled::Sample;
 
 /// Maximum number of relabellings that are all tried.
 const MAX_EXACT: usize = 50_000;
@@ -36,6 +38,22 @@ impl Design {
         }
     }
 
+    /// Number of boots of the smaller side.
+    pub(crate) fn boots(self) -> usize {
+        match self {
+            Design::Unpaired(a, b) => a.min(b),
+            Design::Paired(n) => n,
+        }
+    }
+
+    /// The same design with `n` boots a side.
+    pub(crate) fn of_size(self, n: usize) -> Design {
+        match self {
+            Design::Unpaired(..) => Design::Unpaired(n, n),
+            Design::Paired(_) => Design::Paired(n),
+        }
+    }
+
     /// Smallest possible p-value: that of the actual labels and of all labels exchanged.
     pub(crate) fn least_p(self) -> f64 {
         let mirrored = match self {
@@ -44,15 +62,6 @@ impl Design {
         };
         (mirrored / self.relabelings()).min(1.0)
     }
-}
-
-/// Values of a metric, one per boot; `None`: could not be measured. Paired boots have the same index.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sample {
-    /// Values of side A.
-    pub a: Vec<Option<f64>>,
-    /// Values of side B.
-    pub b: Vec<Option<f64>>,
 }
 
 /// Boots that may be relabelled among each other, with their metrics.
@@ -67,8 +76,6 @@ pub(crate) struct Block {
 /// Significance of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Significance {
-    /// Absolute value of Student's t.
-    pub t: f64,
     /// Two-sided p-value of this metric alone.
     pub p: f64,
     /// p-value corrected over all metrics of all blocks.
@@ -80,35 +87,27 @@ pub(crate) struct Significance {
 pub(crate) struct Tested {
     /// Significance of each metric, in the order of blocks and samples.
     pub of: Vec<Significance>,
-    /// Smallest significant t.
-    pub critical_t: f64,
     /// Number of relabellings that were tried.
     pub nr_relabelings: usize,
     /// Whether these are all relabellings.
     pub exact: bool,
 }
 
-/// Values of a metric for relabelling: pooled, or differences of pairs. They are centred, so that equal
-/// values are exactly 0. If all values are positive, they are logarithms, so that the same factor has the
-/// same effect everywhere.
-fn prepared(design: Design, s: &Sample) -> Vec<Option<f64>> {
-    let all = || s.a.iter().chain(&s.b).copied().flatten();
-    let positive = all().all(|v| v > 0.0);
-    let scale = |v: f64| if positive { v.ln() } else { v };
+/// The values that are relabelled: differences of pairs, or all values, centred so that equal ones are exactly 0.
+fn relabelled(design: Design, sample: &Sample) -> Vec<Option<f64>> {
     match design {
         Design::Unpaired(..) => {
-            let first = all().next().map_or(0.0, scale);
-            s.a.iter().chain(&s.b).map(|v| v.map(|v| scale(v) - first)).collect()
+            let all = || sample.a.iter().chain(&sample.b).copied();
+            let first = all().flatten().next().unwrap_or(0.0);
+            all().map(|v| v.map(|v| v - first)).collect()
         }
-        Design::Paired(_) => {
-            s.a.iter().zip(&s.b).map(|(a, b)| a.zip(*b).map(|(a, b)| scale(b) - scale(a))).collect()
-        }
+        Design::Paired(_) => sample.a.iter().zip(&sample.b).map(|(a, b)| Some((*b)? - (*a)?)).collect(),
     }
 }
 
 /// Absolute t of a difference of means, or of a mean against 0. Without spread t is infinite for any
 /// difference.
-fn t(difference: f64, variance_of_it: f64) -> f64 {
+pub(crate) fn t(difference: f64, variance_of_it: f64) -> f64 {
     if difference == 0.0 {
         0.0
     } else if variance_of_it > 0.0 {
@@ -203,54 +202,49 @@ impl Labels {
     }
 }
 
-/// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, 2014) with a fixed seed, so that the same data has the same
-/// p-values.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(z ^ (z >> 31)) * bound as u128) >> 64) as usize
+/// Relabels the blocks, in all possible ways or in a random sample, the actual labels first, and calls `each`
+/// with the statistics of all metrics. Returns whether these are all relabellings.
+fn relabel(blocks: &[Block], sampled: usize, mut each: impl FnMut(&[f64])) -> bool {
+    let values: Vec<Vec<Vec<Option<f64>>>> =
+        blocks.iter().map(|b| b.samples.iter().map(|s| relabelled(b.design, s)).collect()).collect();
+    let mut labels: Vec<Labels> = blocks.iter().map(|b| Labels::new(b.design)).collect();
+    let mut statistics = |labels: &[Labels]| {
+        let of_block = |(l, samples): (&Labels, &Vec<Vec<Option<f64>>>)| {
+            samples.iter().map(|values| statistic(l.design, values, &l.now)).collect::<Vec<_>>()
+        };
+        each(&labels.iter().zip(&values).flat_map(of_block).collect::<Vec<_>>());
+    };
+    let total: f64 = blocks.iter().map(|b| b.design.relabelings()).product();
+    statistics(&labels);
+    if total <= MAX_EXACT as f64 {
+        // Like the digits of a number: the next block advances when this one starts again.
+        while labels.iter_mut().any(Labels::advance) {
+            statistics(&labels);
+        }
+        return true;
     }
+    let mut random = Random(1);
+    for _ in 0..sampled {
+        labels.iter_mut().for_each(|l| l.shuffle(&mut random));
+        statistics(&labels);
+    }
+    false
 }
 
 /// Tests every metric of every block.
 pub(crate) fn test(blocks: &[Block]) -> Tested {
-    let prepared: Vec<Vec<Vec<Option<f64>>>> =
-        blocks.iter().map(|b| b.samples.iter().map(|s| prepared(b.design, s)).collect()).collect();
-    let mut labels: Vec<Labels> = blocks.iter().map(|b| Labels::new(b.design)).collect();
-    let statistics = |labels: &[Labels], into: &mut Vec<f64>| {
-        into.clear();
-        for (l, samples) in labels.iter().zip(&prepared) {
-            into.extend(samples.iter().map(|values| statistic(l.design, values, &l.now)));
-        }
-    };
-    let mut observed = Vec::new();
-    statistics(&labels, &mut observed);
-    let mut tally = Tally::new(&observed);
-    let total: f64 = blocks.iter().map(|b| b.design.relabelings()).product();
-    let exact = total <= MAX_EXACT as f64;
-    let mut now = Vec::new();
-    let mut random = Random(1);
-    loop {
-        statistics(&labels, &mut now);
-        tally.count(&now);
-        if exact {
-            // Like the digits of a number: the next block advances when this one starts again.
-            if !labels.iter_mut().any(Labels::advance) {
-                break;
-            }
-        } else {
-            if tally.maxima.len() > NR_SAMPLED {
-                break;
-            }
-            labels.iter_mut().for_each(|l| l.shuffle(&mut random));
-        }
-    }
-    tally.finish(exact)
+    let mut tally: Option<Tally> = None;
+    let exact = relabel(blocks, NR_SAMPLED, |now| tally.get_or_insert_with(|| Tally::new(now)).count(now));
+    tally.unwrap_or_else(|| Tally::new(&[])).finish(exact)
+}
+
+/// The greatest t that is not significant in any metric of the blocks, by a sample of relabellings of this size.
+pub(crate) fn critical_t(blocks: &[Block], sampled: usize) -> f64 {
+    let mut greatest = Vec::new();
+    relabel(blocks, sampled, |now| greatest.push(now.iter().copied().fold(0.0, f64::max)));
+    greatest.sort_by(f64::total_cmp);
+    let above = (greatest.len() as f64 * ALPHA) as usize;
+    greatest.iter().rev().nth(above).copied().unwrap_or(0.0)
 }
 
 /// Counts how often statistics of relabellings reach the observed ones.
@@ -260,8 +254,7 @@ struct Tally {
     order: Vec<usize>,
     alone: Vec<usize>,
     stepped: Vec<usize>,
-    /// Greatest statistic of each relabelling.
-    maxima: Vec<f64>,
+    nr_relabelings: usize,
 }
 
 impl Tally {
@@ -269,7 +262,7 @@ impl Tally {
         let mut order: Vec<usize> = (0..observed.len()).collect();
         order.sort_by(|a, b| observed[*b].total_cmp(&observed[*a]));
         let zeros = vec![0; observed.len()];
-        Tally { observed: observed.into(), order, alone: zeros.clone(), stepped: zeros, maxima: Vec::new() }
+        Tally { observed: observed.into(), order, alone: zeros.clone(), stepped: zeros, nr_relabelings: 0 }
     }
 
     fn count(&mut self, now: &[f64]) {
@@ -280,21 +273,18 @@ impl Tally {
             self.alone[*i] += usize::from(now[*i] >= reached);
             self.stepped[*i] += usize::from(greatest >= reached);
         }
-        self.maxima.push(greatest);
+        self.nr_relabelings += 1;
     }
 
-    fn finish(mut self, exact: bool) -> Tested {
-        let n = self.maxima.len();
-        let mut of = vec![Significance { t: 0.0, p: 1.0, corrected: 1.0 }; self.observed.len()];
+    fn finish(self, exact: bool) -> Tested {
+        let n = self.nr_relabelings as f64;
+        let mut of = vec![Significance { p: 1.0, corrected: 1.0 }; self.observed.len()];
         let mut least = 0.0f64;
         for i in self.order {
-            least = least.max(self.stepped[i] as f64 / n as f64);
-            of[i] =
-                Significance { t: self.observed[i], p: self.alone[i] as f64 / n as f64, corrected: least };
+            least = least.max(self.stepped[i] as f64 / n);
+            of[i] = Significance { p: self.alone[i] as f64 / n, corrected: least };
         }
-        self.maxima.sort_by(f64::total_cmp);
-        let critical = self.maxima.len() - 1 - (n as f64 * ALPHA) as usize;
-        Tested { of, critical_t: self.maxima.get(critical).copied().unwrap_or(0.0), nr_relabelings: n, exact }
+        Tested { of, nr_relabelings: self.nr_relabelings, exact }
     }
 }
 
@@ -334,20 +324,32 @@ mod tests {
 
     #[test]
     fn t_by_hand() {
-        // Not all positive, so no logarithms. Means 0 and 3, squares 2 and 2, variance (2 + 2) / 4 * (2 / 3):
-        // t = 3.674.
-        let tested = test(&[unpaired(vec![sample(&[-1.0, 0.0, 1.0], &[2.0, 3.0, 4.0])])]);
-        close(tested.of[0].t, 3.0 / (2.0f64 / 3.0).sqrt());
+        // Means 0 and 3, squares 2 and 2, variance (2 + 2) / 4 * (2 / 3): t = 3.674.
+        let s = sample(&[-1.0, 0.0, 1.0], &[2.0, 3.0, 4.0]);
+        let of = |s: &Sample, design| statistic(design, &relabelled(design, s), &Labels::new(design).now);
+        close(of(&s, Design::Unpaired(3, 3)), 3.0 / (2.0f64 / 3.0).sqrt());
         // Differences 1, 2, 3: mean 2, variance 1, of the mean 1 / 3.
-        let b =
-            Block { design: Design::Paired(3), samples: vec![sample(&[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0])] };
-        close(test(&[b]).of[0].t, 2.0 / (1.0f64 / 3.0).sqrt());
+        let s = sample(&[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0]);
+        close(of(&s, Design::Paired(3)), 2.0 / (1.0f64 / 3.0).sqrt());
+    }
+
+    #[test]
+    fn critical_t_separates_what_is_significant() {
+        // Six pairs: of 64 relabellings two have the greatest t, that of equal signs, and they may be significant.
+        let s = sample(&[0.0; 6], &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0]);
+        let block = Block { design: Design::Paired(6), samples: vec![s] };
+        let observed = (22.0 / 6.0) / ((104.0 - 22.0 * 22.0 / 6.0) / 5.0 / 6.0f64).sqrt();
+        let critical = critical_t(&[block], 10);
+        // The next set of signs: -1 and the others positive.
+        let next = (20.0 / 6.0) / ((104.0 - 20.0 * 20.0 / 6.0) / 5.0 / 6.0f64).sqrt();
+        close(critical, next);
+        assert!(critical < observed);
     }
 
     #[test]
     fn equal_values_are_no_evidence() {
         let tested = test(&[unpaired(vec![sample(&[0.3; 5], &[0.3; 5])])]);
-        assert_eq!((tested.of[0].t, tested.of[0].p, tested.of[0].corrected), (0.0, 1.0, 1.0));
+        assert_eq!((tested.of[0].p, tested.of[0].corrected), (1.0, 1.0));
         let none = Sample { a: vec![None; 4], b: vec![None; 4] };
         assert_eq!(test(&[unpaired(vec![none])]).of[0].p, 1.0);
         assert!(test(&[]).of.is_empty());
@@ -367,7 +369,6 @@ mod tests {
             close(tested.of[0].corrected, design.least_p());
             assert!(tested.of[1..].iter().all(|s| s.corrected > ALPHA));
             assert!(tested.of.iter().all(|s| s.corrected >= s.p));
-            assert!(tested.of[0].t > tested.critical_t);
         }
     }
 

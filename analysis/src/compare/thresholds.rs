@@ -11,10 +11,10 @@ use crate::catalog::metrics::{self, METRICS, Metric, Polarity};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Smallest material shift by metric, as a fraction of the median of side A.
+    /// Smallest material shift by metric, as a fraction of the median of side A or of a ratio above or below 1.
     #[serde(default)]
     material: BTreeMap<String, f64>,
-    /// Whether a metric is judged, by metric. Other metrics are only shown.
+    /// Whether a metric is judged, by metric. Of other metrics the primary statistics are judged.
     #[serde(default)]
     judge: BTreeMap<String, bool>,
 }
@@ -70,14 +70,16 @@ impl Policy {
         }
     }
 
-    /// Smallest material shift of a metric, as a fraction of the median of side A.
+    /// Smallest material shift of a metric, as a fraction.
     pub fn material_frac(&self, metric: &Metric) -> f64 {
         self.material.get(metric.name).copied().unwrap_or(metric.material_frac)
     }
 
-    /// Whether a metric is judged: it can regress and so influence the exit status.
-    pub fn judges(&self, metric: &Metric) -> bool {
-        metric.polarity != Polarity::Neutral && self.judge.get(metric.name).copied().unwrap_or(true)
+    /// Whether a statistic is judged: it can regress and so influence the exit status. By default the primary
+    /// ones are.
+    pub fn judges(&self, metric: &Metric, stat: &str) -> bool {
+        let primary = metrics::PRIMARY.contains(&(metric.name, stat));
+        metric.polarity != Polarity::Neutral && self.judge.get(metric.name).copied().unwrap_or(primary)
     }
 }
 
@@ -87,11 +89,19 @@ mod tests {
 
     #[test]
     fn file_overrides_the_registry() {
-        let p = Policy::parse("[material]\nwakeup_latency = 0.2\n[judge]\ncontext_switches = false").unwrap();
+        let p = Policy::parse(
+            "[material]\nwakeup_latency = 0.2\n[judge]\nmigrations = false\npreemption_wait = true",
+        )
+        .unwrap();
         let m = |name| metrics::metric(name).unwrap();
         assert_eq!((p.material_frac(m("wakeup_latency")), p.material_frac(m("run_delay"))), (0.2, 0.05));
-        assert!(!p.judges(m("context_switches")) && p.judges(m("wakeup_latency")));
-        assert!(!p.judges(m("slice_length")), "neutral metrics are never judged");
+        let judges = |p: &Policy, name, stat| p.judges(m(name), stat);
+        assert!(!judges(&p, "migrations", "value") && judges(&Policy::default(), "migrations", "value"));
+        assert!(judges(&p, "wakeup_latency", "p99") && !judges(&p, "context_switches", "value"));
+        assert!(
+            judges(&p, "preemption_wait", "p99") && !judges(&Policy::default(), "preemption_wait", "p99")
+        );
+        assert!(!judges(&p, "slice_length", "p50"), "neutral metrics are never judged");
         assert_eq!(Policy::parse("").unwrap(), Policy::default());
     }
 

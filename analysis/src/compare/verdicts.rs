@@ -121,6 +121,8 @@ pub struct VerdictLine {
     pub finding: Finding,
     /// Reason of the finding, unless it is "unchanged".
     pub reason: Option<String>,
+    /// Why the first boot of side B failed, if one did.
+    pub first_failure: Option<String>,
 }
 
 /// All boots of a group, comparable or not.
@@ -318,7 +320,10 @@ pub(crate) fn judge(all: &[Boots<'_>]) -> (Vec<VerdictLine>, VerdictLine) {
         let (finding, reason) =
             finding(significant && p_corrected <= ALPHA, null.excess(), boots.open(&[a, b]));
         let (pair, paired) = (boots.pair.clone(), boots.pairs.is_some());
-        VerdictLine { pair, paired, a, b, p: null.p(), p_corrected, judged: true, finding, reason }
+        let mut failed_boots = boots.b.iter().filter(|r| failed(r.verdict));
+        let first_failure = failed_boots.find_map(|r| r.reasons.first().cloned());
+        let p = null.p();
+        VerdictLine { pair, paired, a, b, p, p_corrected, judged: true, finding, reason, first_failure }
     };
     let lines: Vec<VerdictLine> = all.iter().zip(&nulls).zip(corrected).map(line).collect();
     let open = lines.iter().find(|l| l.finding == Finding::CannotDecide).and_then(|l| l.reason.clone());
@@ -336,6 +341,7 @@ pub(crate) fn judge(all: &[Boots<'_>]) -> (Vec<VerdictLine>, VerdictLine) {
         judged: true,
         finding,
         reason,
+        first_failure: lines.iter().find_map(|l| l.first_failure.clone()),
     };
     (lines, all)
 }

@@ -105,7 +105,8 @@ fn expected(command: &str) -> (&'static [i32], &'static str) {
         c if c.contains("ktstr test") || c.contains("nextest run") => (&[0], " passed"),
         c if c.starts_with("export PATH=") => (&[0], ""),
         c if c.contains("ktstr new") => (&[0], "is ready"),
-        c if c.contains("stats ab") || c.contains("--b-scheduler") => (&[0, 1, 3], "wakeup_latency"),
+        c if c.contains("stats ab") || c.contains("--b-scheduler") => (&[0, 1, 3], " against "),
+        c if c.contains("--by ") => (&[0, 1, 3], "baseline"),
         // There is one kernel.
         c if c.contains("--b-kernel B") => (&[2], "no run"),
         c if c.ends_with("list-values") => (&[0], "topology"),

@@ -1,245 +1,286 @@
-//! A comparison as text and as Markdown.
+//! A comparison as text: the verdict, then what is judged, the worst first; or all lines.
 
-use std::collections::BTreeSet;
+use comfy_table::{Cell, CellAlignment, Color, Table};
+use ktstr_analysis::compare::{
+    Comparison, Finding, Line, Row, Sheet, VerdictLine, View, short_name, summarize,
+};
 
-use comfy_table::{Cell, Color};
-use ktstr_analysis::compare::Finding;
-use ktstr_analysis::compare::{Comparison, Line, MOST_BOOTS};
-use ktstr_analysis::compare::{VerdictCounts, VerdictLine};
-
-use super::print::{cell, right, table, unsigned_zero, value};
+use super::print::{cell, right, table, value};
+use super::words;
 use crate::output::{one_line, outln, plain};
 
-fn finding_text(line: &Line) -> String {
-    let text = match (line.finding, line.boots_needed) {
-        (Finding::Regression, _) if line.judged => "REGRESSION".into(),
-        (Finding::Regression, _) => "worse, not judged".into(),
-        (Finding::Improvement, _) => "improvement".into(),
-        (Finding::Different, _) => "different".into(),
-        (Finding::Immaterial, _) => format!("different, by less than {} %", 100.0 * line.material_frac),
-        (Finding::Unchanged, _) => "unchanged".into(),
-        (Finding::CannotDecide, Some(n)) => format!("cannot decide (try {n} boots a side)"),
-        (Finding::CannotDecide, None) if line.shift.is_none() => "cannot decide".into(),
-        (Finding::CannotDecide, None) => format!("cannot decide (not within {MOST_BOOTS} boots)"),
-        (Finding::OneSided, _) if line.judged => "cannot decide".into(),
-        (Finding::OneSided, _) => "not judged".into(),
-    };
-    with_reason(text, &line.reason)
+/// Width of the verdict.
+pub(super) const WIDTH: usize = 100;
+/// Lines of a comparison that are shown without `--all`.
+const MOST_LINES: usize = 20;
+/// Groups that are shown with medians and intervals; with intervals; at all.
+const WITH_MEDIANS: usize = 2;
+const WITH_INTERVALS: usize = 3;
+const MOST_GROUPS: usize = 8;
+/// Notes of a kind that are shown without `--all`.
+const MOST_NOTES: usize = 2;
+
+/// Prints the verdict and the lines of the view.
+pub(super) fn print(c: &Comparison, view: &View, all: bool) {
+    outln!("{}", words::wrapped(&words::verdict(c), WIDTH));
+    let failed: Vec<&VerdictLine> = c.verdicts.iter().filter(|v| words::failures(v).is_some()).collect();
+    for v in failed.iter().take(if all { usize::MAX } else { MOST_NOTES }) {
+        let group = if c.verdicts.len() > 1 { format!("{}: ", label(v, &c.verdicts)) } else { String::new() };
+        outln!(
+            "{}",
+            plain(&words::wrapped(&format!("{group}{}", words::failures(v).unwrap_or_default()), WIDTH))
+        );
+    }
+    outln!("");
+    if all {
+        print_all(c, view)
+    } else {
+        print_summary(c, view)
+    }
+    for note in notes(c, all) {
+        outln!("{}", words::wrapped(&note, WIDTH));
+    }
 }
 
-fn with_reason(text: String, reason: &Option<String>) -> String {
-    reason.iter().fold(text, |text, reason| format!("{text}: {reason}"))
+fn print_summary(c: &Comparison, view: &View) {
+    let mut left = MOST_LINES;
+    let mut hidden = 0;
+    for sheet in summarize(c, view) {
+        let shown: Vec<&Row<'_>> = sheet.rows.iter().filter(|r| !is_same(r.finding)).take(left).collect();
+        hidden += sheet.rows.iter().filter(|r| !is_same(r.finding)).count() - shown.len();
+        left -= shown.len();
+        if c.verdicts.len() > sheet.groups.len() {
+            outln!("{}", one_line(&titles(&sheet, &c.verdicts)));
+        }
+        if !shown.is_empty() {
+            outln!("{}\n", trimmed(&sheet_table(&sheet, &shown)));
+        }
+        for note in same_notes(&sheet) {
+            outln!("{}", words::wrapped(&note, WIDTH));
+        }
+    }
+    let judged = c.lines.iter().filter(|l| view.shows(l)).count();
+    let rest = c.lines.len() - judged;
+    let hidden = if hidden > 0 { format!("{hidden} more lines are judged; ") } else { String::new() };
+    if rest > 0 || !hidden.is_empty() {
+        outln!("{hidden}--all shows all {} lines, with p-values", c.lines.len());
+    }
 }
 
-fn verdict_text(line: &VerdictLine) -> String {
-    let text = match line.finding {
-        Finding::Regression => "REGRESSION",
-        Finding::Improvement => "improvement",
-        Finding::CannotDecide => "cannot decide",
-        _ => "no more than on A",
-    };
-    with_reason(text.into(), &line.reason)
+/// A table without spaces at the ends of lines.
+pub(super) fn trimmed(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-fn colored(text: String, finding: Finding, judged: bool) -> Cell {
-    let cell = cell(text);
+fn is_same(f: Finding) -> bool {
+    matches!(f, Finding::Unchanged | Finding::Immaterial)
+}
+
+fn titles(sheet: &Sheet<'_>, all: &[VerdictLine]) -> String {
+    sheet.groups.iter().map(|g| label(g, all)).collect::<Vec<_>>().join(" and ")
+}
+
+/// The values of a group that distinguish it among all groups; a test that the topology determines is left out.
+pub(super) fn label(group: &VerdictLine, all: &[VerdictLine]) -> String {
+    let differs = |d: &str| all.iter().any(|o| o.pair.get(d) != group.pair.get(d));
+    let topologies: std::collections::BTreeSet<_> = all.iter().map(|g| g.pair.get("topology")).collect();
+    let by_topology = topologies.len() == all.len();
+    let parts = group.pair.iter().filter(|(d, _)| differs(d) && (*d == "topology" || !by_topology));
+    let parts: Vec<String> = parts.map(|(d, v)| words::dimension_value(d, v)).collect();
+    if parts.is_empty() { group.pair.get("topology").cloned().unwrap_or_default() } else { parts.join(" ") }
+}
+
+/// Headings of a finding's rows.
+fn heading(finding: Finding) -> &'static str {
     match finding {
-        Finding::Regression if judged => cell.fg(Color::Red),
-        Finding::Improvement => cell.fg(Color::Green),
-        Finding::CannotDecide => cell.fg(Color::Yellow),
-        Finding::OneSided if judged => cell.fg(Color::Yellow),
-        _ => cell,
+        Finding::Regression => "worse",
+        Finding::Improvement => "better",
+        Finding::Different => "different",
+        Finding::CannotDecide | Finding::OneSided => "undecided",
+        Finding::Immaterial | Finding::Unchanged => "unchanged",
     }
 }
 
-/// The shift as a part of side A, with its interval.
-fn shift_text(line: &Line) -> String {
-    let percent = |v: f64| line.a_median.filter(|m| *m != 0.0).map(|m| 100.0 * v / m.abs());
-    let signed = |v: f64| unsigned_zero(format!("{v:+.1}"));
-    let Some(shift) = line.shift else { return "-".into() };
-    let Some(relative) = percent(shift) else { return value(Some(shift), &line.unit) };
-    let interval = line.shift_interval.and_then(|(l, h)| percent(l).zip(percent(h)));
-    match interval {
-        Some((low, high)) => format!("{} % [{}, {}]", signed(relative), signed(low), signed(high)),
-        None => format!("{} %", signed(relative)),
+fn color(finding: Finding) -> Option<Color> {
+    match finding {
+        Finding::Regression => Some(Color::Red),
+        Finding::Improvement => Some(Color::Green),
+        Finding::CannotDecide | Finding::OneSided => Some(Color::Yellow),
+        _ => None,
     }
 }
 
-fn p_text(p: f64) -> String {
-    if p < 0.0005 { "<0.001".into() } else { format!("{p:.3}") }
+fn colored(text: &str, finding: Finding) -> Cell {
+    color(finding).iter().fold(cell(text), |cell, color| cell.fg(*color))
 }
 
-const COMPARED: [&str; 8] = ["metric", "role", "stat", "A", "B", "shift [95 %]", "p", "finding"];
+/// The columns of one group.
+fn group_header(label: &str, nr_groups: usize) -> Vec<String> {
+    let label = one_line(label);
+    match nr_groups {
+        n if n <= WITH_MEDIANS => vec!["\nA".into(), "\nB".into(), format!("{label}\nshift [95 %]")],
+        n if n <= WITH_INTERVALS => vec![format!("{label}\nshift [95 %]")],
+        _ => vec![label],
+    }
+}
 
-fn cells(line: &Line) -> [String; 8] {
+fn sheet_table(sheet: &Sheet<'_>, rows: &[&Row<'_>]) -> Table {
+    let groups: Vec<VerdictLine> = sheet.groups.iter().map(|g| (*g).clone()).collect();
+    let shown = groups.len().min(MOST_GROUPS);
+    let mut out = table(&[]);
+    let mut header = vec![Cell::new("")];
+    for group in &groups[..shown] {
+        let titles = group_header(&label(group, &groups), groups.len());
+        header.extend(titles.into_iter().map(|t| Cell::new(t).set_alignment(CellAlignment::Right)));
+    }
+    if groups.len() > shown {
+        header.push(Cell::new(format!("and {} more", groups.len() - shown)));
+    }
+    out.set_header(header);
+    let mut last = None;
+    for row in rows {
+        if last != Some(heading(row.finding)) {
+            out.add_row(vec![colored(heading(row.finding), row.finding)]);
+            last = Some(heading(row.finding));
+        }
+        out.add_row(row_cells(row, groups.len(), shown));
+    }
+    let columns = if groups.len() <= WITH_MEDIANS { 3 } else { 1 };
+    for (i, column) in out.column_iter_mut().enumerate() {
+        column
+            .set_padding((u16::from(i > 0 && (i - 1) % columns == 0), if groups.len() == 1 { 2 } else { 1 }));
+    }
+    out
+}
+
+fn row_cells(row: &Row<'_>, nr_groups: usize, shown: usize) -> Vec<Cell> {
+    let name = row.first().map(name).unwrap_or_default();
+    let mut cells = vec![cell(format!("  {name}"))];
+    cells.extend(row.cells[..shown].iter().flat_map(|line| group_cells(*line, nr_groups)));
+    let more = row.cells[shown..].iter().flatten().count();
+    if more > 0 {
+        cells.push(cell(format!("+ {more}")));
+    }
+    cells
+}
+
+fn group_cells(line: Option<&Line>, nr_groups: usize) -> Vec<Cell> {
+    let of = |f: &dyn Fn(&Line) -> String| right(line.map(f).unwrap_or_default());
+    let shift = of(&|l| match l.finding {
+        Finding::CannotDecide => words::boots_needed(l).unwrap_or("-".into()),
+        Finding::OneSided => "one side only".into(),
+        _ if nr_groups <= WITH_INTERVALS => words::shift_with_interval(l),
+        _ => words::shift(l),
+    });
+    if nr_groups <= WITH_MEDIANS {
+        vec![of(&|l| value(l.a_median, &l.unit)), of(&|l| value(l.b_median, &l.unit)), shift]
+    } else {
+        vec![shift]
+    }
+}
+
+/// Role and statistic of a line.
+pub(super) fn name(line: &Line) -> String {
+    let role = line.role.as_ref().map(|r| format!("{r} ")).unwrap_or_default();
+    one_line(&format!("{role}{}", short_name(line)))
+}
+
+/// What is not in the table: lines that say the same as others, and unchanged ones.
+pub(super) fn same_notes(sheet: &Sheet<'_>) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for row in sheet.rows.iter().filter(|r| !r.same.is_empty()) {
+        let same: Vec<String> = row.same.iter().map(|l| format!("{} {}", name(l), words::shift(l))).collect();
+        let of = row.first().map(name).unwrap_or_default();
+        notes.push(format!("same cause as {of}: {}", same.join(", ")));
+    }
+    let unchanged = sheet.rows.iter().filter(|r| is_same(r.finding)).filter_map(|r| {
+        let nr = r.cells.iter().flatten().count();
+        let on = if nr < sheet.groups.len() {
+            format!(" (on {nr} of {})", sheet.groups.len())
+        } else {
+            String::new()
+        };
+        r.first().map(|l| format!("{}{on}", name(l)))
+    });
+    let unchanged: Vec<String> = unchanged.collect();
+    if !unchanged.is_empty() {
+        notes.push(format!("unchanged: {}", unchanged.join(", ")));
+    }
+    notes
+}
+
+/// Columns of the table of all lines.
+pub(super) const COLUMNS: [&str; 8] = ["metric", "role", "stat", "A", "B", "shift [95 %]", "p", "finding"];
+
+/// A line in the table of all lines.
+pub(super) fn cells(line: &Line) -> [String; 8] {
     [
         line.metric.clone(),
         line.role.clone().unwrap_or("(run)".into()),
         line.stat.clone(),
         value(line.a_median, &line.unit),
         value(line.b_median, &line.unit),
-        shift_text(line),
-        p_text(line.p_corrected),
-        finding_text(line),
+        words::shift_with_interval(line),
+        words::p_value(line.p_corrected),
+        words::finding(line),
     ]
 }
 
-fn failed_of(ends: &VerdictCounts) -> String {
-    format!("{} of {}", ends.failed(), ends.boots())
-}
-
-fn verdict_cells(line: &VerdictLine) -> [String; 8] {
-    let none = || "-".to_string();
-    let (a, b) = (failed_of(&line.a), failed_of(&line.b));
-    ["boots failed".into(), none(), none(), a, b, none(), p_text(line.p_corrected), verdict_text(line)]
-}
-
-/// How the boots ended, if not all passed: `A 14 pass; B 6 pass, 6 sched_exit, 2 fail`.
-fn ends_text(line: &VerdictLine) -> Option<String> {
-    let side = |e: &VerdictCounts| {
-        let counts = [
-            (e.pass, "pass"),
-            (e.fail, "fail"),
-            (e.sched_exit, "sched_exit"),
-            (e.boot_error, "boot_error"),
-            (e.inconclusive, "inconclusive"),
-            (e.skip, "skip"),
-            (e.no_result, "without a result"),
-        ];
-        let some = counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}"));
-        some.collect::<Vec<_>>().join(", ")
+/// Groups with their lines, judged ones first.
+pub(super) fn all_lines<'a>(c: &'a Comparison, view: &View) -> Vec<(&'a VerdictLine, Vec<&'a Line>)> {
+    let filtered = view.metric.is_some() || view.role.is_some();
+    let of_group = |v: &'a VerdictLine| {
+        let mut lines: Vec<&Line> =
+            c.lines.iter().filter(|l| l.pair == v.pair && (!filtered || view.shows(l))).collect();
+        lines.sort_by_key(|l| !l.judged);
+        (v, lines)
     };
-    let all_passed = [&line.a, &line.b].iter().all(|e| e.pass == e.boots());
-    (!all_passed).then(|| format!("boots: A {}; B {}", side(&line.a), side(&line.b)))
+    c.verdicts.iter().map(of_group).collect()
 }
 
-/// What is said of one pair.
-struct Section<'a> {
-    title: String,
-    verdicts: &'a VerdictLine,
-    lines: Vec<&'a Line>,
+fn print_all(c: &Comparison, view: &View) {
+    for (group, lines) in all_lines(c, view) {
+        outln!("{}", title(group));
+        let mut out = table(&COLUMNS);
+        for line in lines {
+            let [metric, role, stat, a, b, shift, p, text] = cells(line);
+            let mut row: Vec<Cell> = [metric, role, stat].into_iter().map(cell).collect();
+            row.extend([a, b, shift, p].into_iter().map(right));
+            row.push(if line.judged { colored(&text, line.finding) } else { cell(text) });
+            out.add_row(row);
+        }
+        outln!("{}\n", trimmed(&out));
+    }
 }
 
-fn sections(c: &Comparison) -> impl Iterator<Item = Section<'_>> {
-    c.verdicts.iter().map(|verdicts| {
-        let lines: Vec<&Line> = c.lines.iter().filter(|l| l.pair == verdicts.pair).collect();
-        let boots = match lines.first() {
-            Some(l) if l.paired => format!("{} pairs of boots", l.a.len()),
-            Some(l) => format!("{} boots against {}", l.a.len(), l.b.len()),
-            None => "no metric can be compared".into(),
-        };
-        let dimensions: Vec<String> = verdicts.pair.iter().map(|(d, v)| format!("{d} {v}")).collect();
-        Section { title: one_line(&format!("{} ({boots})", dimensions.join(", "))), verdicts, lines }
-    })
+/// All dimensions of a group.
+pub(super) fn title(group: &VerdictLine) -> String {
+    let value = |(d, v): (&String, &String)| format!("{d} {}", words::dimension_value(d, v));
+    let pairs = if group.paired { ", boots paired by seed" } else { "" };
+    one_line(&format!("{}{pairs}", group.pair.iter().map(value).collect::<Vec<_>>().join(", ")))
 }
 
 /// How the numbers were made, and what was left out.
-fn notes(c: &Comparison) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (name, side) in ["A", "B"].iter().zip(&c.sides) {
-        let value = |(d, v): (&String, &BTreeSet<String>)| {
-            format!("{d} {}", v.iter().cloned().collect::<Vec<_>>().join(", "))
-        };
-        notes.push(format!("side {name}: {}", side.iter().map(value).collect::<Vec<_>>().join(", ")));
+pub(super) fn notes(c: &Comparison, all: bool) -> Vec<String> {
+    let mut notes = vec![format!(
+        "A {}, B {}; medians over boots, shift by Hodges and Lehmann",
+        words::side(c, 0),
+        words::side(c, 1)
+    )];
+    if all {
+        let how = if c.exact { "all" } else { "a sample of" };
+        notes.push(format!(
+            "p by {how} {} relabellings of boots, corrected over all judged lines, and separately over all others (Westfall and Young); boots that failed by an exact test, corrected over groups (Holm)",
+            c.nr_relabelings
+        ));
     }
-    let how = if c.exact { "all" } else { "a sample of" };
-    notes.push(format!(
-        "medians over boots; shift by Hodges and Lehmann; p by {how} {} relabellings of boots, corrected over all lines (Westfall and Young); boots failed (fail, sched_exit, boot_error): exact test, corrected over pairs (Holm)",
-        c.nr_relabelings
-    ));
-    for (title, items) in [
-        ("left out", &c.inadmissible),
-        ("not paired", &c.unpaired),
-        ("differs besides", &c.hidden_differences),
-    ] {
-        notes.extend(items.iter().map(|i| format!("{title}: {i}")));
+    let kinds = [("left out", &c.inadmissible), ("not paired", &c.unpaired), ("note", &c.hidden_differences)];
+    for (title, items) in kinds {
+        let most = if all { usize::MAX } else { MOST_NOTES };
+        notes.extend(items.iter().take(most).map(|i| format!("{title}: {i}")));
+        if items.len() > most {
+            notes.push(format!("{title}: {} more (--all)", items.len() - most));
+        }
     }
     notes.iter().map(|n| plain(n)).collect()
-}
-
-fn row(cells: [String; 8], finding: Finding, judged: bool) -> Vec<Cell> {
-    let [metric, role, stat, a, b, shift, p, text] = cells;
-    let mut row: Vec<Cell> = [metric, role, stat].into_iter().map(cell).collect();
-    row.extend([a, b, shift, p].into_iter().map(right));
-    row.push(colored(text, finding, judged));
-    row
-}
-
-/// Prints the sides beside each other.
-pub(super) fn print(c: &Comparison) {
-    for section in sections(c) {
-        outln!("{}", section.title);
-        ends_text(section.verdicts).iter().for_each(|ends| outln!("{ends}"));
-        let mut out = table(&COMPARED);
-        out.add_row(row(verdict_cells(section.verdicts), section.verdicts.finding, section.verdicts.judged));
-        for line in section.lines {
-            out.add_row(row(cells(line), line.finding, line.judged));
-        }
-        outln!("{out}\n");
-    }
-    notes(c).iter().for_each(|n| outln!("{n}"));
-    outln!("{}", headline(c));
-}
-
-/// The outcome in one line.
-fn headline(c: &Comparison) -> String {
-    let count = |of: &[Finding]| c.lines.iter().filter(|l| l.judged && of.contains(&l.finding)).count();
-    let worse = count(&[Finding::Regression]);
-    let better = count(&[Finding::Improvement]);
-    let open = count(&[Finding::CannotDecide, Finding::OneSided]);
-    let head = match c.exit_status() {
-        0 => "nothing regressed",
-        1 => "REGRESSION",
-        _ => "cannot decide",
-    };
-    let all = &c.all_verdicts;
-    let boots = format!(
-        "boots failed on A {}, on B {} (p {}; {})",
-        failed_of(&all.a),
-        failed_of(&all.b),
-        p_text(all.p),
-        verdict_text(all)
-    );
-    format!(
-        "{head}: {boots}; of the metrics that are judged, {worse} regressed, {better} improved, {open} cannot be decided"
-    )
-}
-
-/// The same as Markdown, for a pull request: what changed first, the rest folded away.
-pub(super) fn markdown(c: &Comparison) -> String {
-    let mut out = format!("### ktstr: {}\n", escaped(&headline(c)));
-    let telling =
-        |l: &Line| !matches!(l.finding, Finding::Unchanged | Finding::CannotDecide | Finding::Immaterial);
-    for section in sections(c) {
-        out.push_str(&format!("\n**{}**\n", escaped(&section.title)));
-        ends_text(section.verdicts).iter().for_each(|ends| out.push_str(&format!("\n{ends}\n")));
-        let (told, rest): (Vec<&Line>, Vec<&Line>) = section.lines.into_iter().partition(|l| telling(l));
-        let first = std::iter::once(verdict_cells(section.verdicts));
-        out.push_str(&markdown_table(first.chain(told.into_iter().map(cells))));
-        if !rest.is_empty() {
-            out.push_str(&format!(
-                "\n<details><summary>{} metrics without a finding</summary>\n",
-                rest.len()
-            ));
-            out.push_str(&markdown_table(rest.into_iter().map(cells)));
-            out.push_str("\n</details>\n");
-        }
-    }
-    out.push('\n');
-    notes(c).iter().for_each(|n| out.push_str(&format!("- {}\n", escaped(n))));
-    out
-}
-
-fn markdown_table(lines: impl Iterator<Item = [String; 8]>) -> String {
-    let mut out = format!("\n| {} |\n|---|---|---|---:|---:|---:|---:|---|\n", COMPARED.join(" | "));
-    for line in lines {
-        let cells: Vec<String> = line.iter().map(|c| escaped(c)).collect();
-        out.push_str(&format!("| {} |\n", cells.join(" | ")));
-    }
-    out
-}
-
-/// One line without what would end a cell or begin a tag.
-fn escaped(text: &str) -> String {
-    one_line(text).replace('|', "\\|").replace('<', "&lt;")
 }

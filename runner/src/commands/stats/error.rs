@@ -19,6 +19,20 @@ pub enum StatsError {
     /// No run has this identifier.
     #[error("no run '{0}'; cargo ktstr stats list shows them")]
     NoSuchRun(String),
+    /// No line of the comparison has this metric or role.
+    #[error("no {what} '{wanted}' in this comparison; there is {}", .known.join(", "))]
+    NoSuchLine {
+        /// `metric` or `role`.
+        what: &'static str,
+        wanted: String,
+        known: Vec<String>,
+    },
+    /// No run has the value of the baseline.
+    #[error("--baseline: no run has {dimension} '{wanted}'; there is {}", .known.join(", "))]
+    NoSuchBaseline { dimension: &'static str, wanted: String, known: Vec<String> },
+    /// The runs have one value of a dimension.
+    #[error("--by {dimension}: all runs have {dimension} {}; make runs with another one", .known.join(", "))]
+    OneValue { dimension: &'static str, known: Vec<String> },
     /// There are no two sides.
     #[error(transparent)]
     Sides(#[from] SidesError),

@@ -1,24 +1,29 @@
 //! `cargo ktstr stats`: list, explain and compare runs.
 
 mod ab;
+mod by;
 mod comparison;
 pub(crate) mod error;
+mod markdown;
 mod print;
 pub(crate) mod report;
+mod words;
 mod worktree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use ktstr_analysis::Sidecar;
 use ktstr_analysis::catalog::columns;
-use ktstr_analysis::catalog::metrics::{METRICS, Metric};
+use ktstr_analysis::catalog::metrics::{METRICS, Metric, Scale};
 use ktstr_analysis::compare::Policy;
 use ktstr_analysis::compare::Sides;
 use ktstr_analysis::compare::compare;
 use ktstr_analysis::runs::index::{self, DIMENSIONS, Filters, RunEntry, dimension};
 
+use crate::commands::stats::by::By;
 use crate::commands::stats::error::StatsError;
 use crate::commands::stats::report::ReportArgs;
 use crate::exit;
@@ -64,7 +69,8 @@ Exit status: 0 nothing regressed, 1 regressed, 3 cannot decide.
 
 Examples:
   cargo ktstr stats compare --a-scheduler eevdf --b-scheduler scx_simple
-  cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc"
+  cargo ktstr stats compare --a-kernel 6.12.1 --b-kernel 6.12.2 --test demo_1llc
+  cargo ktstr stats compare --by scheduler --baseline eevdf"
     )]
     Compare(Box<CompareArgs>),
     /// Boot both sides in alternation, in random order, then compare them.
@@ -84,11 +90,35 @@ Examples:
     Gate(ab::GateArgs),
 }
 
+/// The options that select one side.
+const SIDES: [&str; 13] = [
+    "a_test",
+    "b_test",
+    "a_scheduler",
+    "b_scheduler",
+    "a_topology",
+    "b_topology",
+    "a_kernel",
+    "b_kernel",
+    "a_commit",
+    "b_commit",
+    "a_probes",
+    "b_probes",
+    "markdown",
+];
+
 /// Filters of both sides and of each.
 #[derive(Debug, Args)]
 struct CompareArgs {
     #[command(flatten)]
     report: ReportArgs,
+    /// Compare all values of this dimension with the baseline, one column for each
+    #[arg(long, value_name = "DIMENSION", value_parser = PossibleValuesParser::new(DIMENSIONS),
+        conflicts_with_all = SIDES)]
+    by: Option<String>,
+    /// The value with which --by compares the others [default: eevdf, else that of the oldest run]
+    #[arg(long, value_name = "VALUE", requires = "by")]
+    baseline: Option<String>,
     /// Both sides: this test only
     #[arg(long, conflicts_with_all = ["a_test", "b_test"])]
     test: Option<String>,
@@ -263,10 +293,17 @@ fn treatment(m: &Metric) -> String {
     if m.compared.is_empty() {
         return "not compared".into();
     }
-    let judged = if Policy::default().judges(m) { "judged" } else { "shown, not judged" };
-    let in_sim = if m.not_in_sim.is_some() { ", not in sim" } else { "" };
+    let policy = Policy::default();
+    let judged: Vec<&str> = m.compared.iter().copied().filter(|s| policy.judges(m, s)).collect();
+    let judged = if judged.is_empty() { "nothing".into() } else { judged.join(" ") };
+    let in_sim = if m.not_in_sim.is_some() { ", in sim nothing" } else { "" };
+    let how = match Scale::of_unit(m.unit) {
+        Scale::Ratio => "as a ratio",
+        Scale::Difference => "as a difference",
+        Scale::Points => "in points",
+    };
     format!(
-        "compared: {}; {judged}{in_sim}; material from {} % on",
+        "compared {how}: {}; judged: {judged}{in_sim}; material from {} % on",
         m.compared.join(" "),
         100.0 * m.material_frac
     )
@@ -288,10 +325,11 @@ fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsErr
     Ok(())
 }
 
-/// Restricts kernels and commits that no filter names to those of the newest run on a side.
-fn newest_only(runs: &[RunEntry], a: &mut Filters, b: &mut Filters) {
+/// Restricts kernels and commits that no filter names to those of the newest run on a side, except in the
+/// dimension `compared`.
+fn newest_only(runs: &[RunEntry], compared: &str, a: &mut Filters, b: &mut Filters) {
     for name in ["kernel", "commit"] {
-        if a.contains_key(name) || b.contains_key(name) {
+        if name == compared || a.contains_key(name) || b.contains_key(name) {
             continue;
         }
         let on_a_side =
@@ -312,8 +350,13 @@ fn newest_only(runs: &[RunEntry], a: &mut Filters, b: &mut Filters) {
 
 fn compare_runs(runs: &[RunEntry], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
     let (mut a, mut b) = args.sides();
-    newest_only(runs, &mut a, &mut b);
     let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();
+    if let Some(name) = args.by.as_ref().and_then(|by| DIMENSIONS.into_iter().find(|d| d == by)) {
+        newest_only(runs, name, &mut a, &mut b);
+        let by = By::new(&sidecars, name, &a, args.baseline.as_deref(), &args.report.policy()?)?;
+        return args.report.report_by(&by, json);
+    }
+    newest_only(runs, "", &mut a, &mut b);
     let sides = Sides::by_filters(&sidecars, &a, &b)?;
     args.report.report(&compare(&sides, &args.report.policy()?), json)
 }
