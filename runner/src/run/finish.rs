@@ -32,6 +32,8 @@ pub(crate) struct Published {
     pub folder: PathBuf,
     /// The verdict and its exit status.
     pub judgement: Judgement,
+    /// Whether the guest came up, and its data arrived to the end.
+    pub in_order: bool,
 }
 
 /// Converts, computes, judges and publishes the run in `work` (a `.partial` directory whose lock the caller holds).
@@ -78,12 +80,13 @@ pub(crate) fn finish(
     identity.observed = collected.hello.as_ref().map(|h| h.topology.clone());
     identity.ops = collected.scheduler_started.as_ref().map(|s| s.ops.clone());
     let complete = collected.truncated.is_none();
+    let in_order = complete && collected.boot_error.is_none() && judgement.verdict != Verdict::BootError;
     let sidecar = Sidecar::new(identity, judgement.verdict, judgement.reasons.clone(), collected, metrics);
     // All that takes space is written before anything is moved or removed: a full disk leaves the run as it was.
     let staged = work.join(STAGED_FILE);
     sidecar.write(&staged).map_err(|source| FinishError::Sidecar { path: staged, source })?;
     remove_working_files(work, complete);
-    publish(work, sidecar, judgement)
+    publish(work, sidecar, judgement, in_order)
 }
 
 fn reported_no_probes(c: &Collected) -> bool {
@@ -117,7 +120,12 @@ fn remove_retries(results: &Path, boot: &str) {
 
 /// Moves the folder to its final name and the sidecar last. The old sidecar goes first, so that no sidecar ever stands
 /// beside tables of another run.
-fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Published, FinishError> {
+fn publish(
+    work: &Path,
+    sidecar: Sidecar,
+    judgement: Judgement,
+    in_order: bool,
+) -> Result<Published, FinishError> {
     let file_error = |path: &Path| {
         let path = path.to_path_buf();
         move |source| FinishError::File { path, source }
@@ -147,7 +155,7 @@ fn publish(work: &Path, sidecar: Sidecar, judgement: Judgement) -> Result<Publis
         ktstr_analysis::write_history(&history, &sidecar)
             .map_err(|source| FinishError::Sidecar { path: history, source })?;
     }
-    Ok(Published { sidecar, sidecar_path, folder, judgement })
+    Ok(Published { sidecar, sidecar_path, folder, judgement, in_order })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a run prints: one line on a pass; on anything else the reason first, then the scheduler's own words, then the
-//! end of the console, then where the files are and the command that reruns just this test.
+//! What a run prints: one line on a pass. On anything else: what failed and by how much, the scheduler's own output, the test's output,
+//! the end of the console where the guest did not end in order, the commands that show more, and the files.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -67,14 +67,19 @@ fn text(p: &Published, rerun: &str, can_replay: bool) -> String {
     if let Some(test) = &p.sidecar.test_result {
         section(&mut out, "test's output", tail(&test.output, OUTPUT_LINES));
     }
-    let console = console_tail(&p.folder.join("console.log"));
-    section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
-    out.push_str(&format!("files: {}\n       {}\n", p.sidecar_path.display(), p.folder.display()));
+    if !p.in_order {
+        let console = console_tail(&p.folder.join("console.log"));
+        section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
+    }
     out.push_str(&format!("rerun: {rerun}\n"));
+    let sidecar = quoted(&p.sidecar_path.display().to_string());
     if can_replay {
-        let sidecar = quoted(&p.sidecar_path.display().to_string());
         out.push_str(&format!("repeat this boot exactly: cargo ktstr replay {sidecar}\n"));
     }
+    // The path is there once: the folder with the tables and the console is beside the sidecar.
+    let beside = if can_replay { "that sidecar".into() } else { sidecar };
+    let folder = p.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    out.push_str(&format!("files: {beside}, and beside it {folder}/ (tables, console.log)\n"));
     out
 }
 
@@ -217,10 +222,14 @@ mod tests {
                 sidecar: Sidecar::new(identity, verdict, reasons, collected, vec![]),
                 sidecar_path: "/p/target/ktstr/suite.t.ktstr.json".into(),
                 folder: dir.path().into(),
+                in_order: !["boot_error", "truncated"].contains(&name),
                 judgement,
             };
             let text = text(&published, "cd /p && cargo ktstr test -- -E 'test(=t)'", name == "fail");
-            insta::assert_snapshot!(name, text.replace(&dir.path().display().to_string(), "[folder]"));
+            insta::assert_snapshot!(
+                name,
+                text.replace(&*dir.path().file_name().unwrap().to_string_lossy(), "[folder]")
+            );
         }
     }
 
