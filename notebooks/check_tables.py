@@ -1,7 +1,7 @@
 """Reads every table of every run with polars, pyarrow and DuckDB; their row counts must equal the sidecar's.
 
-What `docs/slices.md` derives from the slices must be the same in polars, DuckDB and pandas, and agree with the counters of the tasks
-and with the metrics.
+The queries of `docs/slices.md` must have the same answers in polars, DuckDB and pandas. Slices must agree with the sidecar's identity, with
+the counters of the tasks and with the metrics.
 
 Usage: check_tables.py target/ktstr
 """
@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 DOCS = Path(__file__).resolve().parent.parent / "docs/slices.md"
-DERIVED = ["dur_ns", "wait_ns", "blocked_ns", "idle"]
+RUNS = "target/ktstr"
 BY_TASK = ["slice_length_ns", "run_delay_ns"]
 
 
@@ -26,36 +26,47 @@ def rows(path: Path) -> dict[str, int]:
     return {"polars": pl.read_parquet(path).height, "pyarrow": pq.read_table(path).num_rows, "duckdb": len(by_duckdb)}
 
 
-def derived(path: Path) -> dict[str, pl.DataFrame]:
-    """The slices as the blocks of `docs/slices.md` read them, by reader, in one order."""
-    blocks = re.findall(r"```(python|sql)\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    python = [code for language, code in blocks if language == "python"]
-    by_polars, by_pandas = {"path": path}, {"path": path}
-    for code in python[:-1]:
-        exec(code, by_polars)
-    exec(python[-1], by_pandas)
-    (sql,) = (code.replace("slices.parquet", str(path)) for language, code in blocks if language == "sql")
-    frames = {
-        "polars": by_polars["slices"].collect(),
-        "duckdb": duckdb.sql(sql).pl(),
-        "pandas": pl.from_pandas(by_pandas["slices"], nan_to_null=True),
-    }
-    times = ["ts_ns", "dur_ns", "wait_ns", "blocked_ns"]
-    keys = ["cpu", "ts_ns", "dur_ns", "tid"]
-    select = [pl.col("cpu", "tid", "end_state"), pl.col(times).cast(pl.Int64), pl.col("idle")]
-    return {reader: f.select(select).sort(keys) for reader, f in frames.items()}
+def answers(runs: Path) -> dict[str, dict[str, pl.DataFrame]]:
+    """The answers to the questions of `docs/slices.md` by question and reader, in one order of rows."""
+    found = {}
+    for section in DOCS.read_text().split("\n## ")[1:]:
+        question = section.split("\n", 1)[0]
+        blocks = re.findall(r"```(?:python|sql)\n(.*?)```", section, re.DOTALL)
+        by_polars, sql, by_pandas = (code.replace(RUNS, str(runs)) for code in blocks)
+        frames = {"polars": {}, "pandas": {}}
+        exec(by_polars, frames["polars"])
+        exec(by_pandas, frames["pandas"])
+        of_pandas = pl.from_pandas(frames["pandas"]["answer"], nan_to_null=True)
+        all_frames = {"polars": frames["polars"]["answer"], "DuckDB": duckdb.sql(sql).pl(), "pandas": of_pandas}
+        numbers = pl.selectors.numeric().cast(pl.Int64)
+        found[question] = {reader: f.with_columns(numbers).sort(f.columns) for reader, f in all_frames.items()}
+    return found
+
+
+def query_differences(runs: Path) -> list[str]:
+    """Questions without an answer, and those with several."""
+    found = []
+    for question, frames in answers(runs).items():
+        expected = frames["polars"]
+        print(f"{question}: {expected.height} rows")
+        if expected.is_empty():
+            found.append(f"{question}: no rows")
+        found += [f"{question}: {reader} differs from polars" for reader, frame in frames.items() if not frame.equals(expected)]
+    return found
 
 
 def slice_differences(folder: Path, run: dict) -> list[str]:
-    """Where readers, counters and metrics do not say the same of the slices of a run."""
-    frames = derived(folder / "slices.parquet")
-    slices = frames["polars"]
-    found = [
-        f"{column} by {reader} differs from that by polars"
-        for reader, frame in frames.items()
-        for column in DERIVED
-        if not frame[column].equals(slices[column])
-    ]
+    """Where identity, counters and metrics do not say the same of the slices of a run."""
+    slices = pl.read_parquet(folder / "slices.parquet")
+    identity = run["identity"]
+    expected = {name: identity[name] for name in ["run_id", "scheduler", "kernel", "topology", "accel", "seed"]} | {"boot": identity["repeat"]}
+    found = [f"{name} is not {value!r}" for name, value in expected.items() if (slices[name] != value).any()]
+    names = pl.read_parquet(folder / "tasks.parquet").group_by("tid").agg(pl.col("comm", "role").unique())
+    one = lambda name: pl.when(pl.col(name).list.len() == 1).then(pl.col(name).list.first())
+    named = slices.select("tid", "comm", "role").join(names.select("tid", *[one(n) for n in ("comm", "role")]), on="tid", how="left")
+    found += [f"{n} is not that of the table tasks" for n in ("comm", "role") if not named[n].equals(named[f"{n}_right"], null_equal=True)]
+    if not slices["idle"].equals(slices["tid"] == 0):
+        found.append("idle is not that of task 0")
     cpus = run["quality"]["cpus"]
     if not (run.get("window_open") and run.get("window_close")) or any(c["dropped"] or c["emitted"] != c["received"] for c in cpus):
         return found
@@ -64,7 +75,7 @@ def slice_differences(folder: Path, run: dict) -> list[str]:
     tasks = pl.read_parquet(folder / "tasks.parquet")
     inside = slices.filter(pl.col("ts_ns") >= run["window_open"]["ts_ns"])
     sums = inside.group_by("tid").agg(
-        slice_length_ns=pl.col("dur_ns").filter(pl.col("end_state") != "window_end").sum(),
+        slice_length_ns=pl.col("dur_ns").sum(),
         run_delay_ns=pl.col("wait_ns").sum(),
     )
     counted = tasks.group_by("tid").agg(pl.col(BY_TASK).sum()).join(sums, on="tid", how="left", suffix="_of_slices").fill_null(0)
@@ -96,6 +107,7 @@ def main() -> int:
                 if found != table["rows"]
             ]
         wrong += [f"{folder}: {difference}" for difference in slice_differences(folder, run)]
+    wrong += query_differences(Path(sys.argv[1]))
     print(*wrong, f"{checked} tables of {len(sidecars)} runs read by three readers, {len(wrong)} differences", sep="\n")
     return 1 if wrong or not checked else 0
 

@@ -38,10 +38,9 @@ def latency(boots: list[tuple[Path, dict]]) -> alt.Chart:
         waits = []
         for folder, sidecar in boots:
             if sidecar["identity"]["scheduler"] == scheduler:
-                servers = pl.scan_parquet(folder / "tasks.parquet").filter(pl.col("role") == "server").select("tid")
-                slices = pl.scan_parquet(folder / "slices.parquet").filter(pl.col("wait_kind") == "wakeup")
-                waits.append(slices.join(servers, on="tid").select("own_wait_ns").collect())
-        waits = pl.concat(waits)["own_wait_ns"]
+                servers = pl.scan_parquet(folder / "slices.parquet").filter(pl.col("role") == "server", pl.col("wait_kind") == "wakeup")
+                waits.append(servers.select("wait_ns").collect())
+        waits = pl.concat(waits)["wait_ns"]
         for share in [i / 100 for i in range(1, 100)] + [0.999]:
             rows.append({"scheduler": scheduler, "share": share, "wait_us": waits.quantile(share, "higher") / 1000})
     return (
@@ -63,9 +62,8 @@ def timeline(folder: Path, sidecar: dict) -> alt.Chart:
     tasks = pl.scan_parquet(folder / "tasks.parquet").select("tid", task=pl.coalesce("role", "class"))
     slices = (
         pl.scan_parquet(folder / "slices.parquet")
-        # A slice ends where the next one of its CPU begins: docs/slices.md.
-        .with_columns(end_ns=pl.col("own_end_ns").fill_null(pl.col("ts_ns").shift(-1)))
-        .filter((pl.col("tid") != 0) & (pl.col("ts_ns") < end) & (pl.col("end_ns") > start))
+        .with_columns(end_ns=(pl.col("ts_ns") + pl.col("dur_ns")).fill_null(sidecar["window_close"]["ts_ns"]))
+        .filter(~pl.col("idle") & (pl.col("ts_ns") < end) & (pl.col("end_ns") > start))
         .join(tasks, on="tid")
         .select(
             "cpu",

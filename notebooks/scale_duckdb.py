@@ -1,20 +1,15 @@
-"""The metrics of events that `scale metrics DIR` computes, by DuckDB: how long it takes and how much memory it has at most. What the
-table leaves out is had back as `docs/slices.md` says.
+"""The metrics of events that `scale metrics DIR` computes, by DuckDB: how long it takes and how much memory it has at most.
 
 DuckDB computes no time that CPUs were idle while somebody waited, nor wakeups by distance, which need more than one table or an order.
 """
 
-import re
 import resource
 import sys
 import time
-from pathlib import Path
 
 import duckdb
 
 folder = sys.argv[1]
-docs = (Path(__file__).resolve().parent.parent / "docs/slices.md").read_text()
-slices = re.search(r"```sql\n(.*?)```", docs, re.DOTALL)[1].replace("slices.parquet", f"{folder}/slices.parquet")
 durations = {
     "wakeup_latency": "wait_ns filter (wait_kind = 'wakeup' and inside)",
     "waking_latency": "waking_ns filter (inside)",
@@ -41,8 +36,7 @@ counts = """count(*) filter (end_state <> 'window_end') as context_switches,
     count(*) filter (end_state = 'yielded') as yields,
     count(distinct (waker_tid, tid)) filter (wait_kind = 'wakeup' and inside and waker_tid is not null) as waker_pairs"""
 query = f"""select role, {", ".join(statistics(*d) for d in durations.items())}, {counts}
-    from (select *, ts_ns >= 1 as inside from ({slices})) s
-    join (select tid as task, role from '{folder}/tasks.parquet') t on s.tid = t.task
+    from (select *, ts_ns >= 1 as inside from '{folder}/slices.parquet' where role is not null) s
     group by grouping sets ((), (role)) order by role nulls first"""
 start = time.time()
 rows = duckdb.sql(query).fetchall()

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ktstr_analysis::convert;
-use ktstr_analysis::{HostAccount, compute_metrics};
+use ktstr_analysis::{HostAccount, RunColumns, compute_metrics};
+use ktstr_wire::accel::Accel;
 use ktstr_wire::frame::{Kind, encode};
 use ktstr_wire::message::{Bye, CpuCounters, TaskClass, TaskInfo, WindowEdge, to_json};
 use ktstr_wire::record::{EndState, Record, SliceRecord, WaitKind};
@@ -41,8 +42,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn topology() -> Topology {
-    Topology::new(1, 2, 2, 1).expect("four CPUs are a topology")
+fn run() -> RunColumns {
+    let text = String::from;
+    RunColumns {
+        run_id: text("scale"),
+        test: text("scale"),
+        scheduler: text("eevdf"),
+        scheduler_args: String::new(),
+        kernel: text("6.12.1"),
+        commit: text("none"),
+        topology: Topology::new(1, 2, 2, 1).expect("four CPUs are a topology"),
+        accel: Accel::Sim,
+        seed: 1,
+        boot: 0,
+    }
 }
 
 /// A duration whose logarithm is spread evenly, as those of sleeps and waits nearly are: `least` to 256 times
@@ -150,8 +163,7 @@ fn peak_mib() -> u64 {
 
 fn tables(dir: &Path) -> Result<(), String> {
     let start = Instant::now();
-    let c =
-        convert(&dir.join("raw.log"), dir, topology(), &HostAccount::default()).map_err(|e| e.to_string())?;
+    let c = convert(&dir.join("raw.log"), dir, &run(), &HostAccount::default()).map_err(|e| e.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     let slices = c.tables.iter().find(|t| t.table == "slices").ok_or("no slices")?;
     println!(
@@ -170,7 +182,7 @@ fn metrics(dir: &Path) -> Result<(), String> {
         .map_err(|e| format!("collected.json: {e}; convert first"))?;
     let c = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
     let start = Instant::now();
-    let rows = compute_metrics(dir, &c).map_err(|e| e.to_string())?.rows;
+    let rows = compute_metrics(dir, &run(), &c).map_err(|e| e.to_string())?.rows;
     println!(
         "{} metric rows in {:.1} s, {:.1} s of CPU time, {} MiB at most",
         rows.len(),

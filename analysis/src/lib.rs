@@ -23,6 +23,7 @@ pub use crate::model::error::ConvertError;
 pub use crate::model::host_account::{HostAccount, Stolen};
 pub use crate::model::metric_row::MetricRow;
 pub use crate::model::quality::{CpuQuality, Quality};
+pub use crate::model::run_columns::RunColumns;
 pub use crate::model::table_file::TableFile;
 pub use crate::runs::history::write_history;
 pub use crate::runs::inputs::{BootInputs, EmulatorBuild, PackedFile};

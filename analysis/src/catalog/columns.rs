@@ -5,7 +5,7 @@
 pub struct Column {
     /// Name. Names of times and durations end in `_ns`; times are those of the guest's `CLOCK_MONOTONIC`.
     pub name: &'static str,
-    /// Arrow type: i64, u32, str, bool, f64.
+    /// Arrow type: i64, u32, u64, str, bool, f64.
     pub dtype: &'static str,
     /// Meaning, and what null means.
     pub meaning: &'static str,
@@ -15,23 +15,21 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
     Column { name, dtype, meaning }
 }
 
-/// One row is one on-CPU slice of one task. GuestRows come in blocks that follow one another in time; in a
-/// block they are sorted by `cpu`, then `ts_ns`. What other rows tell is left out: see [`DERIVED`].
-pub const SLICES: [Column; 18] = [
+/// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block
+/// they are sorted by `cpu`, then `ts_ns`.
+pub const SLICES: [Column; 21] = [
     c("ts_ns", "i64", "switch-in"),
-    c(
-        "own_end_ns",
-        "i64",
-        "switch-out, or the window's end; null: the ts_ns of the row below, where the CPU's next slice begins",
-    ),
+    c("dur_ns", "i64", "switch-in to switch-out; null: the window's end cut the slice"),
     c("cpu", "u32", "CPU of the slice"),
     c("tid", "u32", "thread id, 0 for the idle task"),
+    c("comm", "str", "name of the task; null: the idle task, or not known"),
+    c("role", "str", "role of the task; null: none"),
+    c("idle", "bool", "the idle task"),
     c("wait_kind", "str", "unknown, wakeup, new, preempt, yield: how the task came to wait before the slice"),
     c(
-        "own_wait_ns",
+        "wait_ns",
         "i64",
-        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in, less throttled_ns; null: after such a switch-out \
-         ts_ns less the end of the task's slice before, else not seen; -1: not seen after a switch-out either",
+        "sched_wakeup, sched_wakeup_new or the switch-out while runnable, to switch-in, less throttled_ns; null: not seen",
     ),
     c(
         "throttled_ns",
@@ -39,12 +37,7 @@ pub const SLICES: [Column; 18] = [
         "how long within that time cpu.max throttled the task's cgroup or one above it, in steps of 1024; null: it did not",
     ),
     c("waking_ns", "i64", "sched_waking to sched_wakeup, up to 4.3 s; null: not a wakeup"),
-    c(
-        "own_blocked_ns",
-        "i64",
-        "switch-out to sched_wakeup; null: not a wakeup, or ts_ns - own_wait_ns less the end of the task's slice before; -1: its \
-         start was not seen",
-    ),
+    c("blocked_ns", "i64", "switch-out to sched_wakeup; null: not a wakeup, or its start was not seen"),
     c("end_state", "str", "blocked, preempted, yielded, exited, window_end"),
     c("prev_cpu", "u32", "CPU of the task's slice before; null: not seen"),
     c("waker_tid", "u32", "task in whose context the wakeup ran; null: the idle task's, or not a wakeup"),
@@ -68,31 +61,26 @@ pub const SLICES: [Column; 18] = [
     ),
 ];
 
-/// Columns that follow from those of [`SLICES`]; `docs/slices.md` computes them in polars, DuckDB and pandas.
-pub const DERIVED: [Column; 4] = [
-    c(
-        "dur_ns",
-        "i64",
-        "switch-in to switch-out, or to the window's end: own_end_ns, or ts_ns of the row below, less ts_ns",
-    ),
-    c(
-        "wait_ns",
-        "i64",
-        "the wait before the slice: own_wait_ns, or for preempt and yield ts_ns less the end of the task's slice before; null: not seen",
-    ),
-    c(
-        "blocked_ns",
-        "i64",
-        "switch-out to sched_wakeup: own_blocked_ns, or for a wakeup ts_ns - own_wait_ns less the end of the task's slice before; \
-         null: not a wakeup, or its start was not seen",
-    ),
-    c("idle", "bool", "the idle task: tid is 0"),
+/// Columns of every table, after its own: the run to which the rows belong. They are constant in a file.
+pub const RUN: [Column; 10] = [
+    c("run_id", "str", "unique identifier, which sorts by time"),
+    c("test", "str", "package::binary::test"),
+    c("scheduler", "str", "scheduler with its arguments; eevdf: the kernel's own"),
+    c("scheduler_args", "str", "the arguments alone, separated by spaces"),
+    c("kernel", "str", "kernel release"),
+    c("commit", "str", "commit of the project, with -dirty if there were uncommitted changes"),
+    c("topology", "str", "requested topology"),
+    c("accel", "str", "kvm, tcg, sim"),
+    c("seed", "u64", "seed of the boot"),
+    c("boot", "u32", "number of the boot among the repetitions, from 0"),
 ];
 
 /// One row is one migration. Rows are in order of time.
-pub const MIGRATIONS: [Column; 6] = [
+pub const MIGRATIONS: [Column; 8] = [
     c("ts_ns", "i64", "sched_migrate_task"),
     c("tid", "u32", "thread id"),
+    c("comm", "str", "name of the task; null: not known"),
+    c("role", "str", "role of the task; null: none"),
     c("from_cpu", "u32", "CPU before"),
     c("to_cpu", "u32", "CPU after"),
     c("context", "str", "wakeup, balance, exec, affinity"),
@@ -279,7 +267,7 @@ pub const METRICS: [Column; 11] = [
     c("polarity", "str", "lower, higher, neutral: which is better"),
 ];
 
-/// All tables by name.
+/// All tables by name, with their columns before those of [`RUN`].
 pub const TABLES: [(&str, &[Column]); 9] = [
     ("slices", &SLICES),
     ("migrations", &MIGRATIONS),

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use ktstr_wire::frame::{Header, Kind};
 use ktstr_wire::message::{Bye, CpuCounters, LogLine, TaskInfo};
 use ktstr_wire::record::{RECORD_BYTES, Record};
-use ktstr_wire::topology::Topology;
 use serde::de::DeserializeOwned;
 
 use crate::ingest::raw_log::{self, Extent, Extents, Frames, Next};
@@ -20,18 +19,20 @@ use crate::model::collected::{Collected, GuestRows};
 use crate::model::error::ConvertError;
 use crate::model::host_account::HostAccount;
 use crate::model::quality::CpuQuality;
+use crate::model::run_columns::RunColumns;
+use crate::model::task_names::TaskNames;
 use crate::tables::guest_tables::{self, RecordTables};
 
 /// Name of the file, in the folder of the raw log, with the records that the host read from the guest's
 /// memory.
 pub const DRAINED_LOG: &str = "drained.log";
 
-/// Converts `raw_log` to tables in `out_dir`. A missing log counts as an empty one. Errors: a file cannot be
+/// Converts `raw_log` to tables of the run in `out_dir`. A missing log counts as an empty one. Errors: a file cannot be
 /// read or written; damaged data is no error.
 pub fn convert(
     raw_log: &Path,
     out_dir: &Path,
-    topology: Topology,
+    run: &RunColumns,
     host: &HostAccount,
 ) -> Result<Collected, ConvertError> {
     let mut state = Conversion {
@@ -47,7 +48,8 @@ pub fn convert(
     };
     state.read_all(raw_log)?;
     let Conversion { mut collected, mut rows, logs, places, .. } = state;
-    let mut records = RecordTables::create(out_dir, topology, host.stolen.as_ref())?;
+    let names = TaskNames::new(&rows.tasks);
+    let mut records = RecordTables::create(out_dir, run, &names, host.stolen.as_ref())?;
     raw_log::in_order(&logs, places, |record| records.push(record))?;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
@@ -61,7 +63,7 @@ pub fn convert(
     collected.quality.drained = host.drained.or(collected.bye.as_ref().and_then(|bye| bye.drained));
     crate::ingest::cross_check::check(&rows, &mut collected);
     collected.tables = records.finish()?;
-    collected.tables.extend(guest_tables::write_others(&rows, out_dir, topology)?);
+    collected.tables.extend(guest_tables::write_others(&rows, out_dir, run)?);
     Ok(collected)
 }
 
@@ -251,7 +253,7 @@ mod tests {
         std::fs::write(&raw, bytes).unwrap();
         std::fs::write(dir.path().join(DRAINED_LOG), drained).unwrap();
         let host = HostAccount { run_delay_ns: BTreeMap::from([(1, 77)]), ..HostAccount::default() };
-        convert(&raw, dir.path(), "1n1l2c1t".parse().unwrap(), &host).unwrap()
+        convert(&raw, dir.path(), &RunColumns::example("1n1l2c1t"), &host).unwrap()
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::model::collected::Collected;
 use crate::model::cpu_set::CpuSet;
 use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
+use crate::model::run_columns::RunColumns;
 use crate::model::table_file::TableFile;
 use crate::tables::frames::{i64s, scan, strs, u32s};
 use crate::tables::slices::reader::{Before, Slices};
@@ -65,7 +66,11 @@ pub struct Computed {
 /// Computes all metrics of the run in `dir` and writes `metrics.parquet`. A run without a window has only
 /// what its workers reported. Where records were lost, or were not asked for, metrics come from the counters
 /// and histograms of the tasks; those that need records are null.
-pub fn compute_metrics(dir: &Path, collected: &Collected) -> Result<Computed, MetricsError> {
+pub fn compute_metrics(
+    dir: &Path,
+    run: &RunColumns,
+    collected: &Collected,
+) -> Result<Computed, MetricsError> {
     let window = match (&collected.window_open, &collected.window_close) {
         (Some(open), Some(close)) => Some((open.ts_ns, close.ts_ns)),
         _ => None,
@@ -79,7 +84,7 @@ pub fn compute_metrics(dir: &Path, collected: &Collected) -> Result<Computed, Me
     let (reported, logs) = from_workers::rows(collected);
     rows.extend(reported);
     let table = crate::tables::metrics_table::columns(&rows)
-        .write(dir, "metrics")
+        .write(dir, "metrics", run)
         .map_err(|source| MetricsError::Write { dir: dir.into(), source })?;
     Ok(Computed { rows, disagreements, logs, table })
 }

@@ -5,6 +5,7 @@ use ktstr_wire::record::WaitKind::{self, Preempt, Unknown, Wakeup};
 use ktstr_wire::record::{MigrationContext, MigrationRecord, SliceRecord};
 
 use super::*;
+use crate::model::task_names::TaskNames;
 use crate::tables::slices::reader::stored;
 use crate::tables::writer::Columns;
 
@@ -78,9 +79,9 @@ struct Case {
 impl Case {
     fn with_events<T>(self, f: impl FnOnce(&MeasuredRun, &Events<'_>) -> T) -> T {
         let (dir, _) = stored::table(&self.slices);
-        let topology = "1n1l4c1t".parse().unwrap();
-        crate::tables::guest_tables::migrations(&self.migrations, topology)
-            .write(dir.path(), "migrations")
+        let run = RunColumns::example("1n1l4c1t");
+        crate::tables::guest_tables::migrations(&self.migrations, run.topology, &TaskNames::default())
+            .write(dir.path(), "migrations", &run)
             .unwrap();
         let run = MeasuredRun::new((1000, 2000), self.tasks, self.cpus);
         let events = run.read(dir.path(), &self.phases).unwrap();
@@ -328,7 +329,10 @@ fn table_is_one_file_whatever_its_path_looks_like() {
     for (name, n) in [("p1", 1), ("p[1]", 2), ("n=7", 3), ("a, b*", 4)] {
         let dir = parent.path().join(name);
         std::fs::create_dir(&dir).unwrap();
-        Columns::new().u32("n", [Some(n)].into_iter()).write(&dir, "t").unwrap();
+        Columns::new()
+            .u32("n", [Some(n)].into_iter())
+            .write(&dir, "t", &RunColumns::example("1n1l1c1t"))
+            .unwrap();
     }
     for (name, n) in [("p1", 1), ("p[1]", 2), ("n=7", 3), ("a, b*", 4)] {
         let read = scan(&parent.path().join(name), "t", &["n"]).unwrap();

@@ -19,8 +19,8 @@ use parquet::errors::ParquetError;
 use crate::metrics::groups::{CpuPlace, TaskGroup};
 use crate::metrics::quantiles::Durations;
 use crate::model::metric_row::{MetricRow, Scope, row};
+use crate::model::task_names::MAX_TID;
 use crate::tables::reader::{Table, numbers, values};
-use crate::tables::slices::derived::MAX_TID;
 use crate::tables::slices::reader::{Before, Slices};
 
 /// Number of [`DURATIONS`].

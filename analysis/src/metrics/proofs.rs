@@ -21,6 +21,7 @@ use crate::metrics::compute::compute_metrics;
 use crate::model::collected::Collected;
 use crate::model::host_account::HostAccount;
 use crate::model::metric_row::MetricRow;
+use crate::model::run_columns::RunColumns;
 use crate::tables::slices::reader::stored;
 
 /// Two nodes of two last-level caches of two cores of two threads: 2 CPUs a core, 4 a cache, 8 a node.
@@ -88,10 +89,10 @@ impl Stream {
     pub(crate) fn metrics_in(&self, dir: &Path) -> (Vec<MetricRow>, Collected) {
         let raw = dir.join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
-        let topology = TOPOLOGY.parse().unwrap();
-        let mut collected = crate::convert(&raw, dir, topology, &HostAccount::default()).unwrap();
+        let run = RunColumns::example(TOPOLOGY);
+        let mut collected = crate::convert(&raw, dir, &run, &HostAccount::default()).unwrap();
         assert_eq!(collected.truncated, None);
-        let computed = compute_metrics(dir, &collected).unwrap();
+        let computed = compute_metrics(dir, &run, &collected).unwrap();
         collected.quality.disagreements.extend(computed.disagreements);
         collected.logs.extend(computed.logs);
         (computed.rows, collected)

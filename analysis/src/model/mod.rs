@@ -8,5 +8,7 @@ pub(crate) mod interval;
 pub(crate) mod metric_row;
 pub(crate) mod program_cost;
 pub(crate) mod quality;
+pub(crate) mod run_columns;
 pub(crate) mod run_delay;
 pub(crate) mod table_file;
+pub(crate) mod task_names;

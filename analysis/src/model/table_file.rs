@@ -13,7 +13,8 @@ pub struct TableFile {
     pub rows: u64,
     /// Size, bytes.
     pub bytes: u64,
-    /// SHA-256 of the file.
+    /// SHA-256 of the columns without those of [`crate::catalog::columns::RUN`], so that it is the same for the
+    /// same boot.
     #[serde(default)]
     pub sha256: String,
 }

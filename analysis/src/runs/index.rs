@@ -63,7 +63,7 @@ pub fn dimension(sidecar: &Sidecar, name: &str) -> String {
         "scheduler" => id.scheduler.clone(),
         "topology" => id.topology.to_string(),
         "kernel" => id.kernel.clone(),
-        "commit" => format!("{}{}", id.project_commit, if id.dirty { "-dirty" } else { "" }),
+        "commit" => id.commit(),
         "accel" => id.accel.to_string(),
         "probes" => id.probes.name().into(),
         _ => String::new(),

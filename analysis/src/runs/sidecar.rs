@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::collected::Collected;
 use crate::model::metric_row::MetricRow;
 use crate::model::quality::Quality;
+use crate::model::run_columns::RunColumns;
 use crate::model::table_file::TableFile;
 use crate::runs::inputs::BootInputs;
 
 /// Version of the format. Readers accept only their own version.
-pub(crate) const SCHEMA_VERSION: u32 = 3;
+pub(crate) const SCHEMA_VERSION: u32 = 4;
 
 /// Error of reading or writing a sidecar.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +203,27 @@ impl Identity {
     /// hand lack.
     pub fn full_test(&self) -> String {
         if self.package.is_empty() { self.test.clone() } else { format!("{}::{}", self.package, self.test) }
+    }
+
+    /// Commit of the project, with `-dirty` if there were uncommitted changes.
+    pub(crate) fn commit(&self) -> String {
+        format!("{}{}", self.project_commit, if self.dirty { "-dirty" } else { "" })
+    }
+
+    /// The columns that every table of the run has.
+    pub fn columns(&self) -> RunColumns {
+        RunColumns {
+            run_id: self.run_id.clone(),
+            test: self.full_test(),
+            scheduler: self.scheduler.clone(),
+            scheduler_args: self.scheduler_args.join(" "),
+            kernel: self.kernel.clone(),
+            commit: self.commit(),
+            topology: self.topology,
+            accel: self.accel,
+            seed: self.seed,
+            boot: self.repeat,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ktstr_wire::record::SliceRecord;
+use ktstr_wire::record::{EndState, SliceRecord};
 use polars::prelude::*;
 
 use crate::metrics::compute::MetricsError;
@@ -48,7 +48,11 @@ fn slice(s: &SliceRecord, names: &Names) -> Option<(i64, String)> {
     if s.tid == 0 {
         return None;
     }
-    let mut text = format!("cpu{:<3} {} runs {} us", s.cpu, named(names, s.tid), micros(s.dur_ns as i64));
+    let length = match s.end_state {
+        EndState::WindowEnd => "to the end".to_string(),
+        _ => format!("{} us", micros(s.dur_ns as i64)),
+    };
+    let mut text = format!("cpu{:<3} {} runs {length}", s.cpu, named(names, s.tid));
     if let Some(wait) = s.wait_ns {
         text += &format!(" after {} us ({}", micros(wait as i64), s.wait_kind);
         text += &s.waker_tid.map_or(String::new(), |w| format!(" by {}", named(names, w)));

@@ -13,8 +13,10 @@ use parquet::errors::ParquetError;
 use crate::model::collected::GuestRows;
 use crate::model::error::ConvertError;
 use crate::model::host_account::Stolen;
+use crate::model::run_columns::RunColumns;
 use crate::model::run_delay;
 use crate::model::table_file::TableFile;
+use crate::model::task_names::TaskNames;
 use crate::tables::slices::writer::SliceTable;
 use crate::tables::writer::{Columns, TableWriter};
 
@@ -22,27 +24,30 @@ use crate::tables::writer::{Columns, TableWriter};
 pub(crate) struct RecordTables<'a> {
     dir: PathBuf,
     topology: Topology,
+    names: &'a TaskNames,
     slices: SliceTable<'a>,
     migrations: Vec<MigrationRecord>,
-    migration_writer: TableWriter,
+    migration_writer: TableWriter<'a>,
 }
 
 /// Number of migrations in a batch.
 const BATCH_ROWS: usize = 1 << 16;
 
 impl<'a> RecordTables<'a> {
-    /// Creates the tables in `dir`. `stolen` is host steal, if it is known.
+    /// Creates the tables of a run in `dir`. `stolen` is host steal, if it is known.
     pub(crate) fn create(
         dir: &Path,
-        topology: Topology,
+        run: &'a RunColumns,
+        names: &'a TaskNames,
         stolen: Option<&'a Stolen>,
     ) -> Result<RecordTables<'a>, ConvertError> {
         Ok(RecordTables {
             dir: dir.into(),
-            topology,
-            slices: SliceTable::create(dir, stolen).map_err(write_error(dir, "slices"))?,
+            topology: run.topology,
+            names,
+            slices: SliceTable::create(dir, run, names, stolen).map_err(write_error(dir, "slices"))?,
             migrations: Vec::new(),
-            migration_writer: TableWriter::create(dir, "migrations")
+            migration_writer: TableWriter::create(dir, "migrations", run)
                 .map_err(write_error(dir, "migrations"))?,
         })
     }
@@ -58,7 +63,7 @@ impl<'a> RecordTables<'a> {
     }
 
     fn write_migrations(&mut self) -> Result<(), ConvertError> {
-        let columns = migrations(&std::mem::take(&mut self.migrations), self.topology);
+        let columns = migrations(&std::mem::take(&mut self.migrations), self.topology, self.names);
         self.migration_writer.write(columns).map_err(write_error(&self.dir, "migrations"))
     }
 
@@ -80,24 +85,26 @@ fn write_error(dir: &Path, table: &'static str) -> impl FnOnce(ParquetError) -> 
 pub(crate) fn write_others(
     rows: &GuestRows,
     dir: &Path,
-    t: Topology,
+    run: &RunColumns,
 ) -> Result<Vec<TableFile>, ConvertError> {
-    let write = |columns: Columns, table| columns.write(dir, table).map_err(write_error(dir, table));
+    let write = |columns: Columns, table| columns.write(dir, table, run).map_err(write_error(dir, table));
     Ok(vec![
         write(tasks(&rows.tasks), "tasks")?,
         write(histograms(&rows.tasks), "histograms")?,
-        write(cpus(rows, t), "cpus")?,
+        write(cpus(rows, run.topology), "cpus")?,
         write(phases(&rows.phases), "phases")?,
         write(programs(rows.programs.as_ref()), "programs")?,
         write(cgroups(&rows.cgroups), "cgroups")?,
     ])
 }
 
-pub(crate) fn migrations(rows: &[MigrationRecord], topology: Topology) -> Columns {
+pub(crate) fn migrations(rows: &[MigrationRecord], topology: Topology, names: &TaskNames) -> Columns {
     let r = || rows.iter();
     Columns::new()
         .i64("ts_ns", r().map(|m| Some(m.ts_ns)))
         .u32("tid", r().map(|m| Some(m.tid)))
+        .str("comm", r().map(|m| names.comm.of(m.tid)))
+        .str("role", r().map(|m| names.role.of(m.tid)))
         .u32("from_cpu", r().map(|m| Some(m.from_cpu.into())))
         .u32("to_cpu", r().map(|m| Some(m.to_cpu.into())))
         .str("context", r().map(|m| Some(m.context.name())))
@@ -286,7 +293,7 @@ mod tests {
     #[test]
     fn tables_are_as_the_schema_says() {
         let t: Topology = "1n1l1c1t".parse().unwrap();
-        same(migrations(&[], t), &MIGRATIONS);
+        same(migrations(&[], t, &TaskNames::default()), &MIGRATIONS);
         same(tasks(&[]), &TASKS);
         same(histograms(&[]), &HISTOGRAMS);
         same(cpus(&GuestRows::default(), t), &CPUS);

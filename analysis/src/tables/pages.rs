@@ -20,6 +20,8 @@ use parquet::schema::types::ColumnDescPtr;
 use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::compress_bound;
 
+use crate::model::run_columns::Constant;
+use crate::model::task_names::NO_INDEX;
 use crate::tables::writer::ZSTD_LEVEL;
 
 /// A number with one value that stands for null.
@@ -70,7 +72,13 @@ impl Number for u32 {
 const BLOCK_HEADER: usize = 3;
 
 /// The value for null in a column of names.
-pub(crate) const NO_NAME: u8 = u8::MAX;
+pub(crate) const NO_NAME: u32 = NO_INDEX;
+
+/// Appends a text in the encoding PLAIN.
+fn plain_text(text: &str, plain: &mut Vec<u8>) {
+    plain.extend((text.len() as u32).to_le_bytes());
+    plain.extend(text.as_bytes());
+}
 
 /// Writes columns, with buffers that it reuses.
 pub(crate) struct Pages {
@@ -122,16 +130,13 @@ impl Pages {
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
         column: &ColumnDescPtr,
-        names: &[&str],
-        values: &mut Vec<u8>,
+        names: &[impl AsRef<str>],
+        values: &mut Vec<u32>,
     ) -> Result<(), ParquetError> {
         let rows = values.len();
         let mut chunk = Chunk::new(column, rows);
         self.plain.clear();
-        for name in names {
-            self.plain.extend((name.len() as u32).to_le_bytes());
-            self.plain.extend(name.as_bytes());
-        }
+        names.iter().for_each(|name| plain_text(name.as_ref(), &mut self.plain));
         chunk.add(self.dictionary(names.len())?)?;
         self.plain.clear();
         if is_optional(column) {
@@ -139,15 +144,77 @@ impl Pages {
             drop_nulls(values, NO_NAME);
         }
         let nulls = (rows - values.len()) as u64;
-        let width = names.len().next_power_of_two().trailing_zeros();
+        let width = names.len().next_power_of_two().trailing_zeros().max(1);
         self.plain.push(width as u8);
         self.run_length(values.len());
-        for eight in values.chunks(8) {
-            let bits = eight.iter().rev().fold(0, |bits, v| bits << width | u64::from(*v));
-            self.plain.extend(&bits.to_le_bytes()[..width as usize]);
-        }
+        self.bits(width, values);
         chunk.add(self.page(rows, Encoding::RLE_DICTIONARY)?)?;
         chunk.append(group, Statistics::byte_array(None, None, None, Some(nulls), false))
+    }
+
+    /// Writes a column in which every row has the same value.
+    pub(crate) fn constant(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+        column: &ColumnDescPtr,
+        value: &Constant,
+        rows: usize,
+    ) -> Result<(), ParquetError> {
+        let mut chunk = Chunk::new(column, rows);
+        self.plain.clear();
+        let statistics = match value {
+            Constant::Text(text) => {
+                plain_text(text, &mut self.plain);
+                let text = || Some(text.as_bytes().to_vec().into());
+                Statistics::byte_array(text(), text(), None, Some(0), false)
+            }
+            Constant::U32(n) => {
+                self.plain.extend(n.to_le_bytes());
+                Statistics::int32(Some(*n as i32), Some(*n as i32), None, Some(0), false)
+            }
+            Constant::U64(n) => {
+                self.plain.extend(n.to_le_bytes());
+                Statistics::int64(Some(*n as i64), Some(*n as i64), None, Some(0), false)
+            }
+        };
+        chunk.add(self.dictionary(1)?)?;
+        self.plain.clear();
+        // Indexes of one bit: a run of as many zeros as there are rows.
+        self.plain.push(1);
+        self.varint(rows << 1);
+        self.plain.push(0);
+        chunk.add(self.page(rows, Encoding::RLE_DICTIONARY)?)?;
+        chunk.append(group, statistics)
+    }
+
+    /// Writes a column of truth values.
+    pub(crate) fn truths(
+        &mut self,
+        group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+        column: &ColumnDescPtr,
+        rows: usize,
+        is_true: impl FnMut(usize) -> bool,
+    ) -> Result<(), ParquetError> {
+        let mut chunk = Chunk::new(column, rows);
+        self.plain.clear();
+        self.plain.extend_from_slice(BooleanBuffer::collect_bool(rows, is_true).values());
+        chunk.add(self.page(rows, Encoding::PLAIN)?)?;
+        chunk.append(group, Statistics::boolean(None, None, None, Some(0), false))
+    }
+
+    /// Packs numbers of `width` bits, eight of them into `width` bytes.
+    fn bits(&mut self, width: u32, values: &[u32]) {
+        let (mut bits, mut filled) = (0u64, 0);
+        let padding = values.len().next_multiple_of(8) - values.len();
+        for value in values.iter().copied().chain(std::iter::repeat_n(0, padding)) {
+            bits |= u64::from(value) << filled;
+            filled += width;
+            while filled >= 8 {
+                self.plain.push(bits as u8);
+                bits >>= 8;
+                filled -= 8;
+            }
+        }
     }
 
     /// Definition levels: their size in bytes, then one bit per row that tells nulls from values.
@@ -163,7 +230,10 @@ impl Pages {
 
     /// The header of a bit-packed run: the number of groups of eight values.
     fn run_length(&mut self, values: usize) {
-        let mut left = values.div_ceil(8) << 1 | 1;
+        self.varint(values.div_ceil(8) << 1 | 1);
+    }
+
+    fn varint(&mut self, mut left: usize) {
         while left >= 0x80 {
             self.plain.push(left as u8 | 0x80);
             left >>= 7;

@@ -1,22 +1,27 @@
 //! Writes a Parquet table column by column, in one batch or several.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringDictionaryBuilder, UInt32Array,
+    Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    StringDictionaryBuilder, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use ring::digest::{Context, SHA256};
 
+use crate::catalog::columns::RUN;
+use crate::model::run_columns::{Constant, RunColumns};
 use crate::model::table_file::TableFile;
 
 /// Maximum number of rows of a row group.
@@ -32,20 +37,23 @@ pub(crate) struct Columns {
     arrays: Vec<ArrayRef>,
 }
 
-/// Size of a file and its SHA-256 in hexadecimal digits.
-fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let (mut file, mut hasher, mut bytes) = (File::open(path)?, Context::new(&SHA256), 0);
-    let mut buf = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buf)? {
-            0 => break,
-            n => {
-                hasher.update(&buf[..n]);
-                bytes += n as u64;
-            }
+/// SHA-256 of the columns of a table, in hexadecimal digits, without those of [`RUN`]: the name of each column
+/// of a row group and its encoded pages.
+fn digest(file: &File) -> Result<String, ParquetError> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(file)?;
+    let (mut hasher, mut bytes) = (Context::new(&SHA256), Vec::new());
+    for column in metadata.row_groups().iter().flat_map(|g| g.columns()) {
+        let name = column.column_descr().name();
+        if RUN.iter().any(|c| c.name == name) {
+            continue;
         }
+        let (start, length) = column.byte_range();
+        bytes.resize(length as usize, 0);
+        file.read_exact_at(&mut bytes, start)?;
+        hasher.update(name.as_bytes());
+        hasher.update(&bytes);
     }
-    Ok((bytes, hasher.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()))
+    Ok(hasher.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 impl Columns {
@@ -101,20 +109,39 @@ impl Columns {
         self.fields.iter().map(|f| (f.name().clone(), dtype(f))).collect()
     }
 
-    fn batch(self) -> Result<RecordBatch, ParquetError> {
-        Ok(RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)?)
+    /// Adds the columns of [`RUN`].
+    fn of_run(mut self, run: &RunColumns) -> Columns {
+        let rows = self.arrays.first().map_or(0, Array::len);
+        for (column, value) in RUN.iter().zip(run.values()) {
+            let array: ArrayRef = match value {
+                Constant::Text(text) => {
+                    let keys = UInt32Array::from(vec![0; rows]);
+                    Arc::new(DictionaryArray::new(keys, Arc::new(StringArray::from(vec![text]))))
+                }
+                Constant::U32(n) => Arc::new(UInt32Array::from(vec![n; rows])),
+                Constant::U64(n) => Arc::new(UInt64Array::from(vec![n; rows])),
+            };
+            self = self.add(column.name, array);
+        }
+        self
     }
 
-    /// Writes `TABLE.parquet` into `dir` under another name and renames it when it is complete.
-    pub(crate) fn write(self, dir: &Path, table: &str) -> Result<TableFile, ParquetError> {
-        let mut writer = TableWriter::create(dir, table)?;
+    fn batch(self, run: &RunColumns) -> Result<RecordBatch, ParquetError> {
+        let columns = self.of_run(run);
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(columns.fields)), columns.arrays)?)
+    }
+
+    /// Writes `TABLE.parquet` of a run into `dir` under another name and renames it when it is complete.
+    pub(crate) fn write(self, dir: &Path, table: &str, run: &RunColumns) -> Result<TableFile, ParquetError> {
+        let mut writer = TableWriter::create(dir, table, run)?;
         writer.write(self)?;
         writer.finish()
     }
 }
 
 /// A table that is written batch by batch. It gets its final name when it is complete.
-pub(crate) struct TableWriter {
+pub(crate) struct TableWriter<'a> {
+    run: &'a RunColumns,
     dir: PathBuf,
     table: String,
     file: Option<File>,
@@ -122,16 +149,20 @@ pub(crate) struct TableWriter {
     rows: u64,
 }
 
-impl TableWriter {
-    /// Creates `TABLE.parquet` in `dir`.
-    pub(crate) fn create(dir: &Path, table: &str) -> Result<TableWriter, ParquetError> {
+impl<'a> TableWriter<'a> {
+    /// Creates `TABLE.parquet` of a run in `dir`.
+    pub(crate) fn create(
+        dir: &Path,
+        table: &str,
+        run: &'a RunColumns,
+    ) -> Result<TableWriter<'a>, ParquetError> {
         let file = Some(partial(dir, table)?);
-        Ok(TableWriter { dir: dir.into(), table: table.into(), file, writer: None, rows: 0 })
+        Ok(TableWriter { run, dir: dir.into(), table: table.into(), file, writer: None, rows: 0 })
     }
 
     /// Appends rows. The first batch, which may be empty, defines the columns.
     pub(crate) fn write(&mut self, columns: Columns) -> Result<(), ParquetError> {
-        let batch = columns.batch()?;
+        let batch = columns.batch(self.run)?;
         self.rows += batch.num_rows() as u64;
         if let Some(file) = self.file.take() {
             // Without arrow's schema readers see strings instead of dictionaries.
@@ -162,12 +193,13 @@ pub(crate) fn finished(dir: &Path, table: &str, rows: u64) -> Result<TableFile, 
     let file = format!("{table}.parquet");
     let path = dir.join(&file);
     fs::rename(dir.join(format!("{file}.partial")), &path)?;
-    let (bytes, sha256) = digest(&path)?;
+    let written = File::open(&path)?;
+    let (bytes, sha256) = (written.metadata()?.len(), digest(&written)?);
     Ok(TableFile { table: table.into(), file, rows, bytes, sha256 })
 }
 
 /// Encodings: differences for points in time, which rise; byte streams for other numbers, whose high bytes
-/// are alike and whose low bytes are noise; dictionaries for strings. A row group is one page and needs no
+/// are alike and whose low bytes are noise; dictionaries for strings and for what is constant. A row group is one page and needs no
 /// index.
 pub(crate) fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
@@ -181,7 +213,8 @@ pub(crate) fn properties(schema: &Schema) -> WriterPropertiesBuilder {
     for field in schema.fields() {
         let encoding = match field.data_type() {
             DataType::Int64 if field.name() == "ts_ns" => Encoding::DELTA_BINARY_PACKED,
-            DataType::Int64 | DataType::UInt32 => Encoding::BYTE_STREAM_SPLIT,
+            DataType::Int64 => Encoding::BYTE_STREAM_SPLIT,
+            DataType::UInt32 if RUN.iter().all(|c| c.name != field.name()) => Encoding::BYTE_STREAM_SPLIT,
             _ => continue,
         };
         let path = ColumnPath::from(field.name().as_str());

@@ -43,9 +43,10 @@ pub(crate) fn finish(
     host: &HostObservations,
 ) -> Result<Published, FinishError> {
     let raw = work.join("raw.log");
-    let mut collected = ktstr_analysis::convert(&raw, work, identity.topology, &host.account)
+    let run = identity.columns();
+    let mut collected = ktstr_analysis::convert(&raw, work, &run, &host.account)
         .map_err(|source| FinishError::Convert { work: work.into(), source })?;
-    let computed = ktstr_analysis::compute_metrics(work, &collected)
+    let computed = ktstr_analysis::compute_metrics(work, &run, &collected)
         .map_err(|source| FinishError::Metrics { work: work.into(), source })?;
     let Computed { rows: metrics, disagreements, logs, table } = computed;
     collected.quality.disagreements.extend(disagreements);

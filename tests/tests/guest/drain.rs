@@ -25,20 +25,19 @@ fn number(b: &Booted, path: &str) -> u64 {
     b.sidecar.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path} in {}", b.sidecar))
 }
 
-/// Start and end of each slice of a CPU, in the order of the table, where one without an end of its own ends as the next begins.
+/// Start and end of each slice of a CPU, in the order of the table.
 fn slices(b: &Booted, cpu: u32) -> Vec<(u64, u64)> {
     let own = tables::scan(&b.tables, "slices")
         .filter(col("cpu").eq(lit(cpu)))
-        .select([col("ts_ns"), col("own_end_ns")]);
+        .select([col("ts_ns"), col("dur_ns")]);
     let own = own.collect().unwrap();
     let column = |name: &str| {
         let numbers = own.column(name).unwrap().i64().unwrap().iter();
         numbers.map(|n| n.map(|n| n as u64)).collect::<Vec<_>>()
     };
-    let (starts, ends) = (column("ts_ns"), column("own_end_ns"));
-    let nexts = starts.iter().skip(1).copied().chain([None]);
-    let ends = ends.iter().zip(nexts).map(|(own, next)| own.or(next).unwrap());
-    starts.iter().map(|ts| ts.unwrap()).zip(ends).collect()
+    let close = number(b, "/window_close/ts_ns");
+    let starts = column("ts_ns").into_iter().map(Option::unwrap);
+    starts.zip(column("dur_ns")).map(|(ts, dur)| (ts, dur.map_or(close, |ns| ts + ns))).collect()
 }
 
 /// Most of it was kept, by `reader`, and fits together. On a busy host something may be lost, between the times that are told.

@@ -81,7 +81,7 @@ fn bytes_of_a_slice(topology: &str, changes: Value) -> f64 {
 fn hackbench_in_few_bytes() {
     let simple = json!({"name": "scx_simple", "binary": "scx_simple", "args": []});
     for topology in ["1n1l2c1t", "1n1l4c1t"] {
-        assert!(bytes_of_a_slice(topology, json!({})) <= 8.0);
+        assert!(bytes_of_a_slice(topology, json!({})) <= 14.0);
         bytes_of_a_slice(topology, json!({"scheduler": simple}));
     }
     bytes_of_a_slice("1n1l2c1t", json!({"accel": "tcg"}));

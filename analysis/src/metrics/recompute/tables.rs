@@ -1,4 +1,4 @@
-//! The tables of a run as plain rows, with what `docs/slices.md` derives of the slices.
+//! The tables of a run as plain rows, with the end of each slice.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,28 +63,14 @@ pub(crate) fn rows(dir: &Path, table: &str) -> Vec<Row> {
     (0..df.height()).map(row).collect()
 }
 
-/// The slices with `end_ns`, `wait_ns` and `blocked_ns`.
-fn slices(dir: &Path) -> Vec<Row> {
+/// The slices with `end_ns`, in order of time; `close` is the window's end.
+fn slices(dir: &Path, close: i64) -> Vec<Row> {
     let mut all = rows(dir, "slices");
-    let starts: Vec<i64> = all.iter().map(|s| s.number("ts_ns")).collect();
-    for (i, s) in all.iter_mut().enumerate() {
-        let end = s.int("own_end_ns").unwrap_or_else(|| starts[i + 1]);
+    for s in &mut all {
+        let end = s.int("dur_ns").map_or(close, |ns| s.number("ts_ns") + ns);
         s.set("end_ns", Some(end));
     }
     all.sort_by_key(|s| s.number("ts_ns"));
-    let mut ends: BTreeMap<i64, i64> = BTreeMap::new();
-    for s in &mut all {
-        let (tid, ts) = (s.number("tid"), s.number("ts_ns"));
-        let off = ends.insert(tid, s.number("end_ns")).map(|end| ts - end);
-        let kind = s.text("wait_kind").expect("a kind");
-        let is_kept = ["preempt", "yield"].contains(&kind.as_str());
-        let seen = |ns: Option<i64>| ns.filter(|ns| *ns != -1);
-        let wait = s.int("own_wait_ns").or(off.filter(|_| is_kept));
-        let slept = off.and_then(|off| Some(off - s.int("own_wait_ns")?));
-        let blocked = s.int("own_blocked_ns").or(slept).filter(|_| kind == "wakeup");
-        s.set("wait_ns", seen(wait));
-        s.set("blocked_ns", seen(blocked));
-    }
     all
 }
 
@@ -92,7 +78,7 @@ fn slices(dir: &Path) -> Vec<Row> {
 pub(crate) struct Tables {
     /// The edges of the window, nanoseconds.
     pub window: (i64, i64),
-    /// In order of time, with what is derived.
+    /// In order of time.
     pub slices: Vec<Row>,
     /// The table of this name, as the next ones.
     pub migrations: Vec<Row>,
@@ -109,9 +95,10 @@ impl Tables {
     /// Reads the tables in `dir`.
     pub(crate) fn load(dir: &Path, sidecar: Value) -> Tables {
         let edge = |name: &str| sidecar[name]["ts_ns"].as_i64().expect("a window");
+        let window = (edge("window_open"), edge("window_close"));
         Tables {
-            window: (edge("window_open"), edge("window_close")),
-            slices: slices(dir),
+            window,
+            slices: slices(dir, window.1),
             migrations: rows(dir, "migrations"),
             tasks: rows(dir, "tasks"),
             cpus: rows(dir, "cpus"),

@@ -1,5 +1,4 @@
-//! The table of slices: its writer, its reader, and the columns that neighbouring rows determine.
+//! The table of slices: its writer and its reader.
 
-pub(crate) mod derived;
 pub(crate) mod reader;
 pub(crate) mod writer;

@@ -1,6 +1,8 @@
 //! Reads the table of slices block by block, forwards or backwards in time.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, UInt32Array};
@@ -8,12 +10,26 @@ use arrow::datatypes::{Int64Type, UInt32Type};
 use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
 use parquet::errors::ParquetError;
 
-use crate::catalog::columns::SLICES;
 use crate::tables::reader::{Table, numbers, values};
-use crate::tables::slices::derived::{LastSwitchOut, StoredDelta, in_order};
 
 /// The columns for work conservation: task, CPU and time of slices, and the waits before them.
-const PLACE_COLUMNS: [&str; 6] = ["ts_ns", "own_end_ns", "cpu", "tid", "wait_kind", "own_wait_ns"];
+const PLACE_COLUMNS: [&str; 5] = ["ts_ns", "dur_ns", "cpu", "tid", "wait_ns"];
+
+/// The other columns of a record.
+const OTHER_COLUMNS: [&str; 12] = [
+    "wait_kind",
+    "throttled_ns",
+    "waking_ns",
+    "blocked_ns",
+    "end_state",
+    "prev_cpu",
+    "waker_tid",
+    "waker_cpu",
+    "prio",
+    "placement",
+    "rq_length",
+    "dsq_length",
+];
 
 /// For each block, and for the end of the table, the previous slice of each CPU.
 #[derive(Debug, Default)]
@@ -35,11 +51,12 @@ impl Slices {
         Ok(Slices(Table::open(dir, "slices")?))
     }
 
-    /// Calls `each` for every slice of all CPUs, in order of time.
+    /// Calls `each` for every slice of all CPUs, in order of time. A slice that the window's end cuts has the
+    /// longest duration that its start allows.
     pub(crate) fn each(&self, mut each: impl FnMut(&SliceRecord)) -> Result<Before, ParquetError> {
         let (mut before, mut latest) = (Before(vec![BTreeMap::new()]), BTreeMap::new());
         for group in 0..self.0.nr_groups() {
-            let (slices, order) = self.block(&SLICES.map(|c| c.name), group)?;
+            let (slices, order) = self.block(true, group)?;
             order.into_iter().for_each(|i| each(&slices[i]));
             let lasts = slices.chunk_by(|a, b| a.cpu == b.cpu).filter_map(<[_]>::last);
             latest.extend(lasts.map(|s| (s.cpu, *s)));
@@ -56,7 +73,7 @@ impl Slices {
         mut each: impl FnMut(&SliceRecord, Option<&SliceRecord>) -> bool,
     ) -> Result<(), ParquetError> {
         for group in (0..self.0.nr_groups()).rev() {
-            let (slices, order) = self.block(&PLACE_COLUMNS, group)?;
+            let (slices, order) = self.block(false, group)?;
             for i in order.into_iter().rev() {
                 let s = &slices[i];
                 let above = i.checked_sub(1).map(|i| &slices[i]).filter(|above| above.cpu == s.cpu);
@@ -69,34 +86,45 @@ impl Slices {
         Ok(())
     }
 
-    /// The slices of a block in the order of the table with the fields of `columns`, and their order in time.
-    fn block(&self, columns: &[&str], group: usize) -> Result<(Vec<SliceRecord>, Vec<usize>), ParquetError> {
-        let (mut slices, mut own_end, mut own) = (Vec::new(), Vec::new(), Vec::new());
-        for batch in self.0.group(columns, group)? {
+    /// The slices of a block in the order of the table, and their order in time. `whole`: with the fields of
+    /// [`OTHER_COLUMNS`].
+    fn block(&self, whole: bool, group: usize) -> Result<(Vec<SliceRecord>, Vec<usize>), ParquetError> {
+        let others: &[&str] = if whole { &OTHER_COLUMNS } else { &[] };
+        let mut slices = Vec::new();
+        for batch in self.0.group(&[&PLACE_COLUMNS, others].concat(), group)? {
             let batch = batch?;
             let first = slices.len();
             place(&batch, &mut slices)?;
-            own_end.extend(numbers::<Int64Type>(&batch, "own_end_ns")?);
-            let own_wait = numbers::<Int64Type>(&batch, "own_wait_ns")?;
-            own.extend(own_wait.iter().map(|wait_ns| StoredDelta { wait_ns, blocked_ns: None }));
-            if columns.contains(&"own_blocked_ns") {
+            if whole {
                 complete(&batch, &mut slices[first..])?;
-                let own_blocked = numbers::<Int64Type>(&batch, "own_blocked_ns")?;
-                own[first..].iter_mut().zip(own_blocked).for_each(|(own, ns)| own.blocked_ns = ns);
             }
         }
-        let mut next_ts = 0;
-        for (s, own_end) in slices.iter_mut().zip(own_end).rev() {
-            s.dur_ns = own_end.map_or(next_ts, |ns| ns as u64).wrapping_sub(s.ts_ns);
-            next_ts = s.ts_ns;
-        }
-        let (order, mut ends) = (in_order(&slices), LastSwitchOut::default());
-        for i in order.iter().copied() {
-            own[i].restore(&mut slices[i], &ends);
-            ends.note(&slices[i]);
-        }
+        let order = in_order(&slices);
         Ok((slices, order))
     }
+}
+
+/// The order in time of a block of rows, which has one CPU after the other. Slices at the same time are
+/// ordered by CPU.
+fn in_order(slices: &[SliceRecord]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(slices.len());
+    let mut heads = BinaryHeap::new();
+    let (mut start, mut last) = (0, Vec::new());
+    for cpu in slices.chunk_by(|a, b| a.cpu == b.cpu) {
+        heads.push(Reverse((cpu[0].ts_ns, last.len(), start)));
+        start += cpu.len();
+        last.push(start);
+    }
+    while let Some(mut head) = heads.peek_mut() {
+        let Reverse((_, cpu, row)) = *head;
+        order.push(row);
+        if row + 1 == last[cpu] {
+            PeekMut::pop(head);
+        } else {
+            *head = Reverse((slices[row + 1].ts_ns, cpu, row + 1));
+        }
+    }
+    order
 }
 
 fn time(column: &Int64Array, i: usize) -> Option<u64> {
@@ -132,17 +160,21 @@ const UNKNOWN: SliceRecord = SliceRecord {
     dsq_length: None,
 };
 
-/// Appends the slices of a batch with the fields of [`PLACE_COLUMNS`], without the wait.
+/// Appends the slices of a batch with the fields of [`PLACE_COLUMNS`].
 fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetError> {
     let ts = numbers::<Int64Type>(b, "ts_ns")?;
     let (cpu, tid) = (numbers::<UInt32Type>(b, "cpu")?, numbers::<UInt32Type>(b, "tid")?);
-    let kind = values(b, "wait_kind", WaitKind::from_name)?;
-    slices.extend((0..b.num_rows()).map(|i| SliceRecord {
-        ts_ns: time(ts, i).unwrap_or(0),
-        cpu: small(cpu, i).unwrap_or(0),
-        tid: number(tid, i).unwrap_or(0),
-        wait_kind: kind[i].unwrap_or(UNKNOWN.wait_kind),
-        ..UNKNOWN
+    let (dur, wait) = (numbers::<Int64Type>(b, "dur_ns")?, numbers::<Int64Type>(b, "wait_ns")?);
+    slices.extend((0..b.num_rows()).map(|i| {
+        let ts_ns = time(ts, i).unwrap_or(0);
+        SliceRecord {
+            ts_ns,
+            dur_ns: time(dur, i).unwrap_or(u64::MAX - ts_ns),
+            cpu: small(cpu, i).unwrap_or(0),
+            tid: number(tid, i).unwrap_or(0),
+            wait_ns: time(wait, i),
+            ..UNKNOWN
+        }
     }));
     Ok(())
 }
@@ -151,14 +183,18 @@ fn place(b: &RecordBatch, slices: &mut Vec<SliceRecord>) -> Result<(), ParquetEr
 fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetError> {
     let t = |name| numbers::<Int64Type>(b, name);
     let n = |name| numbers::<UInt32Type>(b, name);
-    let (throttled, waking, prio) = (t("throttled_ns")?, t("waking_ns")?, t("prio")?);
+    let (throttled, waking, blocked, prio) =
+        (t("throttled_ns")?, t("waking_ns")?, t("blocked_ns")?, t("prio")?);
     let (prev_cpu, waker_tid, waker_cpu) = (n("prev_cpu")?, n("waker_tid")?, n("waker_cpu")?);
+    let kind = values(b, "wait_kind", WaitKind::from_name)?;
     let end = values(b, "end_state", EndState::from_name)?;
     let placement = values(b, "placement", Placement::from_name)?;
     let (rq_length, dsq_length) = (n("rq_length")?, n("dsq_length")?);
     for (i, s) in slices.iter_mut().enumerate() {
+        s.wait_kind = kind[i].unwrap_or(UNKNOWN.wait_kind);
         s.throttled_ns = time(throttled, i);
         s.waking_ns = time(waking, i);
+        s.blocked_ns = time(blocked, i);
         s.prev_cpu = small(prev_cpu, i);
         s.waker_tid = number(waker_tid, i);
         s.waker_cpu = small(waker_cpu, i);
@@ -175,6 +211,8 @@ fn complete(b: &RecordBatch, slices: &mut [SliceRecord]) -> Result<(), ParquetEr
 #[cfg(test)]
 pub(crate) mod stored {
     use super::*;
+    use crate::model::run_columns::RunColumns;
+    use crate::model::task_names::TaskNames;
     use crate::tables::slices::writer::SliceTable;
 
     /// A slice with only these known fields.
@@ -185,7 +223,8 @@ pub(crate) mod stored {
     /// Writes the table. The directory lives as long as the first value.
     pub(crate) fn table(slices: &[SliceRecord]) -> (tempfile::TempDir, Slices) {
         let dir = tempfile::tempdir().unwrap();
-        let mut table = SliceTable::create(dir.path(), None).unwrap();
+        let (run, names) = (RunColumns::example("1n1l1c1t"), TaskNames::default());
+        let mut table = SliceTable::create(dir.path(), &run, &names, None).unwrap();
         let mut by_cpu = slices.to_vec();
         by_cpu.sort_by_key(|s| s.cpu);
         in_order(&by_cpu).into_iter().for_each(|i| table.push(&by_cpu[i]).unwrap());
@@ -199,7 +238,14 @@ pub(crate) mod stored {
 mod tests {
     use super::stored::{slice, table};
     use super::*;
+    use crate::model::run_columns::RunColumns;
     use crate::tables::writer::ROW_GROUP_ROWS;
+
+    /// A slice as it is read: one that the window's end cuts lasts as long as it can.
+    fn cut(s: &SliceRecord) -> SliceRecord {
+        let dur_ns = if s.end_state == EndState::WindowEnd { u64::MAX - s.ts_ns } else { s.dur_ns };
+        SliceRecord { dur_ns, ..*s }
+    }
 
     /// The slices of each CPU in the order of the table.
     fn by_cpu(slices: &[SliceRecord]) -> BTreeMap<u16, Vec<SliceRecord>> {
@@ -230,11 +276,11 @@ mod tests {
             ..s
         });
         let all = [&kinds[..], &ends, &placed].concat();
-        assert_eq!(read(&table(&all).1), all);
+        let expected: Vec<_> = all.iter().map(cut).collect();
+        assert_eq!(read(&table(&all).1), expected);
     }
 
-    /// Records of two CPUs: slices with and without gaps between them, of tasks whose sleep is the derived
-    /// one, longer, or not known.
+    /// Records of two CPUs: slices with and without gaps between them.
     fn random_records() -> Vec<SliceRecord> {
         let any = |of: &[u64]| Some(of[fastrand::usize(..of.len())]).filter(|_| fastrand::u8(..4) != 0);
         let mut all = Vec::new();
@@ -260,14 +306,6 @@ mod tests {
                 all.push(s);
             }
         }
-        let mut ends = LastSwitchOut::default();
-        for i in in_order(&all) {
-            if fastrand::bool() {
-                all[i].wait_ns = ends.wait_ns(&all[i]).or(all[i].wait_ns);
-                all[i].blocked_ns = ends.blocked_ns(&all[i]);
-            }
-            ends.note(&all[i]);
-        }
         all
     }
 
@@ -278,7 +316,7 @@ mod tests {
             let all = random_records();
             let (_dir, table) = table(&all);
             let mut found = read(&table);
-            assert_eq!(by_cpu(&found), by_cpu(&all));
+            assert_eq!(by_cpu(&found), by_cpu(&all.iter().map(cut).collect::<Vec<_>>()));
             let before = table.each(|_| ()).unwrap();
             let mut backwards = Vec::new();
             let each = |s: &SliceRecord, previous: Option<&SliceRecord>| {
@@ -328,7 +366,7 @@ mod tests {
     fn table_of_another_kind_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let columns = crate::tables::writer::Columns::new().u32("cpu", [Some(1)].into_iter());
-        columns.write(dir.path(), "slices").unwrap();
+        columns.write(dir.path(), "slices", &RunColumns::example("1n1l1c1t")).unwrap();
         let e = Slices::open(dir.path()).unwrap().each(|_| ()).unwrap_err().to_string();
         assert!(e.contains("ts_ns"), "{e}");
     }

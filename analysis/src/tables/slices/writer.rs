@@ -12,10 +12,12 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
 
+use crate::catalog::columns::RUN;
 use crate::model::host_account::Stolen;
+use crate::model::run_columns::{Constant, RunColumns};
 use crate::model::table_file::TableFile;
+use crate::model::task_names::TaskNames;
 use crate::tables::pages::{NO_NAME, Number, Pages};
-use crate::tables::slices::derived::{LastSwitchOut, StoredDelta};
 use crate::tables::writer::{self, ROW_GROUP_ROWS};
 
 const TABLE: &str = "slices";
@@ -25,25 +27,30 @@ const TABLE: &str = "slices";
 enum Stored {
     /// Differences between rows.
     Rising,
-    /// Null if the value is the beginning of the next row.
-    Ends,
     Times,
     Numbers,
     Names(&'static [&'static str]),
+    /// Name and role of the task.
+    Comm,
+    Role,
+    Idle,
 }
 
 /// The columns: name, whether there are nulls, and how they are stored. [`Block`] has the columns of one type
 /// in the same order.
-const COLUMNS: [(&str, bool, Stored); 18] = [
+const COLUMNS: [(&str, bool, Stored); 21] = [
     ("ts_ns", false, Stored::Rising),
-    ("own_end_ns", true, Stored::Ends),
+    ("dur_ns", true, Stored::Times),
     ("cpu", false, Stored::Numbers),
     ("tid", false, Stored::Numbers),
+    ("comm", true, Stored::Comm),
+    ("role", true, Stored::Role),
+    ("idle", false, Stored::Idle),
     ("wait_kind", false, Stored::Names(&WaitKind::NAMES)),
-    ("own_wait_ns", true, Stored::Times),
+    ("wait_ns", true, Stored::Times),
     ("throttled_ns", true, Stored::Times),
     ("waking_ns", true, Stored::Times),
-    ("own_blocked_ns", true, Stored::Times),
+    ("blocked_ns", true, Stored::Times),
     ("end_state", false, Stored::Names(&EndState::NAMES)),
     ("prev_cpu", true, Stored::Numbers),
     ("waker_tid", true, Stored::Numbers),
@@ -57,11 +64,33 @@ const COLUMNS: [(&str, bool, Stored); 18] = [
 
 fn field((name, has_nulls, stored): (&str, bool, Stored)) -> Result<TypePtr, ParquetError> {
     let (physical, logical) = match stored {
-        Stored::Rising | Stored::Ends | Stored::Times => (PhysicalType::INT64, None),
+        Stored::Rising | Stored::Times => (PhysicalType::INT64, None),
         Stored::Numbers => (PhysicalType::INT32, Some(LogicalType::integer(32, false))),
-        Stored::Names(_) => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
+        Stored::Names(_) | Stored::Comm | Stored::Role => {
+            (PhysicalType::BYTE_ARRAY, Some(LogicalType::String))
+        }
+        Stored::Idle => (PhysicalType::BOOLEAN, None),
     };
     let repetition = if has_nulls { Repetition::OPTIONAL } else { Repetition::REQUIRED };
+    primitive(name, physical, logical, repetition)
+}
+
+/// A column of [`RUN`].
+fn run_field(name: &str, value: &Constant) -> Result<TypePtr, ParquetError> {
+    let (physical, logical) = match value {
+        Constant::Text(_) => (PhysicalType::BYTE_ARRAY, LogicalType::String),
+        Constant::U32(_) => (PhysicalType::INT32, LogicalType::integer(32, false)),
+        Constant::U64(_) => (PhysicalType::INT64, LogicalType::integer(64, false)),
+    };
+    primitive(name, physical, Some(logical), Repetition::REQUIRED)
+}
+
+fn primitive(
+    name: &str,
+    physical: PhysicalType,
+    logical: Option<LogicalType>,
+    repetition: Repetition,
+) -> Result<TypePtr, ParquetError> {
     let field = Type::primitive_type_builder(name, physical)
         .with_logical_type(logical)
         .with_repetition(repetition)
@@ -75,16 +104,24 @@ pub(crate) struct SliceTable<'a> {
     writer: SerializedFileWriter<File>,
     columns: Vec<ColumnDescPtr>,
     pages: Pages,
+    run: [Constant; RUN.len()],
+    names: &'a TaskNames,
     stolen: Option<&'a Stolen>,
     rows: Block,
-    last_out: LastSwitchOut,
     nr_rows: u64,
 }
 
 impl<'a> SliceTable<'a> {
-    /// Creates the table in `dir`. `stolen` is host steal, if it is known.
-    pub(crate) fn create(dir: &Path, stolen: Option<&'a Stolen>) -> Result<SliceTable<'a>, ParquetError> {
-        let fields = COLUMNS.into_iter().map(field).collect::<Result<_, _>>()?;
+    /// Creates the table of a run in `dir`. `stolen` is host steal, if it is known.
+    pub(crate) fn create(
+        dir: &Path,
+        run: &RunColumns,
+        names: &'a TaskNames,
+        stolen: Option<&'a Stolen>,
+    ) -> Result<SliceTable<'a>, ParquetError> {
+        let run = run.values();
+        let of_run = RUN.iter().zip(&run).map(|(column, value)| run_field(column.name, value));
+        let fields = COLUMNS.into_iter().map(field).chain(of_run).collect::<Result<_, _>>()?;
         let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
         let rising = Schema::new(vec![Field::new("ts_ns", DataType::Int64, false)]);
         let properties = writer::properties(&rising).build().into();
@@ -94,9 +131,10 @@ impl<'a> SliceTable<'a> {
             columns: writer.schema_descr().columns().to_vec(),
             writer,
             pages: Pages::new()?,
+            run,
+            names,
             stolen,
             rows: Block::default(),
-            last_out: LastSwitchOut::default(),
             nr_rows: 0,
         })
     }
@@ -105,9 +143,7 @@ impl<'a> SliceTable<'a> {
     pub(crate) fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
         let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
         let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
-        let own = StoredDelta::of(s, &self.last_out);
-        self.last_out.note(s);
-        self.rows.push(Row { slice: *s, own, stolen_ns });
+        self.rows.push(Row { slice: *s, stolen_ns });
         if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
     }
 
@@ -118,23 +154,18 @@ impl<'a> SliceTable<'a> {
         self.nr_rows += self.rows.len() as u64;
         self.rows.spread();
         let order = self.rows.order();
-        let (mut starts, mut i64s, mut u32s, mut u8s) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut i64s, mut u32s) = (Vec::new(), Vec::new());
+        let tids: Vec<u32> = order.iter().map(|row| self.rows.numbers[TID][*row as usize]).collect();
         let Block { times, numbers, names, .. } = &self.rows;
         let (mut times, mut numbers, mut names) = (times.iter(), numbers.iter(), names.iter());
         let (pages, mut group) = (&mut self.pages, self.writer.next_row_group()?);
         for ((_, _, stored), column) in COLUMNS.iter().zip(&self.columns) {
             match stored {
                 Stored::Rising => {
-                    sorted(&order, times.next(), &mut starts);
-                    let mut column = group.next_column()?.ok_or_else(|| missing(column))?;
-                    column.typed::<Int64Type>().write_batch(&starts, None, None)?;
-                    column.close()?;
-                }
-                Stored::Ends => {
                     sorted(&order, times.next(), &mut i64s);
-                    let ends = i64s.iter_mut().zip(starts.iter().skip(1));
-                    ends.filter(|(end, next)| end == next).for_each(|(end, _)| *end = i64::NULL);
-                    pages.numbers(&mut group, column, &mut i64s)?;
+                    let mut column = group.next_column()?.ok_or_else(|| missing(column))?;
+                    column.typed::<Int64Type>().write_batch(&i64s, None, None)?;
+                    column.close()?;
                 }
                 Stored::Times => {
                     sorted(&order, times.next(), &mut i64s);
@@ -145,14 +176,23 @@ impl<'a> SliceTable<'a> {
                     pages.numbers(&mut group, column, &mut u32s)?;
                 }
                 Stored::Names(of) => {
-                    sorted(&order, names.next(), &mut u8s);
-                    pages.names(&mut group, column, of, &mut u8s)?;
+                    sorted(&order, names.next(), &mut u32s);
+                    pages.names(&mut group, column, of, &mut u32s)?;
                 }
+                Stored::Comm | Stored::Role => {
+                    let of = if matches!(stored, Stored::Comm) { &self.names.comm } else { &self.names.role };
+                    u32s.clear();
+                    u32s.extend(tids.iter().map(|tid| of.index(*tid)));
+                    pages.names(&mut group, column, of.distinct(), &mut u32s)?;
+                }
+                Stored::Idle => pages.truths(&mut group, column, tids.len(), |row| tids[row] == 0)?,
             }
+        }
+        for (value, column) in self.run.iter().zip(&self.columns[COLUMNS.len()..]) {
+            pages.constant(&mut group, column, value, tids.len())?;
         }
         group.close()?;
         self.rows.clear();
-        self.last_out.clear();
         Ok(())
     }
 
@@ -181,7 +221,6 @@ const ROWS_AT_ONCE: usize = 128;
 #[derive(Clone, Copy)]
 struct Row {
     slice: SliceRecord,
-    own: StoredDelta,
     stolen_ns: Option<u64>,
 }
 
@@ -190,10 +229,13 @@ struct Row {
 struct Block {
     times: [Vec<i64>; 8],
     numbers: [Vec<u32>; 7],
-    names: [Vec<u8>; 3],
+    names: [Vec<u32>; 3],
     /// The latest rows, which are not in the columns yet.
     latest: Vec<Row>,
 }
+
+/// Place of `tid` in [`Block::numbers`].
+const TID: usize = 1;
 
 /// A time or a duration, which is below 2^63.
 fn ns(v: Option<u64>) -> i64 {
@@ -219,13 +261,13 @@ impl Block {
     /// Moves the latest rows into the columns.
     fn spread(&mut self) {
         let rows = || self.latest.iter().map(|r| &r.slice);
-        let [ts, end, own_wait, throttled, waking, own_blocked, prio, stolen] = &mut self.times;
+        let [ts, dur, wait, throttled, waking, blocked, prio, stolen] = &mut self.times;
         ts.extend(rows().map(|s| s.ts_ns as i64));
-        end.extend(rows().map(|s| s.ts_ns.wrapping_add(s.dur_ns) as i64));
-        own_wait.extend(self.latest.iter().map(|r| r.own.wait_ns.unwrap_or(i64::NULL)));
+        dur.extend(rows().map(|s| ns(Some(s.dur_ns).filter(|_| s.end_state != EndState::WindowEnd))));
+        wait.extend(rows().map(|s| ns(s.wait_ns)));
         throttled.extend(rows().map(|s| ns(s.throttled_ns)));
         waking.extend(rows().map(|s| ns(s.waking_ns)));
-        own_blocked.extend(self.latest.iter().map(|r| r.own.blocked_ns.unwrap_or(i64::NULL)));
+        blocked.extend(rows().map(|s| ns(s.blocked_ns)));
         prio.extend(rows().map(|s| i64::from(s.prio)));
         stolen.extend(self.latest.iter().map(|r| ns(r.stolen_ns)));
         let [cpu, tid, prev_cpu, waker_tid, waker_cpu, rq_length, dsq_length] = &mut self.numbers;
@@ -237,9 +279,9 @@ impl Block {
         rq_length.extend(rows().map(|s| number(s.rq_length)));
         dsq_length.extend(rows().map(|s| number(s.dsq_length)));
         let [wait_kind, end_state, placement] = &mut self.names;
-        wait_kind.extend(rows().map(|s| s.wait_kind.index() as u8));
-        end_state.extend(rows().map(|s| s.end_state.index() as u8));
-        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p.index() as u8)));
+        wait_kind.extend(rows().map(|s| s.wait_kind.index() as u32));
+        end_state.extend(rows().map(|s| s.end_state.index() as u32));
+        placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p.index() as u32)));
         self.latest.clear();
     }
 
@@ -274,9 +316,10 @@ mod tests {
     #[test]
     fn table_is_as_the_schema_says() {
         let dtype = |stored| match stored {
-            Stored::Rising | Stored::Ends | Stored::Times => "i64",
+            Stored::Rising | Stored::Times => "i64",
             Stored::Numbers => "u32",
-            Stored::Names(_) => "str",
+            Stored::Names(_) | Stored::Comm | Stored::Role => "str",
+            Stored::Idle => "bool",
         };
         let layout = COLUMNS.map(|(name, _, stored)| (name, dtype(stored)));
         assert_eq!(layout, SLICES.map(|c| (c.name, c.dtype)));

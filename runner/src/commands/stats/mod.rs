@@ -284,8 +284,8 @@ fn list_metrics(json: bool) {
         outln!("\n{table}.parquet");
         columns(own);
     }
-    outln!("\nderived from slices.parquet (docs/slices.md)");
-    columns(&columns::DERIVED);
+    outln!("\nevery table, after its own columns");
+    columns(&columns::RUN);
 }
 
 /// What a comparison does with a metric by default.

@@ -1,6 +1,6 @@
 //! Every self-check of a run, with a fault put into what it looks at: none of them passes.
 
-use ktstr_analysis::{HostAccount, Verdict};
+use ktstr_analysis::{HostAccount, RunColumns, Verdict};
 use ktstr_vmm::GuestEnd;
 use ktstr_wire::accel::Accel;
 use ktstr_wire::body::{BodyResult, Outcome};
@@ -117,8 +117,19 @@ impl RunFixture {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
-        let topology = "1n1l2c1t".parse().unwrap();
-        let collected = ktstr_analysis::convert(&raw, dir.path(), topology, &self.host.account).unwrap();
+        let run = RunColumns {
+            run_id: String::new(),
+            test: String::new(),
+            scheduler: "eevdf".into(),
+            scheduler_args: String::new(),
+            kernel: String::new(),
+            commit: String::new(),
+            topology: "1n1l2c1t".parse().unwrap(),
+            accel,
+            seed: 0,
+            boot: 0,
+        };
+        let collected = ktstr_analysis::convert(&raw, dir.path(), &run, &self.host.account).unwrap();
         let judged = judge(&collected, accel, &self.host, true);
         (judged.verdict, judged.reasons.join("; "))
     }

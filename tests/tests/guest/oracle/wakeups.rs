@@ -41,7 +41,7 @@ fn wakeups(b: &Booted, role: &str) -> Vec<(i64, i64)> {
     let slices = table(b, "slices")
         .filter(col("wait_kind").eq(lit("wakeup")))
         .join(tids, [col("tid")], [col("tid")], JoinArgs::new(JoinType::Inner))
-        .select([(col("ts_ns") - col("own_wait_ns")).alias("woken_ns"), col("ts_ns")])
+        .select([(col("ts_ns") - col("wait_ns")).alias("woken_ns"), col("ts_ns")])
         .collect()
         .unwrap();
     let [woken, ran] = ["woken_ns", "ts_ns"]
