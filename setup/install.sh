@@ -28,6 +28,8 @@ wanted=(
   zlib1g-dev:/usr/include/zlib.h
   libglib2.0-dev:/usr/include/glib-2.0/glib.h
   python3-venv:/usr/share/doc/python3-venv
+  gpgv:/usr/bin/gpgv
+  gnupg:/usr/bin/gpg
   stress-ng:/usr/bin/stress-ng
   rt-tests:/usr/bin/hackbench
 )
