@@ -46,6 +46,9 @@ pub(super) fn enter(notes: i32, memory: u64) -> Result<()> {
         }
     }
     let program = filter(notes)?;
+    // The first random number of a thread makes glibc 2.41 and later block signals and count CPUs, for the state of getrandom in the
+    // vDSO. In the sandbox a body with a `HashMap` would end there.
+    let _ = std::hash::RandomState::new();
     report_refused_calls()?;
     Ok(seccompiler::apply_filter(&program)?)
 }
