@@ -149,5 +149,5 @@ fn commands_of_the_pages_work_as_they_stand() {
             }
         }
     }
-    assert_eq!((run, not_run), (30, 12));
+    assert_eq!((run, not_run), (31, 13));
 }
