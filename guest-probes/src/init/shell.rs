@@ -57,6 +57,8 @@ pub(crate) fn run(spec: &ShellSpec) -> Result<(), ShellError> {
     // SAFETY: between fork and exec this calls only setsid, ioctl, chroot and chdir, with strings made before.
     unsafe { command.pre_exec(move || enter(&view, &dir)) };
     let status = command.status().map_err(failed("the shell"))?;
+    // SAFETY: the descriptor is open. What the UART has not sent would be lost at the power-off.
+    unsafe { libc::tcdrain(terminal.as_raw_fd()) };
     if spec.command.is_some() && !status.success() {
         eprintln!("ktstr: the command ended with {status}");
     }
