@@ -35,7 +35,7 @@ use crate::probes::bpf_array::Mapped;
 use crate::probes::error::{ProbeError, bpf, system};
 use crate::probes::layout::{RawCpuState, RawRow, RawTaskState};
 use crate::probes::record_log::RecordLog;
-use crate::probes::task_row::Row;
+use crate::probes::task_row::{Row, each_once};
 
 /// Bytes of a task's histograms (`struct histogram_block`): three, with buckets of four bytes.
 const BLOCK_BYTES: usize = 3 * BUCKETS * 4;
@@ -220,7 +220,7 @@ impl Probes {
     pub fn rows(&self) -> Result<Vec<Row>, ProbeError> {
         let bytes = read_iterator(&self.skel.progs.list_tasks)?;
         let living = bytes.chunks_exact(size_of::<RawRow>()).filter_map(parse_row);
-        Ok(self.dead_rows()?.into_iter().chain(living).collect())
+        Ok(each_once(self.dead_rows()?.into_iter().chain(living)))
     }
 
     /// The histograms of each row; `None`: it has none.

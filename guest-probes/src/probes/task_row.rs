@@ -1,5 +1,7 @@
 //! Task rows as the BPF programs write them (`struct task_row` in `bpf/record.h`).
 
+use std::collections::HashSet;
+
 use ktstr_wire::message::Enqueues;
 use ktstr_wire::record::{NO_LENGTH, NO_TIME};
 use ktstr_wire::stats::{DurationStats, LengthStats};
@@ -135,6 +137,13 @@ impl Row {
     }
 }
 
+/// Leaves out a task that the kernel lists a second time: its iterator over tasks may repeat a thread when a process loses or gains threads
+/// between two reads, and a task that dies meanwhile has a row of the dead as well.
+pub(crate) fn each_once(rows: impl Iterator<Item = Row>) -> Vec<Row> {
+    let mut seen = HashSet::new();
+    rows.filter(|r| r.serial == 0 || seen.insert(r.serial)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +164,15 @@ mod tests {
         raw.counters.rq_length_max = NO_LENGTH;
         let unseen = Row::from(&raw).enqueues;
         assert_eq!((unseen.rq_length, unseen.nr_to_idle, unseen.nr_direct), (None, None, 2));
+    }
+
+    #[test]
+    fn tasks_that_are_listed_twice_count_once() {
+        let row = |serial, tid| Row { serial, tid, ..Row::from(&RawRow::new_zeroed()) };
+        // Two tasks may have had one thread id. Those without a serial cannot be told apart.
+        let rows = [row(7, 54), row(8, 54), row(7, 54), row(0, 1), row(0, 2)];
+        let left: Vec<_> = each_once(rows.into_iter()).into_iter().map(|r| (r.serial, r.tid)).collect();
+        assert_eq!(left, [(7, 54), (8, 54), (0, 1), (0, 2)]);
     }
 
     #[test]
