@@ -92,6 +92,29 @@ def slice_differences(folder: Path, run: dict) -> list[str]:
     return found
 
 
+def wait_differences(folder: Path) -> list[str]:
+    """Where the parts of waits do not add up to the waits before slices, or the dominant cause is another."""
+    slices = pl.read_parquet(folder / "slices.parquet").filter(pl.col("wait_ns").is_not_null(), pl.col("tid") != 0)
+    waits = pl.read_parquet(folder / "waits.parquet").filter(~pl.col("open"))
+    end = pl.col("ts_ns") + pl.col("wait_ns")
+    parts = waits.group_by("tid", end_ns=end).agg(
+        pl.col("ns").sum(), by_cause=pl.struct("cause", "ns"), whole_ns=pl.col("wait_ns").first()
+    )
+    whole = slices.select("tid", "wait_cause", end_ns="ts_ns", own_ns=pl.col("wait_ns") + pl.col("throttled_ns").fill_null(0))
+    joined = whole.filter(pl.col("own_ns") > 0).join(parts, on=["tid", "end_ns"], how="full", coalesce=True)
+    found = [] if joined["own_ns"].equals(joined["ns"]) else ["parts of waits do not add up to the waits of slices"]
+    if not joined["ns"].equals(joined["whole_ns"]):
+        found.append("parts of waits do not add up to wait_ns of waits")
+    if joined.height:
+        causes = joined.explode("by_cause").unnest("by_cause", separator=":")
+        sums = causes.group_by("tid", "end_ns", "wait_cause", pl.col("by_cause:cause").alias("cause")).agg(pl.col("by_cause:ns").sum())
+        largest = pl.col("by_cause:ns") == pl.col("by_cause:ns").max().over("tid", "end_ns")
+        named = sums.filter(largest).group_by("tid", "end_ns").agg((pl.col("wait_cause") == pl.col("cause")).any().alias("is_named"))
+        if not named["is_named"].all():
+            found.append("wait_cause is not the cause with the largest part")
+    return found
+
+
 def main() -> int:
     sidecars = sorted(Path(sys.argv[1]).glob("*/*.ktstr.json"))
     checked, wrong = 0, []
@@ -106,7 +129,7 @@ def main() -> int:
                 for reader, found in rows(path).items()
                 if found != table["rows"]
             ]
-        wrong += [f"{folder}: {difference}" for difference in slice_differences(folder, run)]
+        wrong += [f"{folder}: {difference}" for difference in slice_differences(folder, run) + wait_differences(folder)]
     wrong += query_differences(Path(sys.argv[1]))
     print(*wrong, f"{checked} tables of {len(sidecars)} runs read by three readers, {len(wrong)} differences", sep="\n")
     return 1 if wrong or not checked else 0

@@ -17,7 +17,7 @@ const fn c(name: &'static str, dtype: &'static str, meaning: &'static str) -> Co
 
 /// One row is one on-CPU slice of one task. Rows come in blocks that follow one another in time; in a block
 /// they are sorted by `cpu`, then `ts_ns`.
-pub const SLICES: [Column; 21] = [
+pub const SLICES: [Column; 22] = [
     c("ts_ns", "i64", "switch-in"),
     c("dur_ns", "i64", "switch-in to switch-out; null: the window's end cut the slice"),
     c("cpu", "u32", "CPU of the slice"),
@@ -35,6 +35,11 @@ pub const SLICES: [Column; 21] = [
         "throttled_ns",
         "i64",
         "how long within that time cpu.max throttled the task's cgroup or one above it, in steps of 1024; null: it did not",
+    ),
+    c(
+        "wait_cause",
+        "str",
+        "the cause with the largest part of wait_ns and throttled_ns together, see waits; null: no wait, or not seen",
     ),
     c("waking_ns", "i64", "sched_waking to sched_wakeup, up to 4.3 s; null: not a wakeup"),
     c("blocked_ns", "i64", "switch-out to sched_wakeup; null: not a wakeup, or its start was not seen"),
@@ -85,6 +90,32 @@ pub const MIGRATIONS: [Column; 8] = [
     c("to_cpu", "u32", "CPU after"),
     c("context", "str", "wakeup, balance, exec, affinity"),
     c("distance", "str", "same_core, same_llc, other_llc, other_node"),
+];
+
+/// One row is one cause of one wait: the parts of a wait add up to it exactly. Rows come in blocks, the latest
+/// block first; in a block they are in order of `ts_ns`, and those of one wait adjoin.
+pub const WAITS: [Column; 13] = [
+    c("ts_ns", "i64", "start of the wait: sched_wakeup, sched_wakeup_new or the switch-out while runnable"),
+    c("tid", "u32", "thread id"),
+    c("comm", "str", "name of the task; null: not known"),
+    c("role", "str", "role of the task; null: none"),
+    c(
+        "wait_ns",
+        "i64",
+        "the whole wait, throttled time included: the slice in the table slices begins at ts_ns + wait_ns",
+    ),
+    c("open", "bool", "the window ended before the wait: there is no such slice"),
+    c("cause", "str", "cpu_busy, idle_cpu, affinity, throttled, not_in_charge, host_steal, wakeup, unknown"),
+    c("ns", "i64", "the part of the wait with this cause"),
+    c("cpu", "u32", "CPU whose runqueue had the task in this part; null: not known"),
+    c(
+        "idle_distance",
+        "str",
+        "same_cpu, same_core, same_llc, other_llc, other_node: the nearest idle CPU on which the task may run; null: the cause is not idle_cpu",
+    ),
+    c("blamed_tid", "u32", "the task that was on that CPU longest at a time in this part; null: no task was"),
+    c("blamed_comm", "str", "its name; null: not known"),
+    c("blamed_role", "str", "its role, which is that of all tasks that ran in this part; null: none"),
 ];
 
 /// One row is one task that was alive in the window; counters are exact, clipped to the window.
@@ -268,8 +299,9 @@ pub const METRICS: [Column; 11] = [
 ];
 
 /// All tables by name, with their columns before those of [`RUN`].
-pub const TABLES: [(&str, &[Column]); 9] = [
+pub const TABLES: [(&str, &[Column]); 10] = [
     ("slices", &SLICES),
+    ("waits", &WAITS),
     ("migrations", &MIGRATIONS),
     ("tasks", &TASKS),
     ("histograms", &HISTOGRAMS),

@@ -14,14 +14,20 @@ use ktstr_wire::message::{Bye, CpuCounters, LogLine, TaskInfo};
 use ktstr_wire::record::{RECORD_BYTES, Record};
 use serde::de::DeserializeOwned;
 
+use crate::ingest::attribution::{Causes, Machine, Sweep};
+use crate::ingest::last_cpus::LastCpus;
 use crate::ingest::raw_log::{self, Extent, Extents, Frames, Next};
+use crate::ingest::reverse_log::in_reverse;
 use crate::model::collected::{Collected, GuestRows};
 use crate::model::error::ConvertError;
 use crate::model::host_account::HostAccount;
 use crate::model::quality::CpuQuality;
 use crate::model::run_columns::RunColumns;
+use crate::model::table_file::TableFile;
 use crate::model::task_names::TaskNames;
+use crate::model::wait::WaitRow;
 use crate::tables::guest_tables::{self, RecordTables};
+use crate::tables::waits::WaitTable;
 
 /// Name of the file, in the folder of the raw log, with the records that the host read from the guest's
 /// memory.
@@ -44,13 +50,15 @@ pub fn convert(
         },
         logs: Vec::new(),
         places: Extents::new(),
+        last_cpus: LastCpus::default(),
         next_seq: 0,
     };
     state.read_all(raw_log)?;
+    let names = TaskNames::new(&state.rows.tasks);
+    let (waits, mut causes) = state.attribute(out_dir, run, &names, host)?;
     let Conversion { mut collected, mut rows, logs, places, .. } = state;
-    let names = TaskNames::new(&rows.tasks);
     let mut records = RecordTables::create(out_dir, run, &names, host.stolen.as_ref())?;
-    raw_log::in_order(&logs, places, |record| records.push(record))?;
+    raw_log::in_order(&logs, places, |record| records.push(record, &mut |cpu| causes.next(cpu)))?;
     rows.tasks.sort_by_key(|t| t.tid);
     rows.phases = collected.phases().to_vec();
     if let Some(bye) = &collected.bye {
@@ -63,6 +71,7 @@ pub fn convert(
     collected.quality.drained = host.drained.or(collected.bye.as_ref().and_then(|bye| bye.drained));
     crate::ingest::cross_check::check(&rows, &mut collected);
     collected.tables = records.finish()?;
+    collected.tables.insert(1, waits);
     collected.tables.extend(guest_tables::write_others(&rows, out_dir, run)?);
     Ok(collected)
 }
@@ -91,6 +100,7 @@ struct Conversion {
     /// Paths of the logs.
     logs: Vec<PathBuf>,
     places: Extents,
+    last_cpus: LastCpus,
     next_seq: u64,
 }
 
@@ -108,6 +118,29 @@ impl Conversion {
             (_, Some(Ok(end))) => self.collected.bye.is_none().then_some(end),
         };
         Ok(())
+    }
+
+    /// Writes the table of waits, and returns it with the causes for the table of slices.
+    fn attribute(
+        &mut self,
+        dir: &Path,
+        run: &RunColumns,
+        names: &TaskNames,
+        host: &HostAccount,
+    ) -> Result<(TableFile, Causes), ConvertError> {
+        let write_error = |source| ConvertError::Write { table: "waits", dir: dir.into(), source };
+        let mut table = WaitTable::create(dir, run, names).map_err(write_error)?;
+        let sched_ext = self.collected.scheduler_started.is_some();
+        let machine = Machine::new(run.topology, &self.rows.tasks, names, host.stolen.as_ref(), sched_ext);
+        let end_ns = self.collected.window_close.map_or(0, |edge| edge.ts_ns);
+        let mut sweep = Sweep::new(&machine, end_ns, &self.rows.tasks, |tid| self.last_cpus.of(tid));
+        let mut add = |row: WaitRow| table.push(row).map_err(write_error);
+        in_reverse(&self.logs, &self.places, |written_ns, record| {
+            sweep.record(written_ns, record).try_for_each(&mut add)
+        })?;
+        let (rows, causes) = sweep.finish();
+        rows.into_iter().try_for_each(&mut add)?;
+        Ok((table.finish().map_err(write_error)?, causes))
     }
 
     /// Reads a file of frames to its end. Returns `None` if it does not exist, and the reason of an early
@@ -189,7 +222,9 @@ impl Conversion {
         }
         let cpu = u32::from_le_bytes(*cpu);
         for bytes in records.chunks_exact(RECORD_BYTES) {
-            match Record::parse(bytes).map_err(|e| e.to_string())? {
+            let record = Record::parse(bytes).map_err(|e| e.to_string())?;
+            self.last_cpus.note(&record);
+            match record {
                 Record::Slice(s) if u32::from(s.cpu) != cpu => {
                     return Err(format!("a slice of CPU {} among those of CPU {cpu}", s.cpu));
                 }
@@ -266,7 +301,7 @@ mod tests {
         let rows: Vec<_> = c.tables.iter().map(|t| (t.table.as_str(), t.rows)).collect();
         let filled = |table| u64::from(["migrations", "cpus"].contains(&table));
         let expected =
-            ["slices", "migrations", "tasks", "histograms", "cpus", "phases", "programs", "cgroups"];
+            ["slices", "waits", "migrations", "tasks", "histograms", "cpus", "phases", "programs", "cgroups"];
         assert_eq!(rows, expected.map(|table| (table, filled(table))));
     }
 

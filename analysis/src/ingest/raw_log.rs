@@ -18,7 +18,7 @@ use crate::model::error::ConvertError;
 
 /// Sizes of reads: bytes of frames in the first reading, records of a CPU in the second.
 const READ_BYTES: usize = 1 << 20;
-const RECORDS_READ: usize = 1 << 10;
+pub(super) const RECORDS_READ: usize = 1 << 10;
 
 /// Location of the records of a frame.
 #[derive(Clone, Debug)]
@@ -121,18 +121,23 @@ pub(crate) fn in_order(
 }
 
 /// A log in the second reading.
-struct RawLog<'a> {
+pub(super) struct RawLog<'a> {
     path: &'a Path,
     file: File,
 }
 
 impl RawLog<'_> {
-    fn open(path: &PathBuf) -> Result<RawLog<'_>, ConvertError> {
+    pub(super) fn open(path: &PathBuf) -> Result<RawLog<'_>, ConvertError> {
         let file = File::open(path).map_err(|source| ConvertError::Read { path: path.clone(), source })?;
         Ok(RawLog { path, file })
     }
 
-    fn error(&self, source: io::Error) -> ConvertError {
+    /// Fills `buf` from `position` on.
+    pub(super) fn read_at(&self, buf: &mut [u8], position: u64) -> Result<(), ConvertError> {
+        self.file.read_exact_at(buf, position).map_err(|e| self.error(e))
+    }
+
+    pub(super) fn error(&self, source: io::Error) -> ConvertError {
         ConvertError::Read { path: self.path.into(), source }
     }
 }
@@ -162,8 +167,7 @@ impl<'a> Stream<'a> {
             let Extent { log, bytes } = &mut self.rest;
             let end = bytes.end.min(bytes.start + (RECORDS_READ * RECORD_BYTES) as u64);
             self.buf.resize((end - bytes.start) as usize, 0);
-            let log = &self.logs[*log];
-            log.file.read_exact_at(&mut self.buf, bytes.start).map_err(|e| log.error(e))?;
+            self.logs[*log].read_at(&mut self.buf, bytes.start)?;
             (bytes.start, self.at) = (end, 0);
         }
         Ok(Record::time(&self.buf[self.at..]))

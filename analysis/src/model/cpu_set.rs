@@ -31,6 +31,16 @@ impl CpuSet {
         if on { *word |= 1 << (cpu % 64) } else { *word &= !(1 << (cpu % 64)) }
     }
 
+    /// Number of CPUs.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// The CPUs of both sets.
+    pub(crate) fn both(&self, other: &CpuSet) -> CpuSet {
+        CpuSet(core::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
     pub(crate) fn common(&self, other: &CpuSet) -> u32 {
         self.0.iter().zip(other.0).map(|(a, b)| (a & b).count_ones()).sum()
     }

@@ -53,10 +53,15 @@ impl Stolen {
 
     /// Host steal of a CPU within an interval, nanoseconds.
     pub fn within(&self, cpu: u32, time: Range<u64>) -> u64 {
+        self.overlaps(cpu, time).map(|s| s.end - s.start).sum()
+    }
+
+    /// The parts of an interval in which the host kept a CPU from running, in order.
+    pub(crate) fn overlaps(&self, cpu: u32, time: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let own = self.times.get(&cpu).map_or(&[][..], Vec::as_slice);
         let first = own.partition_point(|s| s.end <= time.start);
-        let overlaps = own.iter().skip(first).take_while(|s| s.start < time.end);
-        overlaps.map(|s| s.end.min(time.end) - s.start.max(time.start)).sum()
+        let overlaps = own[first..].iter().take_while(move |s| s.start < time.end);
+        overlaps.map(move |s| s.start.max(time.start)..s.end.min(time.end))
     }
 }
 

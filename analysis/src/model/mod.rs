@@ -12,3 +12,4 @@ pub(crate) mod run_columns;
 pub(crate) mod run_delay;
 pub(crate) mod table_file;
 pub(crate) mod task_names;
+pub(crate) mod wait;

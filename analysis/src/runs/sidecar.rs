@@ -18,7 +18,7 @@ use crate::model::table_file::TableFile;
 use crate::runs::inputs::BootInputs;
 
 /// Version of the format. Readers accept only their own version.
-pub(crate) const SCHEMA_VERSION: u32 = 4;
+pub(crate) const SCHEMA_VERSION: u32 = 5;
 
 /// Error of reading or writing a sidecar.
 #[derive(Debug, thiserror::Error)]

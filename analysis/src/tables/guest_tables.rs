@@ -17,6 +17,7 @@ use crate::model::run_columns::RunColumns;
 use crate::model::run_delay;
 use crate::model::table_file::TableFile;
 use crate::model::task_names::TaskNames;
+use crate::model::wait::Cause;
 use crate::tables::slices::writer::SliceTable;
 use crate::tables::writer::{Columns, TableWriter};
 
@@ -52,9 +53,14 @@ impl<'a> RecordTables<'a> {
         })
     }
 
-    pub(crate) fn push(&mut self, record: &Record) -> Result<(), ConvertError> {
+    /// Adds the next record. `cause` gives the cause of the wait before the next slice of a CPU.
+    pub(crate) fn push(
+        &mut self,
+        record: &Record,
+        cause: &mut impl FnMut(u16) -> Option<Cause>,
+    ) -> Result<(), ConvertError> {
         match record {
-            Record::Slice(s) => self.slices.push(s).map_err(write_error(&self.dir, "slices")),
+            Record::Slice(s) => self.slices.push(s, cause(s.cpu)).map_err(write_error(&self.dir, "slices")),
             Record::Migration(m) => {
                 self.migrations.push(*m);
                 if self.migrations.len() == BATCH_ROWS { self.write_migrations() } else { Ok(()) }

@@ -227,7 +227,7 @@ pub(crate) mod stored {
         let mut table = SliceTable::create(dir.path(), &run, &names, None).unwrap();
         let mut by_cpu = slices.to_vec();
         by_cpu.sort_by_key(|s| s.cpu);
-        in_order(&by_cpu).into_iter().for_each(|i| table.push(&by_cpu[i]).unwrap());
+        in_order(&by_cpu).into_iter().for_each(|i| table.push(&by_cpu[i], None).unwrap());
         table.finish().unwrap();
         let table = Slices::open(dir.path()).unwrap();
         (dir, table)

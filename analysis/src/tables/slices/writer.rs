@@ -1,26 +1,19 @@
 //! Writes the table of slices in blocks that follow one another in time, in each block one CPU after the
 //! other. A block is a row group; one block is in memory at a time.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use arrow::datatypes::{DataType, Field, Schema};
 use ktstr_wire::record::{EndState, Placement, SliceRecord, WaitKind};
-use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
-use parquet::data_type::Int64Type;
 use parquet::errors::ParquetError;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnDescPtr, Type, TypePtr};
 
-use crate::catalog::columns::RUN;
 use crate::model::host_account::Stolen;
-use crate::model::run_columns::{Constant, RunColumns};
+use crate::model::run_columns::RunColumns;
 use crate::model::table_file::TableFile;
 use crate::model::task_names::TaskNames;
-use crate::tables::pages::{NO_NAME, Number, Pages};
-use crate::tables::writer::{self, ROW_GROUP_ROWS};
-
-const TABLE: &str = "slices";
+use crate::model::wait::Cause;
+use crate::tables::blocks::{BlockTable, ColumnType};
+use crate::tables::pages::{NO_NAME, Number};
+use crate::tables::writer::ROW_GROUP_ROWS;
 
 /// How a column is stored.
 #[derive(Clone, Copy)]
@@ -38,7 +31,7 @@ enum Stored {
 
 /// The columns: name, whether there are nulls, and how they are stored. [`Block`] has the columns of one type
 /// in the same order.
-const COLUMNS: [(&str, bool, Stored); 21] = [
+const COLUMNS: [(&str, bool, Stored); 22] = [
     ("ts_ns", false, Stored::Rising),
     ("dur_ns", true, Stored::Times),
     ("cpu", false, Stored::Numbers),
@@ -49,6 +42,7 @@ const COLUMNS: [(&str, bool, Stored); 21] = [
     ("wait_kind", false, Stored::Names(&WaitKind::NAMES)),
     ("wait_ns", true, Stored::Times),
     ("throttled_ns", true, Stored::Times),
+    ("wait_cause", true, Stored::Names(&Cause::NAMES)),
     ("waking_ns", true, Stored::Times),
     ("blocked_ns", true, Stored::Times),
     ("end_state", false, Stored::Names(&EndState::NAMES)),
@@ -62,53 +56,23 @@ const COLUMNS: [(&str, bool, Stored); 21] = [
     ("host_stolen_ns", true, Stored::Times),
 ];
 
-fn field((name, has_nulls, stored): (&str, bool, Stored)) -> Result<TypePtr, ParquetError> {
-    let (physical, logical) = match stored {
-        Stored::Rising | Stored::Times => (PhysicalType::INT64, None),
-        Stored::Numbers => (PhysicalType::INT32, Some(LogicalType::integer(32, false))),
-        Stored::Names(_) | Stored::Comm | Stored::Role => {
-            (PhysicalType::BYTE_ARRAY, Some(LogicalType::String))
+impl Stored {
+    const fn column_type(self) -> ColumnType {
+        match self {
+            Stored::Rising | Stored::Times => ColumnType::I64,
+            Stored::Numbers => ColumnType::U32,
+            Stored::Names(_) | Stored::Comm | Stored::Role => ColumnType::Text,
+            Stored::Idle => ColumnType::Bool,
         }
-        Stored::Idle => (PhysicalType::BOOLEAN, None),
-    };
-    let repetition = if has_nulls { Repetition::OPTIONAL } else { Repetition::REQUIRED };
-    primitive(name, physical, logical, repetition)
-}
-
-/// A column of [`RUN`].
-fn run_field(name: &str, value: &Constant) -> Result<TypePtr, ParquetError> {
-    let (physical, logical) = match value {
-        Constant::Text(_) => (PhysicalType::BYTE_ARRAY, LogicalType::String),
-        Constant::U32(_) => (PhysicalType::INT32, LogicalType::integer(32, false)),
-        Constant::U64(_) => (PhysicalType::INT64, LogicalType::integer(64, false)),
-    };
-    primitive(name, physical, Some(logical), Repetition::REQUIRED)
-}
-
-fn primitive(
-    name: &str,
-    physical: PhysicalType,
-    logical: Option<LogicalType>,
-    repetition: Repetition,
-) -> Result<TypePtr, ParquetError> {
-    let field = Type::primitive_type_builder(name, physical)
-        .with_logical_type(logical)
-        .with_repetition(repetition)
-        .build()?;
-    Ok(field.into())
+    }
 }
 
 /// The table of slices while it is written.
 pub(crate) struct SliceTable<'a> {
-    dir: PathBuf,
-    writer: SerializedFileWriter<File>,
-    columns: Vec<ColumnDescPtr>,
-    pages: Pages,
-    run: [Constant; RUN.len()],
+    table: BlockTable,
     names: &'a TaskNames,
     stolen: Option<&'a Stolen>,
     rows: Block,
-    nr_rows: u64,
 }
 
 impl<'a> SliceTable<'a> {
@@ -119,31 +83,17 @@ impl<'a> SliceTable<'a> {
         names: &'a TaskNames,
         stolen: Option<&'a Stolen>,
     ) -> Result<SliceTable<'a>, ParquetError> {
-        let run = run.values();
-        let of_run = RUN.iter().zip(&run).map(|(column, value)| run_field(column.name, value));
-        let fields = COLUMNS.into_iter().map(field).chain(of_run).collect::<Result<_, _>>()?;
-        let schema = Type::group_type_builder(TABLE).with_fields(fields).build()?;
-        let rising = Schema::new(vec![Field::new("ts_ns", DataType::Int64, false)]);
-        let properties = writer::properties(&rising).build().into();
-        let writer = SerializedFileWriter::new(writer::partial(dir, TABLE)?, schema.into(), properties)?;
-        Ok(SliceTable {
-            dir: dir.into(),
-            columns: writer.schema_descr().columns().to_vec(),
-            writer,
-            pages: Pages::new()?,
-            run,
-            names,
-            stolen,
-            rows: Block::default(),
-            nr_rows: 0,
-        })
+        let columns = COLUMNS.into_iter().map(|(name, nulls, stored)| (name, nulls, stored.column_type()));
+        let table = BlockTable::create(dir, "slices", columns, run)?;
+        Ok(SliceTable { table, names, stolen, rows: Block::default() })
     }
 
-    /// Adds the next slice in the order of [`crate::ingest::raw_log::in_order`].
-    pub(crate) fn push(&mut self, s: &SliceRecord) -> Result<(), ParquetError> {
+    /// Adds the next slice in the order of [`crate::ingest::raw_log::in_order`], with the dominant cause of
+    /// the wait before it.
+    pub(crate) fn push(&mut self, s: &SliceRecord, cause: Option<Cause>) -> Result<(), ParquetError> {
         let time = s.ts_ns..s.ts_ns.saturating_add(s.dur_ns);
         let stolen_ns = self.stolen.map(|stolen| stolen.within(s.cpu.into(), time));
-        self.rows.push(Row { slice: *s, stolen_ns });
+        self.rows.push(Row { slice: *s, stolen_ns, cause });
         if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
     }
 
@@ -151,47 +101,41 @@ impl<'a> SliceTable<'a> {
         if self.rows.len() == 0 {
             return Ok(());
         }
-        self.nr_rows += self.rows.len() as u64;
         self.rows.spread();
         let order = self.rows.order();
         let (mut i64s, mut u32s) = (Vec::new(), Vec::new());
         let tids: Vec<u32> = order.iter().map(|row| self.rows.numbers[TID][*row as usize]).collect();
         let Block { times, numbers, names, .. } = &self.rows;
         let (mut times, mut numbers, mut names) = (times.iter(), numbers.iter(), names.iter());
-        let (pages, mut group) = (&mut self.pages, self.writer.next_row_group()?);
-        for ((_, _, stored), column) in COLUMNS.iter().zip(&self.columns) {
+        let mut group = self.table.group(tids.len())?;
+        for (_, _, stored) in COLUMNS {
             match stored {
                 Stored::Rising => {
                     sorted(&order, times.next(), &mut i64s);
-                    let mut column = group.next_column()?.ok_or_else(|| missing(column))?;
-                    column.typed::<Int64Type>().write_batch(&i64s, None, None)?;
-                    column.close()?;
+                    group.rising(&i64s)?;
                 }
                 Stored::Times => {
                     sorted(&order, times.next(), &mut i64s);
-                    pages.numbers(&mut group, column, &mut i64s)?;
+                    group.i64s(&mut i64s)?;
                 }
                 Stored::Numbers => {
                     sorted(&order, numbers.next(), &mut u32s);
-                    pages.numbers(&mut group, column, &mut u32s)?;
+                    group.u32s(&mut u32s)?;
                 }
                 Stored::Names(of) => {
                     sorted(&order, names.next(), &mut u32s);
-                    pages.names(&mut group, column, of, &mut u32s)?;
+                    group.texts(of, &mut u32s)?;
                 }
                 Stored::Comm | Stored::Role => {
                     let of = if matches!(stored, Stored::Comm) { &self.names.comm } else { &self.names.role };
                     u32s.clear();
                     u32s.extend(tids.iter().map(|tid| of.index(*tid)));
-                    pages.names(&mut group, column, of.distinct(), &mut u32s)?;
+                    group.texts(of.distinct(), &mut u32s)?;
                 }
-                Stored::Idle => pages.truths(&mut group, column, tids.len(), |row| tids[row] == 0)?,
+                Stored::Idle => group.bools(|row| tids[row] == 0)?,
             }
         }
-        for (value, column) in self.run.iter().zip(&self.columns[COLUMNS.len()..]) {
-            pages.constant(&mut group, column, value, tids.len())?;
-        }
-        group.close()?;
+        group.finish()?;
         self.rows.clear();
         Ok(())
     }
@@ -199,13 +143,8 @@ impl<'a> SliceTable<'a> {
     /// Completes the table.
     pub(crate) fn finish(mut self) -> Result<TableFile, ParquetError> {
         self.end_block()?;
-        self.writer.close()?;
-        writer::finished(&self.dir, TABLE, self.nr_rows)
+        self.table.finish()
     }
-}
-
-fn missing(column: &ColumnDescPtr) -> ParquetError {
-    ParquetError::General(format!("no column {} to write", column.name()))
 }
 
 /// Copies the values of a column in another order of the rows.
@@ -222,6 +161,7 @@ const ROWS_AT_ONCE: usize = 128;
 struct Row {
     slice: SliceRecord,
     stolen_ns: Option<u64>,
+    cause: Option<Cause>,
 }
 
 /// The rows of a block by column, in order of time, with [`Number::NULL`] and [`NO_NAME`] for null.
@@ -229,7 +169,7 @@ struct Row {
 struct Block {
     times: [Vec<i64>; 8],
     numbers: [Vec<u32>; 7],
-    names: [Vec<u32>; 3],
+    names: [Vec<u32>; 4],
     /// The latest rows, which are not in the columns yet.
     latest: Vec<Row>,
 }
@@ -278,8 +218,9 @@ impl Block {
         waker_cpu.extend(rows().map(|s| number(s.waker_cpu)));
         rq_length.extend(rows().map(|s| number(s.rq_length)));
         dsq_length.extend(rows().map(|s| number(s.dsq_length)));
-        let [wait_kind, end_state, placement] = &mut self.names;
+        let [wait_kind, cause, end_state, placement] = &mut self.names;
         wait_kind.extend(rows().map(|s| s.wait_kind.index() as u32));
+        cause.extend(self.latest.iter().map(|r| r.cause.map_or(NO_NAME, |c| c.index() as u32)));
         end_state.extend(rows().map(|s| s.end_state.index() as u32));
         placement.extend(rows().map(|s| s.placement.map_or(NO_NAME, |p| p.index() as u32)));
         self.latest.clear();
@@ -315,11 +256,11 @@ mod tests {
 
     #[test]
     fn table_is_as_the_schema_says() {
-        let dtype = |stored| match stored {
-            Stored::Rising | Stored::Times => "i64",
-            Stored::Numbers => "u32",
-            Stored::Names(_) | Stored::Comm | Stored::Role => "str",
-            Stored::Idle => "bool",
+        let dtype = |stored: Stored| match stored.column_type() {
+            ColumnType::I64 => "i64",
+            ColumnType::U32 => "u32",
+            ColumnType::Text => "str",
+            ColumnType::Bool => "bool",
         };
         let layout = COLUMNS.map(|(name, _, stored)| (name, dtype(stored)));
         assert_eq!(layout, SLICES.map(|c| (c.name, c.dtype)));
