@@ -75,6 +75,7 @@ notebook: $(VENV)/ready kernel
 	  > $(TARGET)/comparison.json || [ $$? = 1 -o $$? = 3 ]
 	$(VENV)/bin/python notebooks/check_comparison.py $(TARGET)/comparison.json $(TARGET)/ktstr
 	$(VENV)/bin/python notebooks/check_tables.py $(TARGET)/ktstr
+	$(VENV)/bin/python notebooks/check_trace.py $(TARGET)/ktstr
 	KTSTR_RUNS=$(TARGET)/ktstr $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/01_run_overview.ipynb notebooks/01_run_overview.ipynb
 
 $(VENV)/ready: notebooks/requirements.txt

@@ -13,6 +13,7 @@ pub mod conditions;
 mod ingest;
 mod metrics;
 mod model;
+pub mod perfetto;
 pub mod runs;
 mod tables;
 

@@ -98,7 +98,8 @@ failures!(
     crate::commands::replay::ReplayError,
     crate::commands::show::ShowError,
     crate::commands::shell::ShellError,
-    crate::commands::explore::ExploreError
+    crate::commands::explore::ExploreError,
+    crate::commands::trace::ExportError
 );
 
 /// Commands that only read and print.
@@ -156,6 +157,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             crate::run::recover::recover(&dir);
             Ok(crate::commands::stats::run(args, &dir)?)
         }
+        Command::Trace(args) => Ok(crate::commands::trace::run(args, &crate::run::layout::ktstr_dir())?),
         Command::Doctor(args) => Ok(crate::commands::doctor::run(args)),
         Command::Completions { shell } => {
             output::write(format_args!("{}", crate::commands::completions::script(*shell)));

@@ -1,7 +1,6 @@
-//! Runs on disk: sidecars, the index over them, the history, the trace of one run.
+//! Runs on disk: sidecars, the index over them, the history.
 
 pub(crate) mod history;
 pub mod index;
 pub(crate) mod inputs;
 pub(crate) mod sidecar;
-pub mod trace;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Emulator(crate::commands::emulator::EmulatorArgs),
     /// List, explain and compare runs.
     Stats(crate::commands::stats::StatsArgs),
+    /// Write a run as a trace that ui.perfetto.dev opens.
+    Trace(crate::commands::trace::TraceArgs),
     /// List what this host can do, and how to fix what is missing.
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Print a completion script for a shell.

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use clap::Args;
-use ktstr_analysis::runs::trace;
-use ktstr_analysis::{Identity, MetricsError, Sidecar, SidecarError};
+use ktstr_analysis::{Identity, Sidecar, SidecarError};
 use ktstr_wire::accel::Accel;
 use ktstr_wire::env;
 
@@ -49,9 +48,6 @@ pub enum ReplayError {
     /// There is no emulator.
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
-    /// The tables cannot be read.
-    #[error(transparent)]
-    Tables(#[from] MetricsError),
     /// The test was not run.
     #[error("the test {test} was not run (cargo nextest run ended with {status}):\n{output}")]
     NotRun {
@@ -74,7 +70,6 @@ impl ReplayError {
             ReplayError::Emulator(e) => e.exit_status(),
             ReplayError::Kernel(e) => e.exit_status(),
             ReplayError::Test(e) => e.exit_status(),
-            ReplayError::Tables(_) => exit::INTERNAL,
             ReplayError::NotRun { .. } => exit::INCONCLUSIVE,
         }
     }
@@ -89,7 +84,6 @@ Exit status: 0 the same boot, 1 a different boot; the differences are printed.
 
 Examples:
   cargo ktstr replay 'target/ktstr/6.12.1-0a1b2c3d4e5f/demo.race@1n1l4c1t@scx_mine@sim.ktstr.json'
-  cargo ktstr replay SIDECAR --trace | less
   cargo ktstr replay race.capsule"
 )]
 pub(crate) struct ReplayArgs {
@@ -99,9 +93,6 @@ pub(crate) struct ReplayArgs {
     /// Print the guest's console
     #[arg(long)]
     console: bool,
-    /// Print every slice and migration
-    #[arg(long)]
-    trace: bool,
     /// Keep the files of the new boot, below target/ktstr/replays/
     #[arg(long)]
     keep: bool,
@@ -135,7 +126,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, ReplayError> {
     };
     let new = Sidecar::read(&path)?;
     let folder = path.with_file_name(&new.identity.variant);
-    show(args, &new, &folder)?;
+    if args.console {
+        print_console(&folder);
+    }
     if args.keep {
         eprintln!("files: {}", path.display());
     }
@@ -166,18 +159,10 @@ fn boot_capsule(old: &Sidecar, parts: &Path, dir: &Path) -> Result<PathBuf, Repl
     Ok(plan.boot(old.identity.repeat, &stop)?.sidecar_path)
 }
 
-/// Prints what was asked for. A reader that is gone does not stop the comparison.
-fn show(args: &ReplayArgs, new: &Sidecar, folder: &Path) -> Result<(), ReplayError> {
-    let mut out = std::io::stdout().lock();
-    if args.console {
-        let console = fs::read(folder.join("console.log")).unwrap_or_default();
-        let _ = out.write_all(String::from_utf8_lossy(&console).as_bytes());
-    }
-    if args.trace {
-        let start = new.window_open.map_or(0, |w| i64::try_from(w.ts_ns).unwrap_or(0));
-        let _ = trace::lines(folder, start)?.iter().try_for_each(|l| writeln!(out, "{l}"));
-    }
-    Ok(())
+/// Prints the guest's console. A reader that is gone does not stop the comparison.
+fn print_console(folder: &Path) {
+    let console = fs::read(folder.join("console.log")).unwrap_or_default();
+    let _ = io::stdout().lock().write_all(String::from_utf8_lossy(&console).as_bytes());
 }
 
 /// Boots once below `dir` and gives the sidecar. `parts` gets the parts of a capsule.
