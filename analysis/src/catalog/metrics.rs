@@ -131,6 +131,11 @@ const fn value(
     Metric { name, unit, polarity, stats, compared, material_frac, not_in_sim: None, definition }
 }
 
+/// Waiting time with one cause. Its sum over causes is judged already, as run_delay.
+const fn waiting(name: &'static str, definition: &'static str) -> Metric {
+    Metric { compared: &[], ..value(name, "ns", Polarity::Neutral, 0.05, definition) }
+}
+
 impl Metric {
     /// The same metric, not judged in `sim` for this reason.
     const fn not_in_sim(self, reason: &'static str) -> Metric {
@@ -146,7 +151,7 @@ impl Metric {
 /// All metrics. The scope of the run has the tasks of class workload, the scope of a role has the tasks with
 /// that role. Idle, kernel, harness and scheduler tasks are in neither. A slice belongs to the window, or to
 /// a phase, if its switch-in lies in it.
-pub const METRICS: [Metric; 50] = [
+pub const METRICS: [Metric; 58] = [
     duration(
         "wakeup_latency",
         Polarity::Lower,
@@ -397,6 +402,38 @@ pub const METRICS: [Metric; 50] = [
         Polarity::Neutral,
         0.05,
         "tasks that waited for a CPU, or were throttled, when the window closed; their waits are in no latency",
+    ),
+    waiting(
+        "wait_cpu_busy",
+        "part of run_delay, and of the waits that were open when the window closed, in which the CPU of the task ran other tasks and no CPU on which it may run was idle (docs/waits.md)",
+    ),
+    waiting(
+        "wait_idle_cpu",
+        "the same, although such a CPU was idle, or its own CPU was and the scheduler had the task in a shared DSQ or in none",
+    ),
+    waiting(
+        "wait_affinity",
+        "the same, in which only CPUs on which it may not run were idle, or it may run on no other CPU",
+    ),
+    waiting(
+        "wait_throttled",
+        "throttled_wait in sum, and throttled time of the waits that were open when the window closed",
+    ),
+    waiting(
+        "wait_not_in_charge",
+        "part of run_delay and of open waits in which the kernel's own scheduler had queued a task of normal priority, although a sched_ext scheduler had to be in charge",
+    ),
+    waiting(
+        "wait_host_steal",
+        "the same, in which the host kept the CPU of the task from running",
+    ),
+    waiting(
+        "wait_wakeup",
+        "the same, in which the CPU of the task was idle and the task was the next to run there",
+    ),
+    waiting(
+        "wait_unknown",
+        "the same, in which records do not show what the CPU of the task did",
     ),
     value(
         "harness_cpu_time",

@@ -9,6 +9,7 @@ use polars::prelude::*;
 
 use crate::metrics::from_counters::Totals;
 use crate::metrics::from_events::{self, Counted, phases_without_events};
+use crate::metrics::from_waits::Waits;
 use crate::metrics::groups::{Cpu, CpuPlace, TaskGroup};
 use crate::metrics::work_conservation::{Waiters, idle_while_waiting};
 use crate::metrics::{from_kernel, from_workers, utilization};
@@ -104,11 +105,16 @@ fn window_metrics(
     if collected.quality.has_all_events() {
         let events =
             run.read(dir, phases).map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
+        let waits =
+            Waits::load(dir, window).map_err(|source| MetricsError::Events { dir: dir.into(), source })?;
         disagreements = run.disagreements(&events, &totals);
+        disagreements.extend(run.wait_disagreements(&waits, &totals));
         rows = run.metrics(&EventSource::Events(&events));
+        rows.extend(run.wait_rows(Some(&waits)));
         rows.extend(events.counted.phase_rows());
     } else {
         rows = run.metrics(&EventSource::Totals(&totals));
+        rows.extend(run.wait_rows(None));
         rows.extend(phases_without_events(phases, &run.groups));
     }
     if collected.scheduler_started.is_none() {
@@ -260,7 +266,7 @@ impl MeasuredRun {
         let exact = |m: &&MetricRow| ["count", "mean", "max", "value"].contains(&m.stat.as_str());
         let mut found = Vec::new();
         for (i, group) in self.groups.iter().enumerate() {
-            let who = group.role.as_ref().map_or("the workload".into(), |role| format!("role {role}"));
+            let who = group.who();
             let records = events.counted.rows(i);
             let counters = totals.rows(group.scope(), &group.tids, &group.workers);
             for t in counters.iter().filter(exact).filter(|t| t.value.is_some()) {
@@ -278,6 +284,17 @@ impl MeasuredRun {
             found.push("the slices of a CPU are not in order of time".into());
         }
         found
+    }
+
+    /// Where the causes of waits do not add up to the waits by the counters, a sentence each.
+    fn wait_disagreements(&self, waits: &Waits, totals: &Totals) -> Vec<String> {
+        let of = |group: &TaskGroup| waits.disagreement(&group.who(), totals, &group.tids);
+        self.groups.iter().filter_map(of).collect()
+    }
+
+    /// Waiting time by cause; null without records.
+    fn wait_rows(&self, waits: Option<&Waits>) -> Vec<MetricRow> {
+        self.groups.iter().flat_map(|group| Waits::rows(waits, group.scope(), &group.tids)).collect()
     }
 
     /// Metrics from the kernel's counters.

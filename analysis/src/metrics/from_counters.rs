@@ -31,6 +31,10 @@ const DURATIONS: [(&str, [&str; 3]); NR_DURATIONS] = [
     ("dsq_length", ["dsq_length_count", "dsq_length_sum", "dsq_length_max"]),
 ];
 
+/// Indexes of run_delay and throttled_wait in [`DURATIONS`].
+const RUN_DELAY: usize = 2;
+const THROTTLED: usize = 3;
+
 /// Index of runqueue_length in [`DURATIONS`].
 const RUNQUEUE: usize = 5;
 
@@ -90,6 +94,12 @@ pub(crate) struct TaskTotals {
 pub(crate) struct Totals(pub Vec<TaskTotals>);
 
 impl Totals {
+    /// Run delay and throttled time of some tasks, nanoseconds.
+    pub(crate) fn waits_ns(&self, tids: &BTreeSet<u32>) -> [u64; 2] {
+        let own = || self.0.iter().filter(|t| tids.contains(&t.tid));
+        [RUN_DELAY, THROTTLED].map(|d| own().map(|t| t.durations[d].sum as u64).sum())
+    }
+
     /// Reads the tables `tasks` and `histograms`.
     pub(crate) fn load(dir: &Path) -> PolarsResult<Totals> {
         let mut buckets = load_buckets(dir)?;

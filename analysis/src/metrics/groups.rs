@@ -24,6 +24,11 @@ impl TaskGroup {
     pub(crate) fn scope(&self) -> Scope<'_> {
         self.role.as_deref().map_or(Scope::Run, Scope::Role)
     }
+
+    /// The group in a sentence.
+    pub(crate) fn who(&self) -> String {
+        self.role.as_ref().map_or("the workload".into(), |role| format!("role {role}"))
+    }
 }
 
 /// Place of a CPU in the topology.

@@ -4,7 +4,8 @@ pub(crate) mod compute;
 pub(crate) mod from_counters;
 pub(crate) mod from_events;
 pub(crate) mod from_kernel;
-pub(crate) mod from_workers;
+pub(crate) mod from_waits;
+mod from_workers;
 pub(crate) mod groups;
 #[cfg(test)]
 pub(crate) mod proofs;

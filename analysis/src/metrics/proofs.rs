@@ -37,6 +37,7 @@ pub(crate) struct Stream {
     pub values: Vec<Reported>,
     pub started: bool,
     pub bye: Bye,
+    pub host: HostAccount,
 }
 
 impl Stream {
@@ -70,10 +71,15 @@ impl Stream {
         bytes
     }
 
-    /// For each CPU a payload of its records.
+    /// For each CPU a payload of its records, in the order in which it writes them.
     fn records_by_cpu(&self) -> BTreeMap<u16, Vec<u8>> {
+        let mut records = self.records.clone();
+        records.sort_by_key(|record| match record {
+            Record::Slice(s) => s.ts_ns + s.dur_ns,
+            Record::Migration(m) => m.ts_ns,
+        });
         let mut payloads = BTreeMap::new();
-        for record in &self.records {
+        for record in &records {
             let cpu = cpu_of(record);
             let payload = payloads.entry(cpu).or_insert_with(|| u32::from(cpu).to_le_bytes().to_vec());
             payload.extend(record.to_bytes());
@@ -90,7 +96,7 @@ impl Stream {
         let raw = dir.join("raw.log");
         std::fs::write(&raw, self.log()).unwrap();
         let run = RunColumns::example(TOPOLOGY);
-        let mut collected = crate::convert(&raw, dir, &run, &HostAccount::default()).unwrap();
+        let mut collected = crate::convert(&raw, dir, &run, &self.host).unwrap();
         assert_eq!(collected.truncated, None);
         let computed = compute_metrics(dir, &run, &collected).unwrap();
         collected.quality.disagreements.extend(computed.disagreements);
@@ -219,6 +225,7 @@ fn eventful() -> Stream {
             cgroups: vec![cgroup("/ktstr", 5), cgroup("/ktstr/a", 30), cgroup("/ktstr/b", 1000)],
             ..Bye::default()
         },
+        host: HostAccount::default(),
     }
 }
 
@@ -244,8 +251,64 @@ fn quiet() -> Stream {
             cgroups: vec![cgroup("/ktstr", 0), cgroup("/ktstr/a", 0)],
             ..Bye::default()
         },
+        host: HostAccount::default(),
     }
 }
+
+/// Waits of every cause.
+fn waiting() -> Stream {
+    let on = |cpu, tid, from, to| SliceRecord {
+        dur_ns: to - from,
+        ..slice(from, cpu, tid, Unknown, None, Blocked)
+    };
+    let waited = |cpu, tid, at, wait| SliceRecord {
+        placement: Some(Direct),
+        ..slice(at, cpu, tid, Wakeup, Some(wait), Blocked)
+    };
+    let slices = [
+        // Task 1 waits 1200..1500 on CPU 0 behind 4. CPU 3 is idle 1200..1240; the host has CPU 0 from 1490 on.
+        on(0, 4, 1000, 1500),
+        waited(0, 1, 1500, 300),
+        on(3, 0, 1200, 1240),
+        // Task 2 may run on CPU 0 only.
+        waited(0, 2, 1510, 5),
+        // The kernel's own scheduler queued it behind 4.
+        on(1, 4, 1590, 1600),
+        SliceRecord { placement: None, prio: 120, ..waited(1, 1, 1600, 7) },
+        // Its CPU is idle.
+        on(2, 0, 1650, 1700),
+        waited(2, 1, 1700, 8),
+        // Nothing is known of CPU 5.
+        waited(5, 1, 1800, 9),
+        SliceRecord { throttled_ns: Some(1024), ..waited(0, 1, 1900, 0) },
+    ];
+    let records: Vec<Record> = slices.into_iter().map(Record::Slice).collect();
+    let mut host = HostAccount::default();
+    host.stolen.get_or_insert_default().add(0, 1490..1500);
+    Stream {
+        cpus: cpus(|_| 0, &records),
+        records,
+        tasks: vec![
+            task(1, 0),
+            TaskInfo { cpus_allowed: Some("0".into()), ..task(2, 0) },
+            TaskInfo { role: Some("b".into()), ..task(4, 0) },
+        ],
+        host,
+        ..quiet()
+    }
+}
+
+/// Metric, scope, statistic, and its value in the stream of waits.
+const WAITS_BY_HAND: &[(&str, &str, &str, f64)] = &[
+    ("wait_cpu_busy", "role", "value", 250.0),
+    ("wait_idle_cpu", "role", "value", 40.0),
+    ("wait_affinity", "role", "value", 5.0),
+    ("wait_throttled", "role", "value", 1024.0),
+    ("wait_not_in_charge", "role", "value", 7.0),
+    ("wait_host_steal", "role", "value", 10.0),
+    ("wait_wakeup", "role", "value", 8.0),
+    ("wait_unknown", "role", "value", 9.0),
+];
 
 /// Metric, scope, statistic, and its value in the eventful stream.
 const BY_HAND: &[(&str, &str, &str, f64)] = &[
@@ -323,15 +386,16 @@ const BY_HAND: &[(&str, &str, &str, f64)] = &[
 
 #[test]
 fn every_metric_is_right_on_a_stream_by_hand() {
-    let rows = eventful().metrics();
-    for (name, scope, stat, expected) in BY_HAND {
+    let (events, waits) = (eventful().metrics(), waiting().metrics());
+    let both = || BY_HAND.iter().map(|v| (&events, v)).chain(WAITS_BY_HAND.iter().map(|v| (&waits, v)));
+    for (rows, (name, scope, stat, expected)) in both() {
         let is = |r: &&MetricRow| r.name == *name && r.scope == *scope && r.stat == *stat;
         let found = rows.iter().find(is).unwrap_or_else(|| panic!("no {name} of scope {scope}"));
         assert_eq!(found.value, Some(*expected), "{name}.{stat} of scope {scope}");
         assert!(*expected != 0.0, "{name}: what is 0 proves nothing");
     }
     for metric in METRICS {
-        assert!(BY_HAND.iter().any(|(name, ..)| *name == metric.name), "{} has no stream", metric.name);
+        assert!(both().any(|(_, (name, ..))| *name == metric.name), "{} has no stream", metric.name);
     }
 }
 

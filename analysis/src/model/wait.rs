@@ -39,6 +39,16 @@ impl Cause {
     pub(crate) const NAMES: [&'static str; 8] =
         ["cpu_busy", "idle_cpu", "affinity", "throttled", "not_in_charge", "host_steal", "wakeup", "unknown"];
 
+    /// The cause with this name.
+    pub(crate) fn named(name: &str) -> Option<Cause> {
+        Cause::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
+    /// Name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        Cause::NAMES[self.index()]
+    }
+
     /// Position in [`Cause::ALL`].
     pub(crate) fn index(self) -> usize {
         self as usize

@@ -3,6 +3,7 @@
 //! crate and the tests of guests include it.
 
 mod tables;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -94,6 +95,7 @@ fn places(run: &Tables) -> Vec<Place> {
 /// Every metric of the run in every scope.
 pub(crate) fn metrics(run: &Tables) -> Values {
     let mut values = Values::new();
+    let causes = waits::Causes::new(run);
     for place in places(run) {
         durations(run, &place, &mut values);
         switches(run, &place, &mut values);
@@ -101,6 +103,9 @@ pub(crate) fn metrics(run: &Tables) -> Values {
             wakeups(run, &place, &mut values);
             migrations(run, &place, &mut values);
             tasks(run, &place, &mut values);
+            for (cause, ns) in causes.of(&place.tids) {
+                values.insert(place.key(&format!("wait_{cause}"), "value"), Some(ns as f64));
+            }
         }
     }
     cpus(run, &mut values);
