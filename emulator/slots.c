@@ -87,6 +87,10 @@ static struct {
     bool started;
     /* Somebody wants to stop CPUs or has queued work. */
     bool attention;
+    /* Execution may end before a block that the rest of the slot is too short for; it did. */
+    bool may_carry, carried;
+    /* Instructions of a CPU's slot that it has in its next one. */
+    int64_t carry[MAX_CPUS];
     /* Since when a CPU has had something to do and no slot; -1: it has nothing to do, or is in its slot. */
     int64_t waits_since[MAX_CPUS];
 
@@ -225,12 +229,26 @@ void slots_handle_interrupt(CPUState *cpu, int mask)
     }
 }
 
-/* Executes at most so many instructions; returns how many it were. */
-static int64_t execute(CPUState *cpu, int64_t budget)
+bool slots_carry(CPUState *cpu)
+{
+    if (!slots.may_carry) {
+        return false;
+    }
+    slots.carried = true;
+    cpu->icount_budget = 0;
+    cpu->icount_extra = 0;
+    cpu->neg.icount_decr.u16.low = 0;
+    return true;
+}
+
+/* Executes at most so many instructions, or if it may carry some of them over up to a block less; returns how many it were. */
+static int64_t execute(CPUState *cpu, int64_t budget, bool may_carry)
 {
     int64_t before = slots.units;
     int result;
 
+    slots.may_carry = may_carry;
+    slots.carried = false;
     cpu->icount_budget = budget;
     cpu->neg.icount_decr.u16.low = MIN(MAX_BUDGET, budget);
     cpu->icount_extra = budget - cpu->neg.icount_decr.u16.low;
@@ -316,9 +334,10 @@ static void run_slot(int i)
 {
     CPUState *cpu = slots.cpus[i];
     CpuAccount *account = &slots.page->cpus[i];
-    int64_t left = slots_config.length;
-    int64_t unusable = i == slots_config.slow ? left / 3 : 0;
+    int64_t left = slots_config.length + slots.carry[i];
+    int64_t unusable = i == slots_config.slow ? slots_config.length / 3 : 0;
 
+    slots.carry[i] = 0;
     end_to_wait(i);
     account->slots++;
     while (left > 0) {
@@ -334,10 +353,15 @@ static void run_slot(int i)
             pass_units(units);
             account->passed += units;
         } else {
-            units = execute(cpu, MIN(units, left - unusable));
+            units = execute(cpu, MIN(units, left - unusable), units >= left - unusable);
             account->executed += units;
         }
         left -= units;
+        if (slots.carried) {
+            slots.carry[i] = left - unusable;
+            slots.carried = false;
+            left = unusable;
+        }
     }
     start_to_wait(i);
 }
@@ -385,7 +409,7 @@ static void run_alone(CPUState *cpu)
         if (units == 0) {
             run_timers();
         } else {
-            slots.page->cpus[i].alone += execute(cpu, units);
+            slots.page->cpus[i].alone += execute(cpu, units, false);
             attend();
         }
         only_busy_cpu(&many);

@@ -31,6 +31,14 @@ void slots_handle_interrupt(CPUState *cpu, int mask);
 /* A CPU enters 64-bit mode, which firmware does not. */
 void slots_kernel_starts(CPUState *cpu);
 
+/*
+ * The most instructions of a translated block. The compiler of blocks ends longer ones where its buffers are full, which depends on the
+ * host, and a slot may end with a block.
+ */
+#define SLOTS_BLOCK_INSTRUCTIONS 32
+/* The rest of the slot is too short for the next block: whether the CPU has it in its next slot instead. */
+bool slots_carry(CPUState *cpu);
+
 /* Virtual time, nanoseconds. The caller holds the clock's seqlock, for reading or writing. */
 int64_t slots_now_locked(void);
 /* A CPU executed instructions. The caller holds the clock's seqlock for writing. */

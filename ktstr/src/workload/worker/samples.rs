@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ktstr_wire::body::{Reported, WorkerReport};
-use ktstr_wire::stats::DurationStats;
+use ktstr_wire::stats::{self, DurationStats};
 
 use super::shared::Series;
 use crate::workload::worker::group::WorkerGroup;
@@ -64,7 +64,7 @@ fn value(role: &str, name: &str, stat: &str, value: Option<f64>) -> Reported {
 /// The statistics of a metric of durations.
 fn duration(role: &str, name: &str, all: &DurationStats, samples: Option<Vec<u64>>) -> Vec<Reported> {
     let sorted = samples.map(|mut s| {
-        s.sort_unstable();
+        stats::sort(&mut s);
         s
     });
     let rank = |per_mille: usize| {
