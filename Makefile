@@ -8,13 +8,14 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(CURDIR)/target))
 VENV := $(CURDIR)/.venv
 export PATH := $(TARGET)/debug:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help setup build kernel demo picture test lab notebook docs test-sim check fuzz bench bench-observing bench-comparison bench-scale bench-rate bench-validity install
+.PHONY: help setup build kernel demo picture test lab notebook check-report docs test-sim check fuzz bench bench-observing bench-comparison bench-scale bench-rate bench-validity install
 
 help:
 	@echo "make demo     install what is missing, build, get a kernel, compare two schedulers"
 	@echo "make test     the same set-up, then all tests"
 	@echo "make lab      the VMM and the demo on an emulated KVM, for machines without a usable one"
 	@echo "make docs     the book in target/book, and the tests of all pages"
+	@echo "make check-report  a report in a browser"
 	@echo "make check    formatting and lints"
 	@echo "make fuzz     hostile guests and files for the VMM's parsers, SECONDS=600 for each of nine targets"
 	@echo "make bench    what the probes cost, how long a boot takes beside QEMU's, how far a comparison can be trusted"
@@ -77,6 +78,11 @@ notebook: $(VENV)/ready kernel
 	$(VENV)/bin/python notebooks/check_tables.py $(TARGET)/ktstr
 	$(VENV)/bin/python notebooks/check_trace.py $(TARGET)/ktstr
 	KTSTR_RUNS=$(TARGET)/ktstr $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/01_run_overview.ipynb notebooks/01_run_overview.ipynb
+
+# Uses a report of the last session in a browser: apt-get install chromium
+check-report: $(VENV)/ready
+	$(VENV)/bin/pip install -q playwright==1.65.2
+	$(VENV)/bin/python notebooks/check_report.py $(TARGET)/ktstr
 
 $(VENV)/ready: notebooks/requirements.txt
 	python3 -m venv $(VENV)

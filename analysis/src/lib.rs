@@ -14,6 +14,7 @@ mod ingest;
 mod metrics;
 mod model;
 pub mod perfetto;
+pub mod report;
 pub mod runs;
 mod tables;
 

@@ -99,7 +99,8 @@ failures!(
     crate::commands::show::ShowError,
     crate::commands::shell::ShellError,
     crate::commands::explore::ExploreError,
-    crate::commands::trace::ExportError
+    crate::commands::trace::ExportError,
+    crate::commands::report::HtmlError
 );
 
 /// Commands that only read and print.
@@ -158,6 +159,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             Ok(crate::commands::stats::run(args, &dir)?)
         }
         Command::Trace(args) => Ok(crate::commands::trace::run(args, &crate::run::layout::ktstr_dir())?),
+        Command::Report(args) => Ok(crate::commands::report::run(args, &crate::run::layout::ktstr_dir())?),
         Command::Doctor(args) => Ok(crate::commands::doctor::run(args)),
         Command::Completions { shell } => {
             output::write(format_args!("{}", crate::commands::completions::script(*shell)));

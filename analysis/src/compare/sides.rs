@@ -89,6 +89,11 @@ pub struct Sides<'a> {
 pub(crate) type Pair<'a> = (Vec<&'a Sidecar>, Vec<&'a Sidecar>);
 
 impl<'a> Sides<'a> {
+    /// The runs of both sides, first those of A.
+    pub fn runs(&self) -> impl Iterator<Item = &'a Sidecar> {
+        self.a.runs.iter().chain(&self.b.runs).copied()
+    }
+
     /// Selects the runs of both sides by filters, which must be on the same dimensions.
     pub fn by_filters(runs: &[&'a Sidecar], a: &Filters, b: &Filters) -> Result<Sides<'a>, SidesError> {
         let asked: Vec<&'static str> = DIMENSIONS.into_iter().filter(|d| a.get(d) != b.get(d)).collect();

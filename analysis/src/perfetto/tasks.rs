@@ -32,7 +32,7 @@ pub(super) fn read(dir: &Path) -> PolarsResult<Tasks> {
             tgid: tgid[i].or(tid[i])?,
             comm: comm[i].clone().unwrap_or_default(),
             role: role[i].clone(),
-            open_wait_ns: open[i].map(|ns| ns + throttled[i].unwrap_or(0)),
+            open_wait_ns: open[i].map(|ns| ns.saturating_add(throttled[i].unwrap_or(0))),
         };
         Some((tid[i]?, task))
     };

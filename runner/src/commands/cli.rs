@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Stats(crate::commands::stats::StatsArgs),
     /// Write a run as a trace that ui.perfetto.dev opens.
     Trace(crate::commands::trace::TraceArgs),
+    /// Write runs or a comparison as one HTML file with charts.
+    Report(Box<crate::commands::report::ReportArgs>),
     /// List what this host can do, and how to fix what is missing.
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Print a completion script for a shell.

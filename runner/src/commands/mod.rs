@@ -10,6 +10,7 @@ pub(crate) mod internal_run;
 pub(crate) mod kernel;
 pub(crate) mod new;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod run_argument;
 pub(crate) mod shell;
 pub(crate) mod show;

@@ -45,7 +45,11 @@ fn finding(line: &Line) -> String {
     }
 }
 
-fn sheet_table(c: &Comparison, sheet: &Sheet<'_>) -> String {
+/// Names of the columns of [`judged`].
+pub(super) const JUDGED: [&str; 6] = ["finding", "statistic", "on", "A", "B", "shift [95 %]"];
+
+/// What is judged, a row for each statistic.
+pub(super) fn judged(c: &Comparison, sheet: &Sheet<'_>) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for row in &sheet.rows {
         for (group, line) in sheet.groups.iter().zip(&row.cells).filter_map(|(g, l)| Some((g, (*l)?))) {
@@ -60,10 +64,12 @@ fn sheet_table(c: &Comparison, sheet: &Sheet<'_>) -> String {
             ]);
         }
     }
-    if rows.is_empty() {
-        return String::new();
-    }
-    table(&["finding", "statistic", "on", "A", "B", "shift [95 %]"], rows.into_iter())
+    rows
+}
+
+fn sheet_table(c: &Comparison, sheet: &Sheet<'_>) -> String {
+    let rows = judged(c, sheet);
+    if rows.is_empty() { String::new() } else { table(&JUDGED, rows.into_iter()) }
 }
 
 fn table(header: &[&str], lines: impl Iterator<Item = Vec<String>>) -> String {

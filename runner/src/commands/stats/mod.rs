@@ -5,8 +5,10 @@ mod by;
 mod comparison;
 pub(crate) mod error;
 mod markdown;
+mod picture;
 mod print;
 pub(crate) mod report;
+mod side_args;
 mod words;
 mod worktree;
 
@@ -21,11 +23,14 @@ use ktstr_analysis::catalog::metrics::{METRICS, Metric, Scale};
 use ktstr_analysis::compare::Policy;
 use ktstr_analysis::compare::Sides;
 use ktstr_analysis::compare::compare;
-use ktstr_analysis::runs::index::{self, DIMENSIONS, Filters, RunEntry, dimension};
+use ktstr_analysis::runs::index::{self, DIMENSIONS, RunEntry, dimension};
 
 use crate::commands::stats::by::By;
 use crate::commands::stats::error::StatsError;
+pub(crate) use crate::commands::stats::picture::compared;
 use crate::commands::stats::report::ReportArgs;
+pub(crate) use crate::commands::stats::side_args::SideArgs;
+use crate::commands::stats::side_args::{SIDES, newest_only};
 use crate::exit;
 use crate::output::{one_line, outln, plain};
 
@@ -90,130 +95,20 @@ Examples:
     Gate(ab::GateArgs),
 }
 
-/// The options that select one side.
-const SIDES: [&str; 13] = [
-    "a_test",
-    "b_test",
-    "a_scheduler",
-    "b_scheduler",
-    "a_topology",
-    "b_topology",
-    "a_kernel",
-    "b_kernel",
-    "a_commit",
-    "b_commit",
-    "a_probes",
-    "b_probes",
-    "markdown",
-];
-
-/// Filters of both sides and of each.
+/// What is compared, and how it is shown.
 #[derive(Debug, Args)]
 struct CompareArgs {
     #[command(flatten)]
     report: ReportArgs,
     /// Compare all values of this dimension with the baseline, one column for each
     #[arg(long, value_name = "DIMENSION", value_parser = PossibleValuesParser::new(DIMENSIONS),
-        conflicts_with_all = SIDES)]
+        conflicts_with_all = SIDES, conflicts_with = "markdown")]
     by: Option<String>,
     /// The value with which --by compares the others [default: eevdf, else that of the oldest run]
     #[arg(long, value_name = "VALUE", requires = "by")]
     baseline: Option<String>,
-    /// Both sides: this test only
-    #[arg(long, conflicts_with_all = ["a_test", "b_test"])]
-    test: Option<String>,
-    /// Both sides: this scheduler only
-    #[arg(long, conflicts_with_all = ["a_scheduler", "b_scheduler"])]
-    scheduler: Option<String>,
-    /// Both sides: this topology only
-    #[arg(long, conflicts_with_all = ["a_topology", "b_topology"])]
-    topology: Option<String>,
-    /// Both sides: this kernel only
-    #[arg(long, conflicts_with_all = ["a_kernel", "b_kernel"])]
-    kernel: Option<String>,
-    /// Both sides: this commit only
-    #[arg(long, conflicts_with_all = ["a_commit", "b_commit"])]
-    commit: Option<String>,
-    /// Both sides: this accelerator only
-    #[arg(long)]
-    accel: Option<String>,
-    /// Both sides: this level of the probes only
-    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["a_probes", "b_probes"])]
-    probes: Option<String>,
-    /// Side A: test
-    #[arg(long)]
-    a_test: Option<String>,
-    /// Side B: test
-    #[arg(long)]
-    b_test: Option<String>,
-    /// Side A: scheduler
-    #[arg(long)]
-    a_scheduler: Option<String>,
-    /// Side B: scheduler
-    #[arg(long)]
-    b_scheduler: Option<String>,
-    /// Side A: topology
-    #[arg(long)]
-    a_topology: Option<String>,
-    /// Side B: topology
-    #[arg(long)]
-    b_topology: Option<String>,
-    /// Side A: kernel
-    #[arg(long)]
-    a_kernel: Option<String>,
-    /// Side B: kernel
-    #[arg(long)]
-    b_kernel: Option<String>,
-    /// Side A: commit
-    #[arg(long)]
-    a_commit: Option<String>,
-    /// Side B: commit
-    #[arg(long)]
-    b_commit: Option<String>,
-    /// Side A: level of the probes
-    #[arg(long, value_name = "LEVEL")]
-    a_probes: Option<String>,
-    /// Side B: level of the probes
-    #[arg(long, value_name = "LEVEL")]
-    b_probes: Option<String>,
-}
-
-impl CompareArgs {
-    /// The filters of both sides.
-    fn sides(&self) -> (Filters, Filters) {
-        let both = [
-            &self.test,
-            &self.scheduler,
-            &self.topology,
-            &self.kernel,
-            &self.commit,
-            &self.accel,
-            &self.probes,
-        ];
-        let a = [
-            &self.a_test,
-            &self.a_scheduler,
-            &self.a_topology,
-            &self.a_kernel,
-            &self.a_commit,
-            &None,
-            &self.a_probes,
-        ];
-        let b = [
-            &self.b_test,
-            &self.b_scheduler,
-            &self.b_topology,
-            &self.b_kernel,
-            &self.b_commit,
-            &None,
-            &self.b_probes,
-        ];
-        let filters = |side: [&Option<String>; DIMENSIONS.len()]| {
-            let values = DIMENSIONS.into_iter().zip(both.into_iter().zip(side));
-            values.filter_map(|(d, (both, own))| Some((d, own.clone().or_else(|| both.clone())?))).collect()
-        };
-        (filters(a), filters(b))
-    }
+    #[command(flatten)]
+    sides: SideArgs,
 }
 
 /// Runs the subcommand; returns the exit status.
@@ -325,31 +220,8 @@ fn show_host(runs: &[RunEntry], wanted: &str, json: bool) -> Result<(), StatsErr
     Ok(())
 }
 
-/// Restricts kernels and commits that no filter names to those of the newest run on a side, except in the
-/// dimension `compared`.
-fn newest_only(runs: &[RunEntry], compared: &str, a: &mut Filters, b: &mut Filters) {
-    for name in ["kernel", "commit"] {
-        if name == compared || a.contains_key(name) || b.contains_key(name) {
-            continue;
-        }
-        let on_a_side =
-            || runs.iter().map(|r| &r.sidecar).filter(|s| index::matches(s, a) || index::matches(s, b));
-        let values: BTreeSet<String> = on_a_side().map(|s| dimension(s, name)).collect();
-        let Some(newest) = on_a_side().next_back().map(|s| dimension(s, name)) else { continue };
-        if values.len() > 1 {
-            eprintln!(
-                "{name}: only {}, the newest of {}; --{name} chooses another",
-                one_line(&newest),
-                values.len()
-            );
-        }
-        a.insert(name, newest.clone());
-        b.insert(name, newest);
-    }
-}
-
 fn compare_runs(runs: &[RunEntry], args: &CompareArgs, json: bool) -> Result<u8, StatsError> {
-    let (mut a, mut b) = args.sides();
+    let (mut a, mut b) = args.sides.filters();
     let sidecars: Vec<&Sidecar> = runs.iter().map(|r| &r.sidecar).collect();
     if let Some(name) = args.by.as_ref().and_then(|by| DIMENSIONS.into_iter().find(|d| d == by)) {
         newest_only(runs, name, &mut a, &mut b);

@@ -34,6 +34,7 @@ const ALLOWED: [(&str, Directions); 6] = [
             ("metrics", &["tables", "model", "catalog"]),
             ("runs", &["tables", "model", "catalog"]),
             ("perfetto", &["runs", "tables", "model", "catalog"]),
+            ("report", &["runs", "tables", "model", "catalog"]),
             ("ingest", &["tables", "model"]),
             ("tables", &["model", "catalog"]),
             ("model", &["catalog"]),
