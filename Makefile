@@ -68,7 +68,9 @@ lab: kernel
 	KTSTR_TEST_KERNEL=$$(cargo ktstr kernel build $(KERNEL) | cut -d' ' -f2) cargo nextest run --workspace --run-ignored all \
 	  -E '(package(ktstr-vmm) & binary(kvm) & test(selection)) | (package(ktstr-tests) & binary(lab))'
 
-# Runs the notebook on the runs that the tests made, and recomputes a comparison with scipy.
+NOTEBOOKS = 01_run_overview 02_compare_schedulers 03_why_did_it_wait
+
+# Runs the notebooks on the runs that the tests made, and recomputes a comparison with scipy.
 notebook: $(VENV)/ready kernel
 	for scheduler in eevdf scx_fixture; do \
 	  cargo ktstr test --kernel $(KERNEL) --accel sim --scheduler $$scheduler --repeat 3 -- -E 'binary(demo) & test(1llc)' || exit; done
@@ -77,7 +79,8 @@ notebook: $(VENV)/ready kernel
 	$(VENV)/bin/python notebooks/check_comparison.py $(TARGET)/comparison.json $(TARGET)/ktstr
 	$(VENV)/bin/python notebooks/check_tables.py $(TARGET)/ktstr
 	$(VENV)/bin/python notebooks/check_trace.py $(TARGET)/ktstr
-	KTSTR_RUNS=$(TARGET)/ktstr $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/01_run_overview.ipynb notebooks/01_run_overview.ipynb
+	for name in $(NOTEBOOKS); do KTSTR_RUNS=$(TARGET)/ktstr \
+	  $(VENV)/bin/jupyter execute --output=$(TARGET)/ktstr/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
 
 # Uses a report of the last session in a browser: apt-get install chromium
 check-report: $(VENV)/ready
