@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod compare;
 pub mod conditions;
+pub mod explain;
 mod ingest;
 mod metrics;
 mod model;

@@ -100,7 +100,8 @@ failures!(
     crate::commands::shell::ShellError,
     crate::commands::explore::ExploreError,
     crate::commands::trace::ExportError,
-    crate::commands::report::HtmlError
+    crate::commands::report::HtmlError,
+    crate::commands::explain::ExplainError
 );
 
 /// Commands that only read and print.
@@ -158,6 +159,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
             crate::run::recover::recover(&dir);
             Ok(crate::commands::stats::run(args, &dir)?)
         }
+        Command::Explain(args) => Ok(crate::commands::explain::run(args, &crate::run::layout::ktstr_dir())?),
         Command::Trace(args) => Ok(crate::commands::trace::run(args, &crate::run::layout::ktstr_dir())?),
         Command::Report(args) => Ok(crate::commands::report::run(args, &crate::run::layout::ktstr_dir())?),
         Command::Doctor(args) => Ok(crate::commands::doctor::run(args)),

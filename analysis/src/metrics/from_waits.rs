@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{Int64Type, UInt32Type};
 use parquet::errors::ParquetError;
 
 use crate::metrics::from_counters::Totals;
 use crate::model::interval::Span;
 use crate::model::metric_row::{MetricRow, Scope, row};
 use crate::model::wait::Cause;
-use crate::tables::reader::{Table, numbers, values};
+use crate::tables::waits_reader;
 
 /// Names of the metrics, in the order of [`Cause::ALL`].
 pub(crate) const WAITING: [&str; Cause::ALL.len()] = [
@@ -42,27 +40,13 @@ impl Waits {
     /// Reads the waits in `dir` that ended in the window, and those that were open at its end.
     pub(crate) fn load(dir: &Path, window: Span) -> Result<Waits, ParquetError> {
         let mut by_task: BTreeMap<u32, Waited> = BTreeMap::new();
-        let columns = ["ts_ns", "tid", "wait_ns", "open", "cause", "ns"];
-        for batch in Table::open(dir, "waits")?.batches(&columns)? {
-            let batch = batch?;
-            let i64s = |name| numbers::<Int64Type>(&batch, name);
-            let (ts, wait, ns) = (i64s("ts_ns")?, i64s("wait_ns")?, i64s("ns")?);
-            let (tid, cause) =
-                (numbers::<UInt32Type>(&batch, "tid")?, values(&batch, "cause", Cause::named)?);
-            let open = batch.column_by_name("open").and_then(|c| c.as_boolean_opt());
-            let open = open.ok_or_else(|| ParquetError::General("the column open is missing".into()))?;
-            for i in 0..batch.num_rows() {
-                let end_ns = ts.value(i).saturating_add(wait.value(i)).unsigned_abs();
-                let Some(cause) =
-                    cause[i].filter(|_| open.value(i) || (window.0..window.1).contains(&end_ns))
-                else {
-                    continue;
-                };
-                let own = by_task.entry(tid.value(i)).or_default();
-                own.all[cause.index()] += ns.value(i).unsigned_abs();
-                own.ended[cause.index()] += if open.value(i) { 0 } else { ns.value(i).unsigned_abs() };
+        waits_reader::each(dir, |row| {
+            if row.open || (window.0..window.1).contains(&row.end_ns()) {
+                let own = by_task.entry(row.tid).or_default();
+                own.all[row.part.cause.index()] += row.part.ns;
+                own.ended[row.part.cause.index()] += if row.open { 0 } else { row.part.ns };
             }
-        }
+        })?;
         Ok(Waits(by_task))
     }
 

@@ -256,7 +256,7 @@ fn quiet() -> Stream {
 }
 
 /// Waits of every cause.
-fn waiting() -> Stream {
+pub(crate) fn waiting() -> Stream {
     let on = |cpu, tid, from, to| SliceRecord {
         dur_ns: to - from,
         ..slice(from, cpu, tid, Unknown, None, Blocked)
@@ -294,6 +294,29 @@ fn waiting() -> Stream {
             TaskInfo { role: Some("b".into()), ..task(4, 0) },
         ],
         host,
+        ..quiet()
+    }
+}
+
+/// Task 1 waits for the last 500 of the window: 100 on CPU 0 behind task 5, the rest on CPU 4 behind task 4.
+pub(crate) fn moved_while_waiting() -> Stream {
+    let on = |cpu, tid, from, to| SliceRecord {
+        dur_ns: to - from,
+        ..slice(from, cpu, tid, Unknown, None, Blocked)
+    };
+    let context = MigrationContext::Balance;
+    let moved = MigrationRecord { ts_ns: 1600, tid: 1, from_cpu: 0, to_cpu: 4, context };
+    let records = vec![
+        Record::Slice(on(0, 1, 1400, 1500)),
+        Record::Slice(on(0, 5, 1500, 2000)),
+        Record::Slice(on(4, 4, 1000, 2000)),
+        Record::Migration(moved),
+    ];
+    let of_b = |tid| TaskInfo { role: Some("b".into()), ..task(tid, 0) };
+    Stream {
+        cpus: cpus(|_| 0, &records),
+        records,
+        tasks: vec![TaskInfo { open_wait_ns: Some(500), ..task(1, 0) }, of_b(4), of_b(5)],
         ..quiet()
     }
 }

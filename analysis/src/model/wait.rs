@@ -87,3 +87,10 @@ pub(crate) struct WaitRow {
     /// The part.
     pub part: WaitPart,
 }
+
+impl WaitRow {
+    /// The end of the wait: the switch-in, or the window's end.
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.ts_ns.saturating_add(self.wait_ns)
+    }
+}

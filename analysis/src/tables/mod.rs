@@ -8,4 +8,5 @@ pub(crate) mod pages;
 pub(crate) mod reader;
 pub(crate) mod slices;
 pub(crate) mod waits;
+pub(crate) mod waits_reader;
 pub(crate) mod writer;

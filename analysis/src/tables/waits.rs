@@ -28,6 +28,9 @@ const COLUMNS: [BlockColumn; 13] = [
     ("blamed_role", true, ColumnType::Text),
 ];
 
+/// Rows of a block. The last wait of a block may have a few more.
+const BLOCK_ROWS: usize = ROW_GROUP_ROWS - 1024;
+
 /// The table of waits while it is written.
 pub(crate) struct WaitTable<'a> {
     table: BlockTable,
@@ -47,10 +50,14 @@ impl<'a> WaitTable<'a> {
         Ok(WaitTable { table, names, rows: Vec::new() })
     }
 
-    /// Adds a row. Rows come in descending order of time.
+    /// Adds a row. Rows come in descending order of time. A block has whole waits.
     pub(crate) fn push(&mut self, row: WaitRow) -> Result<(), ParquetError> {
+        let is_same = |last: &WaitRow| (last.ts_ns, last.tid) == (row.ts_ns, row.tid);
+        if self.rows.len() >= BLOCK_ROWS && !self.rows.last().is_some_and(is_same) {
+            self.end_block()?;
+        }
         self.rows.push(row);
-        if self.rows.len() == ROW_GROUP_ROWS { self.end_block() } else { Ok(()) }
+        Ok(())
     }
 
     fn end_block(&mut self) -> Result<(), ParquetError> {

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Emulator(crate::commands::emulator::EmulatorArgs),
     /// List, explain and compare runs.
     Stats(crate::commands::stats::StatsArgs),
+    /// Show why tasks of a run waited for a CPU: the worst waits, each with what happened.
+    Explain(crate::commands::explain::ExplainArgs),
     /// Write a run as a trace that ui.perfetto.dev opens.
     Trace(crate::commands::trace::TraceArgs),
     /// Write runs or a comparison as one HTML file with charts.

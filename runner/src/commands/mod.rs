@@ -5,6 +5,7 @@ pub(crate) mod cli;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod emulator;
+pub(crate) mod explain;
 pub(crate) mod explore;
 pub(crate) mod internal_run;
 pub(crate) mod kernel;

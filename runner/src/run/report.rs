@@ -71,8 +71,11 @@ fn text(p: &Published, rerun: &str, can_replay: bool) -> String {
         let console = console_tail(&p.folder.join("console.log"));
         section(&mut out, "end of the console", tail(&console, CONSOLE_LINES));
     }
-    out.push_str(&format!("rerun: {rerun}\n"));
     let sidecar = quoted(&p.sidecar_path.display().to_string());
+    if p.sidecar.files.iter().any(|f| f.table == "waits" && f.rows > 0) {
+        out.push_str(&format!("why tasks waited: cargo ktstr explain {sidecar}\n"));
+    }
+    out.push_str(&format!("rerun: {rerun}\n"));
     if can_replay {
         out.push_str(&format!("repeat this boot exactly: cargo ktstr replay {sidecar}\n"));
     }

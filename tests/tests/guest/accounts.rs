@@ -132,6 +132,15 @@ fn throttled_time_is_what_cpu_stat_says() {
     assert!((ours - waits).abs() < 0.01 * ours, "{ours} by cpu.stat, {waits} by the waits");
     assert!(value("preemption_wait", "count") >= value("throttled_wait", "count"));
     assert!(value("preemption_wait", "max") < 1e6, "{}", value("preemption_wait", "max"));
+    waited_for(&b, "confined", "throttled");
+}
+
+/// Asserts that a role waited for nothing but this cause, as far as 1 % of its waiting time.
+fn waited_for(b: &Booted, role: &str, cause: &str) {
+    let causes = ["cpu_busy", "idle_cpu", "affinity", "throttled", "not_in_charge", "wakeup", "unknown"];
+    let of = |cause: &str| b.metric(Some(role), &format!("wait_{cause}"), "value").unwrap();
+    let all: f64 = causes.iter().map(|cause| of(cause)).sum();
+    assert!(all > 0.0 && of(cause) > 0.99 * all, "{cause}: {} of {all}", of(cause));
 }
 
 /// The CPU is free whenever the spinner is not throttled, in whichever cgroup. Linux 6.12 does not wake an idle CPU when a task that waits is

@@ -30,7 +30,8 @@ const ALLOWED: [(&str, Directions); 6] = [
         "analysis",
         &[
             ("compare", &["runs", "catalog"]),
-            ("conditions", &["metrics", "tables", "model", "catalog"]),
+            ("conditions", &["explain", "metrics", "tables", "model", "catalog"]),
+            ("explain", &["metrics", "tables", "model"]),
             ("metrics", &["tables", "model", "catalog"]),
             ("runs", &["tables", "model", "catalog"]),
             ("perfetto", &["runs", "tables", "model", "catalog"]),
