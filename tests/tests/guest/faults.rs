@@ -219,7 +219,7 @@ fn what_a_killed_runner_had_received_is_recovered_by_stats() {
     let (_, sidecar) = sidecar_below(dir.path()).unwrap();
     assert_eq!(
         (&sidecar["verdict"], sidecar["files"].as_array().unwrap().len()),
-        (&json!("inconclusive"), 9)
+        (&json!("inconclusive"), 10)
     );
     // The guest went with its runner.
     assert_eq!(processes_of(dir.path()), Vec::<String>::new());
