@@ -330,8 +330,9 @@ fn listed(texts: Vec<String>, all: usize) -> String {
         return String::new();
     }
     let more = all.saturating_sub(texts.len());
-    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    format!(": {}{more}", texts.join(", "))
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    // The cause of a wait has a comma.
+    format!(": {}{more}", texts.join("; "))
 }
 
 /// The message about workers that waited for a CPU longer than `limit_ns` at a time; `None`: there were none.

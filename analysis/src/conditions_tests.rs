@@ -113,9 +113,9 @@ fn tasks_with_the_most_or_the_least_are_named() {
         || [(7, 3), (8, 1), (9, 2), (10, 4)].map(|(tid, ms)| (named(tid, Some("r")), ms * 1_000_000));
     assert_eq!(
         list_totals(totals().into(), true),
-        ": task 10 (r) 4.000 ms, task 7 (r) 3.000 ms, task 9 (r) 2.000 ms, and 1 more"
+        ": task 10 (r) 4.000 ms; task 7 (r) 3.000 ms; task 9 (r) 2.000 ms; and 1 more"
     );
-    assert_eq!(list_totals(totals()[..2].to_vec(), false), ": task 8 (r) 1.000 ms, task 7 (r) 3.000 ms");
+    assert_eq!(list_totals(totals()[..2].to_vec(), false), ": task 8 (r) 1.000 ms; task 7 (r) 3.000 ms");
 }
 
 #[test]
@@ -133,6 +133,6 @@ fn worst_moments_are_named() {
     );
     assert_eq!(
         text,
-        ": task 8 2.000 ms at 0.000000 s, task 7 (server) 1.500 us at 2.000000 s (throttled by cpu.max), task 7 (server) 2 ns at 0.000000 s, and 1 more"
+        ": task 8 2.000 ms at 0.000000 s; task 7 (server) 1.500 us at 2.000000 s (throttled by cpu.max); task 7 (server) 2 ns at 0.000000 s; and 1 more"
     );
 }
